@@ -1,0 +1,126 @@
+// headlens/model: one map type for softmax attention and state-space heads.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "headlens/core/dtype.h"
+#include "headlens/model/config.h"
+
+namespace headlens {
+
+/// Where a block of map rows stands, for custom edits.
+struct MapBlock {
+  Tensor rows;                 // [batch, row] int64, query index within this forward
+  std::vector<int64_t> heads;  // which head each entry of the head axis is
+  int64_t keys;
+};
+
+/// A change of chosen map entries. Edited entries are M_ij with head in `heads`, i in `rows`, j in `keys`.
+struct MapEdit {
+  std::vector<int64_t> heads;  // empty: all
+  Tensor rows;                 // bool [query] or [batch, query]; undefined: all
+  Tensor keys;                 // bool [key] or [batch, key]; undefined: all
+  double factor = 0;           // M_ij *= factor; 0 knocks out
+  /// Softmax only, factor 0: hide before the softmax, so that the row sums to 1 again (attention knockout).
+  /// A row whose keys are all hidden becomes 0.
+  bool renormalize = false;
+  /// Any other edit: gets rows [batch, head, row, key], returns the same shape. Ignores `factor`.
+  std::function<Tensor(Tensor, const MapBlock&)> custom;
+};
+
+/// What a streaming reduction should compute.
+struct MapReduceOptions {
+  Tensor rows;                 // int64 [row] or [batch, row]; undefined: every query
+  std::vector<int64_t> heads;  // empty: all
+  Tensor segments;             // int64 [key] or [batch, key]: segment id of each key, -1 for none
+  int64_t num_segments = 0;
+  int64_t top_k = 0;
+  int64_t row_block = 64;      // rows held at once; memory is O(batch x heads x row_block x keys)
+};
+
+/// Per-row figures of P = the pattern itself (softmax) or |M_ij| / sum_j |M_ij| (SSM). docs/metrics.md.
+struct MapStats {
+  Tensor entropy;       // [batch, head, row] nats
+  Tensor row_mass;      // [batch, head, row] sum_j |M_ij| before the normalisation (1 for softmax)
+  Tensor max;           // [batch, head, row] largest P
+  Tensor argmax;        // [batch, head, row] int64 key of it
+  Tensor top_values;    // [batch, head, row, top_k] of P, descending; keys fewer than top_k: padded with 0
+  Tensor top_keys;      // [batch, head, row, top_k] int64; padded with -1
+  Tensor segment_mass;  // [batch, head, row, segment]
+};
+
+/// The map of one layer in one forward pass: y_i = sum_j M_ij x_j (+ D x_i, + what an incoming state carries).
+///
+/// Nothing of size query x key is made until rows are asked for. Queries are the positions of this forward.
+/// Keys of attention are all cached positions (query i sits at key `first_query() + i`); keys of an SSM are
+/// the positions of this forward, and what came before enters through `carry()`.
+/// Formulas: softmax(scale q.k); SSD M_ij = (C_i.B_j) exp(a sum_{k=j+1..i} dt_k) dt_j; DiscreteMamba2 the same with
+/// log decay -softplus(A_log_k) and no dt; S6 M_ij = sum_n C_i[n] exp(A[n] sum_{k=j+1..i} dt_k) dt_j B_j[n].
+class HeadMap {
+ public:
+  virtual ~HeadMap() = default;
+
+  virtual LayerKind kind() const = 0;
+  virtual int64_t batch() const = 0;
+  virtual int64_t heads() const = 0;    // query heads, SSM heads, or channels
+  virtual int64_t queries() const = 0;
+  virtual int64_t keys() const = 0;
+  int64_t first_query() const { return keys() - queries(); }
+  bool is_softmax() const { return kind() == LayerKind::Attention; }
+
+  /// Rows of the map with its edits applied: [batch, head, row, key]; entries above the diagonal are 0.
+  /// `rows` is int64 [row] or [batch, row]; `heads` empty means all. ShapeError for an index out of range.
+  Tensor rows(const Tensor& rows, const std::vector<int64_t>& heads = {}) const;
+  /// Consecutive rows first .. first + count - 1.
+  Tensor block(int64_t first, int64_t count, const std::vector<int64_t>& heads = {}) const;
+  /// The whole map, [batch, head, query, key]: O(L^2), made because you asked.
+  Tensor dense(const std::vector<int64_t>& heads = {}) const;
+
+  /// Streaming reduction; never more than `row_block` rows at once.
+  MapStats reduce(const MapReduceOptions& options) const;
+
+  /// Queues an edit; the forward then uses the edited map. ShapeError / HookError if it cannot apply.
+  void edit(MapEdit edit);
+  bool edited() const { return !edits_.empty(); }
+  /// How many entries the edits have covered (a forward that ends with 0 touched nothing).
+  int64_t entries_edited() const { return entries_edited_; }
+
+  /// What the map multiplies: [batch, key, head, width] (attention: v, expanded to query heads; Mamba-1: width 1).
+  virtual Tensor values() const = 0;
+  /// What an incoming SSM state adds to y: [batch, query, head, width]; undefined when there is none.
+  virtual Tensor carry() const { return {}; }
+  /// y = M x + carry with edits, row block by row block: [batch, query, head, width], without the D skip.
+  Tensor apply(int64_t row_block = 64) const;
+  /// The same with a dense map given: [batch, head, query, key].
+  Tensor apply_dense(const Tensor& map) const;
+
+ protected:
+  /// Unedited rows; `rows` is [batch, row], `hidden` (softmax, may be undefined) is bool
+  /// [batch, head, row, key] to hide before the softmax.
+  virtual Tensor raw_rows(const Tensor& rows, const std::vector<int64_t>& heads,
+                          const Tensor& hidden) const = 0;
+
+ private:
+  std::vector<MapEdit> edits_;
+  mutable int64_t entries_edited_ = 0;
+};
+
+/// Row-normalised |M| (or the pattern itself): [.., key] -> [.., key]; a zero row stays zero.
+Tensor normalized_rows(const Tensor& rows, bool is_softmax);
+
+/// softmax(scale q k^T). q [batch, query, head, d_head], k and v [batch, key, kv_head, d_head] after rotary.
+std::unique_ptr<HeadMap> make_softmax_map(Tensor q, Tensor k, Tensor v, double scale);
+/// SSD: log_decay [batch, pos, head] (a dt, or -softplus(A_log)), dt [batch, pos, head] (undefined: 1),
+/// B, C [batch, pos, group, d_state], x [batch, pos, head, d_head], state [batch, head, d_head, d_state] or undefined.
+std::unique_ptr<HeadMap> make_ssd_map(LayerKind kind, Tensor log_decay, Tensor dt, Tensor B, Tensor C,
+                                      Tensor x, Tensor state);
+/// S6: dt, x [batch, pos, channel], A [channel, d_state] (negative), B, C [batch, pos, d_state],
+/// state [batch, channel, d_state] or undefined.
+std::unique_ptr<HeadMap> make_s6_map(Tensor dt, Tensor A, Tensor B, Tensor C, Tensor x, Tensor state);
+
+}  // namespace headlens

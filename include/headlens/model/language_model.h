@@ -1,0 +1,82 @@
+// headlens/model: the language model: blocks in a list, and one forward for all families.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <c10/core/Device.h>
+#include <c10/core/ScalarType.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "headlens/core/dtype.h"
+#include "headlens/core/weight_scope.h"
+#include "headlens/model/config.h"
+#include "headlens/model/site.h"
+#include "headlens/model/state.h"
+
+namespace headlens {
+
+class Block;  // model/block.h: norm, mixer and MLP of one layer with their weights
+
+struct LoadOptions {
+  std::optional<at::ScalarType> dtype;  // default: float32 on CPU, the checkpoint's on CUDA
+  at::Device device = at::kCPU;
+};
+
+/// How to run a forward.
+struct ForwardOptions {
+  Tap* tap = nullptr;
+  ModelState* state = nullptr;       // continued and updated when given
+  /// Only these positions get logits: int64 [batch, n] (index into this forward's positions); undefined: all.
+  Tensor logit_positions;
+};
+
+/// A decoder-only language model. Never changed by a forward; safe to share between threads and models.
+class LanguageModel {
+ public:
+  /// Loads a Hugging Face directory (config.json in either dialect, *.safetensors). ConfigError names a key that
+  /// changes the maths and is not handled, CheckpointError a missing, unread or misshapen tensor.
+  static LanguageModel load(const std::filesystem::path& dir, const LoadOptions& options = {});
+  /// Builds from weights asked for by the family's own checkpoint names.
+  static LanguageModel build(const ModelConfig& config, const WeightScope& weights);
+
+  const ModelConfig& config() const { return config_; }
+  int64_t layer_count() const { return static_cast<int64_t>(blocks_.size()); }
+  at::ScalarType dtype() const;
+  at::Device device() const;
+  int64_t weight_bytes() const;
+  /// Stable identity of the checkpoint the weights came from; empty for a model built in memory.
+  const std::string& fingerprint() const { return fingerprint_; }
+
+  /// ids [batch, pos] int64 -> logits [batch, pos, vocab] (or [batch, n, vocab] with logit_positions).
+  /// ShapeError for ids out of range or of the wrong rank.
+  Tensor forward(const Tensor& ids, const ForwardOptions& options = {}) const;
+
+  /// The three steps of `forward`, for restarting at a layer boundary:
+  Tensor embed(const Tensor& ids, Tap* tap = nullptr) const;  // [batch, pos, d_model]
+  /// Residual entering `from_layer` -> residual leaving `to_layer - 1`; layers from_layer .. to_layer - 1 run.
+  Tensor run_layers(Tensor resid, int64_t from_layer, int64_t to_layer, Tap* tap = nullptr,
+                    ModelState* state = nullptr) const;
+  Tensor unembed(const Tensor& resid, Tap* tap = nullptr) const;  // [.., d_model] -> [.., vocab]
+
+  /// The same weights with only these layers, in this order (pruning erases, grafting replaces).
+  LanguageModel with_layers(const std::vector<int64_t>& layers) const;
+
+  /// One head's rows of the output projection, [d_model, width], as a view: its write to the residual is z_h W^T.
+  Tensor head_output_weight(int64_t layer, int64_t head) const;
+
+ private:
+  ModelConfig config_;
+  Tensor embed_;       // [vocab, d_model]
+  Tensor final_norm_;  // [d_model]
+  Tensor lm_head_;     // [vocab, d_model]; the embedding itself when tied
+  std::vector<std::shared_ptr<const Block>> blocks_;
+  std::string fingerprint_;
+};
+
+}  // namespace headlens
