@@ -1,0 +1,56 @@
+// headlens/core: one Hugging Face checkpoint directory.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "headlens/core/safetensors.h"
+
+namespace headlens {
+
+/// A local directory with config.json and either model.safetensors or
+/// model.safetensors.index.json with its shards. Nothing is ever fetched.
+class Checkpoint {
+ public:
+  /// Opens every weight file and checks that index and shards agree. Throws CheckpointError that
+  /// names the missing or unlisted file or tensor.
+  static Checkpoint open(const std::filesystem::path& dir);
+
+  const std::filesystem::path& path() const { return dir_; }
+  /// The raw text of config.json.
+  const std::string& config_json() const { return config_json_; }
+  /// tokenizer.json in the directory, if there is one.
+  std::optional<std::filesystem::path> tokenizer_path() const;
+
+  /// Tensor names in sorted order.
+  std::vector<std::string> names() const;
+  bool has(std::string_view name) const;
+  /// Throws CheckpointError if there is no such tensor.
+  const TensorInfo& info(std::string_view name) const;
+  /// The tensor on the CPU in its stored dtype, viewing the mapped file.
+  Tensor tensor(std::string_view name) const;
+
+  /// Bytes of all tensors as stored.
+  int64_t weight_bytes() const;
+  /// 16 hex digits over the config text, the safetensors headers, the file sizes and a few bytes
+  /// from the middle of every tensor. Same on every machine, independent of the directory's place.
+  std::string fingerprint() const;
+
+ private:
+  Checkpoint() = default;
+  void add_single_file();
+  void add_shards();
+  const SafetensorsFile& file_of(std::string_view name) const;
+
+  std::filesystem::path dir_;
+  std::string config_json_;
+  std::vector<SafetensorsFile> files_;
+  std::map<std::string, size_t, std::less<>> file_index_;  // tensor name -> index into files_
+};
+
+}  // namespace headlens

@@ -1,0 +1,65 @@
+// headlens/core: scoped, checked access to a model's weights.
+#pragma once
+
+#include <initializer_list>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "headlens/core/checkpoint.h"
+#include "headlens/core/device.h"
+#include "headlens/core/dtype.h"
+
+namespace headlens {
+
+/// A prefix into a set of named weights. Scopes made from one root share what has been read and
+/// the converted tensors, so getting a name twice gives the same tensor (tied weights stay tied).
+/// Copies are cheap. Safe to use from many threads.
+class WeightScope {
+ public:
+  /// Weights from a checkpoint, converted to `dtype` (floating-point ones only) on `device`. What
+  /// already has both stays a view of the mapped file.
+  static WeightScope from_checkpoint(std::shared_ptr<const Checkpoint> checkpoint,
+                                     at::ScalarType dtype, at::Device device);
+  /// Weights from memory: fresh models and tests.
+  static WeightScope from_map(std::map<std::string, Tensor> weights, at::ScalarType dtype,
+                              at::Device device);
+
+  /// The scope `name` below this one; parts are joined with '.'.
+  WeightScope scope(std::string_view name) const;
+  /// The same place, with floating-point weights converted to `dtype` (e.g. A_log in float32).
+  WeightScope with_dtype(at::ScalarType dtype) const;
+
+  /// The weight `name` below this scope. Throws CheckpointError with its full path if it is missing
+  /// or its shape is not `shape`.
+  Tensor get(std::string_view name, at::IntArrayRef shape) const;
+  /// As get(), but an undefined tensor if the weight is missing.
+  Tensor get_optional(std::string_view name, at::IntArrayRef shape) const;
+  /// Whether the weight exists; asking does not count as reading it.
+  bool has(std::string_view name) const;
+  /// The full name of `name` below this scope; the scope's own path for "".
+  std::string path(std::string_view name) const;
+
+  at::ScalarType dtype() const { return dtype_; }
+  at::Device device() const;
+
+  /// Full names below this scope that nobody has got yet, sorted.
+  std::vector<std::string> unread() const;
+  /// Throws CheckpointError naming the unread weights, save those that match a glob in `ignore`
+  /// (full names; `*`, `?`, `[..]`).
+  void check_all_read(std::span<const std::string> ignore = {}) const;
+  void check_all_read(std::initializer_list<std::string> ignore) const;
+
+ private:
+  struct Root;
+  WeightScope(std::shared_ptr<Root> root, std::string prefix, at::ScalarType dtype);
+
+  std::shared_ptr<Root> root_;
+  std::string prefix_;
+  at::ScalarType dtype_;
+};
+
+}  // namespace headlens
