@@ -5,9 +5,6 @@
 
 #include <string_view>
 
-namespace at {
-using c10::Device;
-}  // namespace at
 
 namespace headlens {
 

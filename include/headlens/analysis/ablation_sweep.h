@@ -1,0 +1,64 @@
+// headlens/analysis: what a task loses when heads are switched off, many variants a batch.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include "headlens/analysis/types.h"
+#include "headlens/hooks/interventions.h"
+#include "headlens/model/language_model.h"
+#include "headlens/model/objective.h"
+
+namespace headlens {
+
+/// Where along the prompt a head is cut.
+enum class CutPositions {
+  All,         // at every position (the definition of accuracy_drop)
+  QueryOnly,   // at the last prompt token only: what an Aggregate head does there
+  AllButQuery  // everywhere else: what a Gather head does at segment ends
+};
+
+struct SweepOptions {
+  AblationMode mode = AblationMode::Zero;
+  Placement placement = Placement::PostNorm;
+  CutPositions positions = CutPositions::All;
+  int64_t max_batch_tokens = 16384;  // variants x rows x positions held in one forward
+  /// Called with (done, total) work units; may throw to stop.
+  std::function<void(int64_t, int64_t)> progress;
+};
+
+/// Verdicts of every example under one intervention (or none).
+struct SweepOutcome {
+  std::vector<Verdict> verdicts;  // [example]
+  double accuracy() const;
+  double mean_logprob() const;
+  int64_t near_ties() const;      // examples whose two best choices lie within 1e-3 nats
+};
+
+struct SweepResult {
+  SweepOutcome base;
+  std::vector<SweepOutcome> variants;  // one per requested target, in order
+};
+
+/// Ablates each target alone. Targets of one layer share the forward up to it: the residual entering the layer is
+/// computed once a batch and the variants restart from it together. Equals `ablate_one_by_one` (docs/numerics.md).
+SweepResult ablation_sweep(const LanguageModel& model, const Objective& objective,
+                           const std::vector<HeadId>& targets, const SweepOptions& options = {});
+
+/// The plain way, for tests and trust: one whole forward a target and batch.
+SweepResult ablate_one_by_one(const LanguageModel& model, const Objective& objective,
+                              const std::vector<HeadId>& targets, const SweepOptions& options = {});
+
+/// All of `targets` cut together (or, with `keep`, every other head of the layers they name).
+SweepResult ablate_jointly(const LanguageModel& model, const Objective& objective,
+                           const std::vector<HeadId>& targets, bool keep, const SweepOptions& options = {});
+
+/// Mean paired drop over examples, with its 95 % interval (paired Newcombe for accuracies).
+Estimate accuracy_drop(const SweepOutcome& base, const SweepOutcome& ablated);
+double logprob_drop(const SweepOutcome& base, const SweepOutcome& ablated);
+
+/// Every head of the model; Mamba-1 layers as `groups` contiguous channel groups.
+std::vector<HeadId> all_heads(const ModelConfig& config, int64_t groups);
+
+}  // namespace headlens

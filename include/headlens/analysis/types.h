@@ -1,0 +1,106 @@
+// headlens/analysis: scores as they leave the library: plain structs and Eigen arrays, no tensors.
+#pragma once
+
+#include <Eigen/Core>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace headlens {
+
+/// Mean and 95 % interval of something measured over examples.
+struct Estimate {
+  double value = 0;
+  double low = 0;
+  double high = 0;
+};
+
+/// A head, or for Mamba-1 the channels first .. last (both included). Elsewhere first == last.
+struct HeadId {
+  int64_t layer = 0;
+  int64_t first = 0;
+  int64_t last = 0;
+  bool operator==(const HeadId&) const = default;
+};
+
+enum class HeadRole { None, Gather, Aggregate };
+
+/// "none", "gather", "aggregate".
+inline const char* head_role_name(HeadRole role) {
+  return role == HeadRole::Gather ? "gather" : role == HeadRole::Aggregate ? "aggregate" : "none";
+}
+
+/// Map figures of one head, means over examples. Definitions: docs/metrics.md. Absent: not computed.
+struct MapFigures {
+  std::optional<double> entropy;       // nats, last prompt token's row
+  std::optional<double> entropy_norm;  // / ln(q + 1)
+  std::optional<double> row_mass;      // sum_j |M_qj|
+  std::optional<double> gather;
+  std::optional<double> gather_uniform;  // what a uniform row would score
+  std::optional<double> aggregate;
+  std::optional<double> aggregate_uniform;
+  std::optional<double> target;
+};
+
+/// One entry of scores.json's `heads`.
+struct HeadScore {
+  HeadId head;
+  std::string kind;  // "attention", "mamba1", "mamba2", "discrete_mamba2"
+  std::optional<double> accuracy;
+  std::optional<Estimate> accuracy_drop;
+  std::optional<double> logprob_drop;
+  std::optional<int64_t> near_ties;
+  /// The drop when the head is cut only at the last prompt token, and only everywhere else; computed for heads
+  /// whose drop is significant.
+  std::optional<double> drop_at_query;
+  std::optional<double> drop_elsewhere;
+  MapFigures map;
+  HeadRole role = HeadRole::None;
+};
+
+/// What the untouched model does on the task.
+struct BaseScore {
+  Estimate accuracy;
+  double mean_logprob = 0;
+  int64_t near_ties = 0;
+  int64_t examples = 0;
+  double chance = 0;  // mean of 1 / number of choices, where known
+};
+
+/// The map of a head over one prompt, for reports.
+struct MapSample {
+  HeadId head;
+  HeadRole role = HeadRole::None;
+  std::vector<std::string> tokens;   // [pos]
+  std::vector<std::pair<int64_t, int64_t>> segments;
+  int64_t target_segment = -1;
+  Eigen::MatrixXf map;               // [query, key], signed for SSM heads
+};
+
+struct ModelSummary {
+  std::string name;         // as the user gave it
+  std::string family;
+  std::string architecture;
+  std::string fingerprint;
+  int64_t layers = 0;
+  int64_t d_model = 0;
+  int64_t vocab_size = 0;
+  int64_t parameters = 0;
+  std::vector<std::string> layer_kinds;  // [layer]
+  std::vector<int64_t> head_counts;      // [layer]
+};
+
+/// Everything `find` learned. Report writes it; nothing in it needs torch.
+struct FindResult {
+  ModelSummary model;
+  BaseScore base;
+  std::vector<HeadScore> heads;
+  std::vector<HeadId> gather;     // strongest drop first
+  std::vector<HeadId> aggregate;
+  std::vector<MapSample> maps;
+  std::string placement;          // "post_norm" or "pre_norm"
+  std::string mode;               // "zero", "mean", "resample"
+};
+
+}  // namespace headlens

@@ -1,0 +1,57 @@
+// headlens/model: what tasks hand to analysis: batches of prompts, and a verdict from their logits.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "headlens/core/dtype.h"
+
+namespace headlens {
+
+/// Token positions start .. end of a prompt, both included; `end` is the segment's summary token.
+struct PromptSegment {
+  int64_t start = 0;
+  int64_t end = 0;
+};
+
+/// Sequences run together, padded on the right. In a causal model padding there changes no earlier position.
+struct ObjectiveBatch {
+  Tensor ids;                         // [row, pos] int64
+  Tensor logit_positions;             // [row, n] int64: the only positions whose logits are judged
+  std::vector<int64_t> examples;      // the examples judged from this batch
+  std::vector<int64_t> example_rows;  // for each of them, a row whose sequence begins with its prompt
+};
+
+/// How one example came out.
+struct Verdict {
+  bool correct = false;
+  double logprob = 0;  // of the right choice, nats
+  double margin = 0;   // best choice minus second best, nats (>= 0)
+};
+
+/// The prompt of one example, as map statistics need it.
+struct PromptInfo {
+  int64_t length = 0;                   // tokens; the last one, length - 1, is q
+  std::vector<PromptSegment> segments;  // may be empty
+  int64_t target_segment = -1;          // the segment with the answer's index, -1: none
+  std::vector<std::string> tokens;      // text of each token, for reports
+};
+
+/// A task made ready for a model. Tasks produce it, analysis takes it; neither knows the other.
+class Objective {
+ public:
+  virtual ~Objective() = default;
+  virtual int64_t example_count() const = 0;
+  virtual int64_t batch_count() const = 0;
+  virtual const ObjectiveBatch& batch(int64_t index) const = 0;
+  virtual const PromptInfo& prompt(int64_t example) const = 0;
+  /// Judges `variants` copies of a batch at once: logits [variants * row, n, vocab], variant-major.
+  /// Returns [variant][i] for the batch's examples i.
+  virtual std::vector<std::vector<Verdict>> judge(int64_t batch, const Tensor& logits,
+                                                  int64_t variants) const = 0;
+};
+
+}  // namespace headlens
