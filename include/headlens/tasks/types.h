@@ -1,0 +1,71 @@
+// headlens/tasks: what a task is made of, as plain structs without tensors.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+namespace headlens {
+
+/// Two choices closer than this (nats) are a near tie: other rounding may swap them.
+inline constexpr double kNearTie = 1e-3;
+
+/// Token positions start .. end of a prompt, both included; `end` is the segment's summary token.
+struct Segment {
+  int64_t start = 0;
+  int64_t end = 0;
+  bool operator==(const Segment&) const = default;
+};
+
+/// Bytes begin .. end - 1 of a text.
+struct ByteSpan {
+  size_t begin = 0;
+  size_t end = 0;
+  bool operator==(const ByteSpan&) const = default;
+};
+
+/// A prompt with its possible continuations. Its segments (the stretches a Gather head may compress, one for
+/// each choice where the task has them) are given either as tokens or, before any tokenizer is known, as bytes.
+struct Example {
+  std::string prompt;
+  std::vector<std::string> choices;
+  int64_t answer = 0;             // index of the right choice
+  std::vector<Segment> segments;  // token positions, special tokens not counted (JSONL)
+  std::vector<ByteSpan> spans;    // bytes of the prompt (made tasks); used when `segments` is empty
+};
+
+/// An example as token ids. Positions count from the first id, special tokens included.
+struct TokenizedExample {
+  std::vector<int64_t> prompt_ids;
+  std::vector<std::vector<int64_t>> choice_ids;  // past the prompt; never empty
+  int64_t answer = 0;
+  std::vector<Segment> segments;
+  std::string prompt;
+  std::vector<std::string> tokens;  // text of each prompt token, for reports
+};
+
+/// Where a task came from, enough to make it again.
+struct TaskInfo {
+  std::string spec;  // as the user gave it
+  std::string name;  // "kv", "mcq", "jsonl", ...
+  int64_t examples = 0;
+  uint64_t seed = 0;
+  std::map<std::string, std::string> params;  // every parameter, defaults included
+};
+
+/// How a model did on a task.
+struct EvalResult {
+  int64_t n = 0;
+  double accuracy = 0;
+  double ci_low = 0;  // 95 % Wilson interval of the accuracy
+  double ci_high = 0;
+  double mean_logprob = 0;  // of the right choice, nats
+  double chance = 0;        // mean of 1 / number of choices
+  int64_t near_ties = 0;    // examples whose two best choices lie within kNearTie
+  std::vector<uint8_t> correct;  // [example] 0 or 1
+  std::vector<double> logprob;   // [example] of the right choice, nats
+};
+
+}  // namespace headlens
