@@ -1,0 +1,84 @@
+# headlens/cmake: third-party code. find_package first, a pinned FetchContent second, LibTorch last.
+include(FetchContent)
+
+# Finds a package, or fetches the given tag. What was fetched cannot be installed with us.
+macro(headlens_dependency package target url tag)
+  find_package(${package} QUIET)
+  if(NOT TARGET ${target})
+    message(STATUS "${package} not found here; fetching ${tag}")
+    FetchContent_Declare(${package} GIT_REPOSITORY ${url} GIT_TAG ${tag} GIT_SHALLOW ON SYSTEM)
+    FetchContent_MakeAvailable(${package})
+    set(HEADLENS_INSTALL OFF)
+  endif()
+endmacro()
+
+set(SPDLOG_FMT_EXTERNAL ON)
+set(INSTALL_GTEST OFF)
+headlens_dependency(fmt fmt::fmt https://github.com/fmtlib/fmt.git 9.1.0)
+headlens_dependency(spdlog spdlog::spdlog https://github.com/gabime/spdlog.git v1.11.0)
+headlens_dependency(nlohmann_json nlohmann_json::nlohmann_json
+                    https://github.com/nlohmann/json.git v3.11.2)
+headlens_dependency(Eigen3 Eigen3::Eigen https://gitlab.com/libeigen/eigen.git 3.4.0)
+if(HEADLENS_BUILD_CLI OR HEADLENS_BUILD_TESTS)
+  headlens_dependency(CLI11 CLI11::CLI11 https://github.com/CLIUtils/CLI11.git v2.3.2)
+endif()
+if(HEADLENS_BUILD_TESTS)
+  headlens_dependency(GTest GTest::gtest https://github.com/google/googletest.git v1.12.1)
+endif()
+if(HEADLENS_BUILD_BENCHMARKS)
+  find_package(benchmark QUIET)
+  if(NOT TARGET benchmark::benchmark)
+    message(STATUS "google benchmark not found: tests/bench is left out")
+    set(HEADLENS_BUILD_BENCHMARKS OFF)
+  endif()
+endif()
+
+# The tokenizer's regular expressions and Unicode tables: plain C libraries without CMake files.
+find_path(HEADLENS_PCRE2_INCLUDE pcre2.h REQUIRED)
+find_library(HEADLENS_PCRE2_LIBRARY pcre2-8 REQUIRED)
+find_path(HEADLENS_UTF8PROC_INCLUDE utf8proc.h REQUIRED)
+find_library(HEADLENS_UTF8PROC_LIBRARY utf8proc REQUIRED)
+
+find_package(OpenMP REQUIRED COMPONENTS CXX)  # at::parallel_for is serial without it
+find_package(Threads REQUIRED)
+
+# LibTorch's wheel carries another fmt in its include folder, which would shadow ours. A folder
+# that holds nothing but our fmt goes before it on every include path of our own targets.
+get_target_property(_headlens_fmt_dirs fmt::fmt INTERFACE_INCLUDE_DIRECTORIES)
+string(REGEX REPLACE "\\$<BUILD_INTERFACE:([^>]*)>" "\\1" _headlens_fmt_dirs "${_headlens_fmt_dirs}")
+find_path(HEADLENS_FMT_INCLUDE fmt/format.h PATHS ${_headlens_fmt_dirs} NO_DEFAULT_PATH REQUIRED)
+set(HEADLENS_FMT_FIRST ${PROJECT_BINARY_DIR}/fmt_first)
+file(MAKE_DIRECTORY ${HEADLENS_FMT_FIRST})
+file(CREATE_LINK ${HEADLENS_FMT_INCLUDE}/fmt ${HEADLENS_FMT_FIRST}/fmt SYMBOLIC)
+
+# LibTorch: told by the scripts, or where they keep it.
+if(NOT HEADLENS_TORCH_ROOT AND NOT Torch_DIR)
+  set(_headlens_cache "$ENV{XDG_CACHE_HOME}")
+  if(NOT _headlens_cache)
+    set(_headlens_cache "$ENV{HOME}/.cache")
+  endif()
+  foreach(_headlens_flavour cpu cuda)
+    file(SHA256 ${PROJECT_SOURCE_DIR}/scripts/requirements-${_headlens_flavour}.txt _headlens_key)
+    string(SUBSTRING ${_headlens_key} 0 12 _headlens_key)
+    file(GLOB _headlens_found
+         ${_headlens_cache}/headlens/deps-${_headlens_key}/venv/lib/python3*/site-packages/torch)
+    if(_headlens_found AND NOT (_headlens_flavour STREQUAL cuda AND NOT HEADLENS_CUDA))
+      set(HEADLENS_TORCH_ROOT ${_headlens_found})
+    endif()
+  endforeach()
+endif()
+
+set(HEADLENS_LINK_CUDA OFF)
+string(TOUPPER "${HEADLENS_CUDA}" HEADLENS_CUDA_CHOICE)
+if(HEADLENS_CUDA_CHOICE STREQUAL AUTO)
+  find_program(HEADLENS_NVCC nvcc PATHS /usr/local/cuda/bin)
+  if(HEADLENS_NVCC)
+    set(HEADLENS_LINK_CUDA ON)
+  endif()
+elseif(HEADLENS_CUDA)
+  set(HEADLENS_LINK_CUDA ON)
+endif()
+if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
+  set(CMAKE_CUDA_ARCHITECTURES 80 90)
+endif()
+include(HeadlensTorch)

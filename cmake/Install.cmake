@@ -1,0 +1,1 @@
+# headlens/cmake: installing; find_package(headlens) then gives headlens::headlens.

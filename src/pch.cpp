@@ -1,0 +1,1 @@
+// headlens/src: gives the precompiled header a target to be compiled in.
