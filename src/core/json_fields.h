@@ -70,7 +70,7 @@ class JsonFields {
   void check_all_read() const;
 
   /// The object itself and the `where` of its messages.
-  const nlohmann::json& json() const { return *value_; }
+  const nlohmann::json& value() const { return *value_; }
   const std::string& where() const { return where_; }
 
  private:

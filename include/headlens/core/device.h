@@ -5,7 +5,6 @@
 
 #include <string_view>
 
-
 namespace headlens {
 
 /// Reads "cpu", "cuda" (device 0) or "cuda:N". Throws DeviceError for another name, and when the

@@ -1,0 +1,144 @@
+// headlens/core: scoped, checked access to a model's weights.
+#include "headlens/core/weight_scope.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <functional>
+#include <mutex>
+#include <optional>
+#include <set>
+
+#include "core/check.h"
+#include "core/glob.h"
+
+namespace headlens {
+
+/// What all scopes of one set of weights share.
+struct WeightScope::Root {
+  std::shared_ptr<const Checkpoint> checkpoint;  // or else:
+  std::map<std::string, Tensor> weights;
+  at::Device device = at::kCPU;
+
+  std::mutex mutex;  // guards what follows
+  std::set<std::string> read;
+  std::map<std::pair<std::string, at::ScalarType>, Tensor> converted;
+
+  std::string where() const {
+    return checkpoint ? checkpoint->path().string() : std::string("weights");
+  }
+
+  bool has(const std::string& name) const {
+    return checkpoint ? checkpoint->has(name) : weights.contains(name);
+  }
+
+  std::vector<std::string> names() const {
+    if (checkpoint) return checkpoint->names();
+    std::vector<std::string> out;
+    for (const auto& [name, tensor] : weights) out.push_back(name);
+    return out;
+  }
+
+  std::vector<int64_t> shape(const std::string& name) const {
+    return checkpoint ? checkpoint->info(name).shape : weights.at(name).sizes().vec();
+  }
+
+  Tensor load(const std::string& name, at::ScalarType dtype) {
+    const std::lock_guard lock(mutex);
+    read.insert(name);
+    Tensor& slot = converted[{name, dtype}];
+    if (slot.defined()) return slot;
+    const Tensor stored = checkpoint ? checkpoint->tensor(name) : weights.at(name);
+    // Device first: the conversion is then done there, and the stored dtype is what travels.
+    Tensor moved = stored.to(device);
+    slot = moved.is_floating_point() ? moved.to(dtype) : moved;
+    return slot;
+  }
+};
+
+WeightScope::WeightScope(std::shared_ptr<Root> root, std::string prefix, at::ScalarType dtype)
+    : root_(std::move(root)), prefix_(std::move(prefix)), dtype_(dtype) {}
+
+WeightScope WeightScope::from_checkpoint(std::shared_ptr<const Checkpoint> checkpoint,
+                                         at::ScalarType dtype, at::Device device) {
+  HEADLENS_CHECK(CheckpointError, checkpoint != nullptr,
+                 "[WeightScope] expected a checkpoint, got a null pointer");
+  auto root = std::make_shared<Root>();
+  root->checkpoint = std::move(checkpoint);
+  root->device = device;
+  return WeightScope(std::move(root), "", dtype);
+}
+
+WeightScope WeightScope::from_map(std::map<std::string, Tensor> weights, at::ScalarType dtype,
+                                  at::Device device) {
+  for (const auto& [name, tensor] : weights) {
+    HEADLENS_CHECK(CheckpointError, tensor.defined(),
+                   "[weights] tensor '{}', expected a tensor, got an undefined one", name);
+  }
+  auto root = std::make_shared<Root>();
+  root->weights = std::move(weights);
+  root->device = device;
+  return WeightScope(std::move(root), "", dtype);
+}
+
+WeightScope WeightScope::scope(std::string_view name) const {
+  return WeightScope(root_, path(name), dtype_);
+}
+
+WeightScope WeightScope::with_dtype(at::ScalarType dtype) const {
+  return WeightScope(root_, prefix_, dtype);
+}
+
+Tensor WeightScope::get(std::string_view name, at::IntArrayRef shape) const {
+  const std::string full = path(name);
+  HEADLENS_CHECK(CheckpointError, root_->has(full),
+                 "[{}] tensor '{}', expected shape {}, got no such tensor", root_->where(), full,
+                 shape_string(shape));
+  const std::vector<int64_t> got = root_->shape(full);
+  HEADLENS_CHECK(CheckpointError, shape.equals(got), "[{}] tensor '{}', expected shape {}, got {}",
+                 root_->where(), full, shape_string(shape), shape_string(got));
+  return root_->load(full, dtype_);
+}
+
+Tensor WeightScope::get_optional(std::string_view name, at::IntArrayRef shape) const {
+  return has(name) ? get(name, shape) : Tensor();
+}
+
+bool WeightScope::has(std::string_view name) const { return root_->has(path(name)); }
+
+std::string WeightScope::path(std::string_view name) const {
+  if (name.empty()) return prefix_;
+  return prefix_.empty() ? std::string(name) : fmt::format("{}.{}", prefix_, name);
+}
+
+at::Device WeightScope::device() const { return root_->device; }
+
+std::vector<std::string> WeightScope::unread() const {
+  const std::string below = prefix_.empty() ? "" : prefix_ + ".";
+  std::vector<std::string> out = root_->names();
+  const std::lock_guard lock(root_->mutex);
+  std::erase_if(out, [&](const std::string& name) {
+    return !name.starts_with(below) || root_->read.contains(name);
+  });
+  return out;
+}
+
+void WeightScope::check_all_read(std::span<const std::string> ignore) const {
+  std::vector<std::string> left = unread();
+  std::erase_if(left, [&](const std::string& name) {
+    return std::any_of(ignore.begin(), ignore.end(),
+                       [&](const std::string& glob) { return glob_match(glob, name); });
+  });
+  constexpr size_t kShown = 8;
+  const size_t shown = std::min(kShown, left.size());
+  HEADLENS_CHECK(CheckpointError, left.empty(),
+                 "[{}] expected every tensor to be read, got {} unread: {}{}", root_->where(),
+                 left.size(), fmt::join(left.begin(), left.begin() + shown, ", "),
+                 shown < left.size() ? ", ..." : "");
+}
+
+void WeightScope::check_all_read(std::initializer_list<std::string> ignore) const {
+  check_all_read(std::span<const std::string>(ignore.begin(), ignore.size()));
+}
+
+}  // namespace headlens
