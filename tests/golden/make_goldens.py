@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # tests/golden: makes the tiny models and what transformers computes with them.
-"""Writes <name>/{config.json, model.safetensors, golden.safetensors, decode.safetensors} for each family, and
-manifest.json. `--check` makes everything again in memory and compares it with what is there.
+"""Writes <name>/{config.json, model.safetensors, golden.safetensors, decode.safetensors} for each
+family, and manifest.json. `--check` makes everything again elsewhere and compares.
 
     python tests/golden/make_goldens.py [--out DIR] [--check] [family...]
 """
@@ -39,7 +39,7 @@ def record(family, model, ids):
 
 
 def greedy(model, ids):
-    """NEW_TOKENS greedy steps, the whole text run again for each -> ids [b, n], logits [b, n, vocab]."""
+    """Greedy steps, the whole text run again for each -> ids [b, n], logits [b, n, vocab]."""
     text, logits = ids, []
     for _ in range(NEW_TOKENS):
         with torch.no_grad():
@@ -70,7 +70,7 @@ def largest(x):
 
 
 def tensor_entry(exact, single):
-    """Shape, size, what transformers itself loses in float32, and the tolerance that follows from it."""
+    """Shape, size, what transformers itself loses in float32, and the tolerance from that."""
     error = largest(single.double() - exact)
     return {
         "shape": list(exact.shape),
@@ -91,7 +91,9 @@ def make_golden(name, family):
     single_ids, single_logits = greedy(model, ids)
     single = record(family, model, ids)
     assert exact.keys() == single.keys(), "the two passes recorded different sites"
-    assert torch.equal(new_ids, single_ids), f"{name}: greedy ids depend on precision; change the seed"
+    assert torch.equal(new_ids, single_ids), (
+        f"{name}: greedy ids depend on precision; change the seed"
+    )
     best = step_logits.topk(2, dim=-1).values
     margin = (best[..., 0] - best[..., 1]).min().item()
     assert margin > TIE_MARGIN, f"{name}: near tie in the greedy steps; change the seed"
@@ -133,7 +135,7 @@ def write_family(name, family, out):
 
 
 def dump_json(value, indent=0):
-    """JSON with one entry a line where an entry holds no other, so that a change reads well in a diff."""
+    """JSON, an entry that holds no other on one line, so that a change reads well in a diff."""
     if not isinstance(value, dict) or not any(isinstance(v, dict) for v in value.values()):
         return json.dumps(value)
     pad = " " * (indent + 1)
@@ -169,7 +171,9 @@ def check_family(name, family, out, problems):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("families", nargs="*", metavar="family", help=", ".join(FAMILIES))
     parser.add_argument("--out", type=Path, default=HERE)
     parser.add_argument("--check", action="store_true", help="recompute and compare, write nothing")
@@ -200,8 +204,11 @@ def main():
     for name in names:
         manifest["families"][name] = write_family(name, FAMILIES[name], args.out)
         entry = manifest["families"][name]
-        print(f"{name}: {len(entry['tensors'])} tensors, {sum(entry['bytes'].values()) / 1024:.0f} KiB")
-    manifest["families"] = {n: manifest["families"][n] for n in FAMILIES if n in manifest["families"]}
+        size = sum(entry["bytes"].values()) / 1024
+        print(f"{name}: {len(entry['tensors'])} tensors, {size:.0f} KiB")
+    manifest["families"] = {
+        n: manifest["families"][n] for n in FAMILIES if n in manifest["families"]
+    }
     path.write_text(dump_json(manifest) + "\n")
     return 0
 

@@ -12,8 +12,16 @@ from transformers.models.mamba2 import modeling_mamba2
 from transformers.models.nemotron_h import modeling_nemotron_h
 
 from . import llamba
-from .record import (listen_to_attention, on_output, replaced, tap_attention, tap_block, tap_mlp, tap_norm,
-                     tap_resid_mid)  # fmt: skip
+from .record import (
+    listen_to_attention,
+    on_output,
+    replaced,
+    tap_attention,
+    tap_block,
+    tap_mlp,
+    tap_norm,
+    tap_resid_mid,
+)
 from .ssm import listen_to_conv, listen_to_s6, listen_to_ssd, tap_mixer_ends
 from .weights import VOCAB, make_ids, randomize
 
@@ -44,26 +52,49 @@ def tap_ends(rec, embed, final_norm, lm_head, eps):
     on_output(lm_head, lambda x: rec.put("logits", x))
 
 
-# --- Llama -------------------------------------------------------------------------------------------
+# --- Llama ---
 
 
 def build_llama():
     config = transformers.LlamaConfig(
-        **COMMON, hidden_size=36, intermediate_size=52, num_hidden_layers=3, num_attention_heads=4,
-        num_key_value_heads=2, head_dim=12, rms_norm_eps=1e-5, max_position_embeddings=256,
-        attention_bias=True, mlp_bias=True, tie_word_embeddings=False,
-        rope_parameters={"rope_type": "llama3", "rope_theta": 500.0, "factor": 4.0, "low_freq_factor": 1.0,
-                         "high_freq_factor": 4.0, "original_max_position_embeddings": 32},
-    )  # fmt: skip
+        **COMMON,
+        hidden_size=36,
+        intermediate_size=52,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=12,
+        rms_norm_eps=1e-5,
+        max_position_embeddings=256,
+        attention_bias=True,
+        mlp_bias=True,
+        tie_word_embeddings=False,
+        rope_parameters={
+            "rope_type": "llama3",
+            "rope_theta": 500.0,
+            "factor": 4.0,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 32,
+        },
+    )
     return transformers.LlamaForCausalLM._from_config(config, attn_implementation="eager")
 
 
 def build_llama_tied():
     config = transformers.LlamaConfig(
-        **COMMON, hidden_size=36, intermediate_size=50, num_hidden_layers=3, num_attention_heads=3,
-        num_key_value_heads=3, rms_norm_eps=1e-6, max_position_embeddings=128, attention_bias=False,
-        tie_word_embeddings=True, rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
-    )  # fmt: skip
+        **COMMON,
+        hidden_size=36,
+        intermediate_size=50,
+        num_hidden_layers=3,
+        num_attention_heads=3,
+        num_key_value_heads=3,
+        rms_norm_eps=1e-6,
+        max_position_embeddings=128,
+        attention_bias=False,
+        tie_word_embeddings=True,
+        rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
+    )
     return transformers.LlamaForCausalLM._from_config(config, attn_implementation="eager")
 
 
@@ -83,23 +114,40 @@ def listen_llama(rec):
     return replaced(modeling_llama, eager_attention_forward=listen_to_attention(rec))
 
 
-# --- Mamba, Falcon-Mamba -----------------------------------------------------------------------------
+# --- Mamba, Falcon-Mamba ---
 
 
 def build_mamba():
     config = transformers.MambaConfig(
-        **COMMON, hidden_size=28, state_size=5, num_hidden_layers=3, expand=2, conv_kernel=4,
-        time_step_rank=3, use_bias=True, use_conv_bias=True, tie_word_embeddings=True,
-    )  # fmt: skip
+        **COMMON,
+        hidden_size=28,
+        state_size=5,
+        num_hidden_layers=3,
+        expand=2,
+        conv_kernel=4,
+        time_step_rank=3,
+        use_bias=True,
+        use_conv_bias=True,
+        tie_word_embeddings=True,
+    )
     return transformers.MambaForCausalLM(config)
 
 
 def build_falcon_mamba():
     config = transformers.FalconMambaConfig(
-        **COMMON, hidden_size=32, expand=16, intermediate_size=56, state_size=6, num_hidden_layers=3,
-        conv_kernel=3, time_step_rank=5, use_bias=False, use_conv_bias=True, tie_word_embeddings=False,
+        **COMMON,
+        hidden_size=32,
+        expand=16,
+        intermediate_size=56,
+        state_size=6,
+        num_hidden_layers=3,
+        conv_kernel=3,
+        time_step_rank=5,
+        use_bias=False,
+        use_conv_bias=True,
+        tie_word_embeddings=False,
         mixer_rms_eps=1e-3,
-    )  # fmt: skip
+    )
     return transformers.FalconMambaForCausalLM(config)
 
 
@@ -121,21 +169,34 @@ def tap_mamba1(model, rec):
 
 def listen_mamba1(modeling):
     def listen(rec):
-        return replaced(modeling, causal_conv1d_fn=listen_to_conv(rec),
-                        mamba_selective_scan=listen_to_s6(rec))  # fmt: skip
+        return replaced(
+            modeling, causal_conv1d_fn=listen_to_conv(rec), mamba_selective_scan=listen_to_s6(rec)
+        )
 
     return listen
 
 
-# --- Mamba-2 -----------------------------------------------------------------------------------------
+# --- Mamba-2 ---
 
 
 def build_mamba2():
     config = transformers.Mamba2Config(
-        **COMMON, hidden_size=36, expand=2, num_heads=4, head_dim=18, state_size=7, n_groups=2,
-        num_hidden_layers=3, conv_kernel=4, chunk_size=5, use_bias=True, use_conv_bias=False,
-        time_step_limit=(0.2, 1.1), tie_word_embeddings=False, layer_norm_epsilon=1e-5,
-    )  # fmt: skip
+        **COMMON,
+        hidden_size=36,
+        expand=2,
+        num_heads=4,
+        head_dim=18,
+        state_size=7,
+        n_groups=2,
+        num_hidden_layers=3,
+        conv_kernel=4,
+        chunk_size=5,
+        use_bias=True,
+        use_conv_bias=False,
+        time_step_limit=(0.2, 1.1),
+        tie_word_embeddings=False,
+        layer_norm_epsilon=1e-5,
+    )
     return transformers.Mamba2ForCausalLM(config)
 
 
@@ -156,8 +217,13 @@ def listen_ssd(modeling, rotary=None):
     @contextmanager
     def listen(rec):
         with ExitStack() as stack:
-            stack.enter_context(replaced(modeling, causal_conv1d_fn=listen_to_conv(rec),
-                                         mamba2_chunk_scan=listen_to_ssd(rec)))  # fmt: skip
+            stack.enter_context(
+                replaced(
+                    modeling,
+                    causal_conv1d_fn=listen_to_conv(rec),
+                    mamba2_chunk_scan=listen_to_ssd(rec),
+                )
+            )
             if rotary is not None:
                 attend = listen_to_attention(rec, rotary=rotary)
                 stack.enter_context(replaced(modeling, eager_attention_forward=attend))
@@ -166,17 +232,35 @@ def listen_ssd(modeling, rotary=None):
     return listen
 
 
-# --- Bamba -------------------------------------------------------------------------------------------
+# --- Bamba ---
 
 
 def build_bamba():
     config = transformers.BambaConfig(
-        **COMMON, hidden_size=36, intermediate_size=44, num_hidden_layers=3, num_attention_heads=3,
-        num_key_value_heads=1, attn_layer_indices=[1], mamba_n_heads=6, mamba_d_head=12, mamba_n_groups=2,
-        mamba_d_state=5, mamba_d_conv=3, mamba_expand=2, mamba_chunk_size=6, mamba_conv_bias=True,
-        mamba_proj_bias=False, max_position_embeddings=256, tie_word_embeddings=False,
-        rope_parameters={"rope_type": "default", "rope_theta": 1000.0, "partial_rotary_factor": 0.5},
-    )  # fmt: skip
+        **COMMON,
+        hidden_size=36,
+        intermediate_size=44,
+        num_hidden_layers=3,
+        num_attention_heads=3,
+        num_key_value_heads=1,
+        attn_layer_indices=[1],
+        mamba_n_heads=6,
+        mamba_d_head=12,
+        mamba_n_groups=2,
+        mamba_d_state=5,
+        mamba_d_conv=3,
+        mamba_expand=2,
+        mamba_chunk_size=6,
+        mamba_conv_bias=True,
+        mamba_proj_bias=False,
+        max_position_embeddings=256,
+        tie_word_embeddings=False,
+        rope_parameters={
+            "rope_type": "default",
+            "rope_theta": 1000.0,
+            "partial_rotary_factor": 0.5,
+        },
+    )
     return transformers.BambaForCausalLM._from_config(config, attn_implementation="eager")
 
 
@@ -195,16 +279,29 @@ def tap_bamba(model, rec):
         tap_mlp(rec, i, block.feed_forward)
 
 
-# --- Nemotron-H --------------------------------------------------------------------------------------
+# --- Nemotron-H ---
 
 
 def build_nemotron_h():
     config = transformers.NemotronHConfig(
-        **COMMON, hidden_size=36, layers_block_type=["linear_attention", "mlp", "full_attention", "linear_attention"],
-        num_attention_heads=4, num_key_value_heads=2, head_dim=10, intermediate_size=46, mamba_num_heads=6,
-        mamba_head_dim=8, n_groups=3, ssm_state_size=5, conv_kernel=4, chunk_size=8, use_bias=False,
-        use_conv_bias=True, mlp_bias=False, max_position_embeddings=256,
-    )  # fmt: skip
+        **COMMON,
+        hidden_size=36,
+        layers_block_type=["linear_attention", "mlp", "full_attention", "linear_attention"],
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=10,
+        intermediate_size=46,
+        mamba_num_heads=6,
+        mamba_head_dim=8,
+        n_groups=3,
+        ssm_state_size=5,
+        conv_kernel=4,
+        chunk_size=8,
+        use_bias=False,
+        use_conv_bias=True,
+        mlp_bias=False,
+        max_position_embeddings=256,
+    )
     return transformers.NemotronHForCausalLM._from_config(config, attn_implementation="eager")
 
 
@@ -226,13 +323,41 @@ FAMILIES = {
     "llama": Family(11, build_llama, tap_llama, listen_llama, {0}, old_dialect=True),
     "llama_tied": Family(12, build_llama_tied, tap_llama, listen_llama, {2}),
     "mamba": Family(13, build_mamba, tap_mamba1, listen_mamba1(modeling_mamba), {1}, {1}),
-    "falcon_mamba": Family(14, build_falcon_mamba, tap_mamba1, listen_mamba1(modeling_falcon_mamba), {2}),
-    "mamba2": Family(15, build_mamba2, tap_mamba2, listen_ssd(modeling_mamba2), {0}, {0}, old_dialect=True,
-                     note="transformers' cached one-token step does not clamp dt, its prefill does"),
-    "bamba": Family(16, build_bamba, tap_bamba, listen_ssd(modeling_bamba, rotary=True), {1, 2},
-                    old_dialect=True),
-    "nemotron_h": Family(17, build_nemotron_h, tap_nemotron_h, listen_ssd(modeling_nemotron_h, rotary=False),
-                         {1, 2, 3}),
-    "llamba": Family(18, llamba.build, llamba.tap, llamba.listen, {1}, {1},
-                     note="not in transformers: reference written from the public description"),
-}  # fmt: skip
+    "falcon_mamba": Family(
+        14, build_falcon_mamba, tap_mamba1, listen_mamba1(modeling_falcon_mamba), {2}
+    ),
+    "mamba2": Family(
+        15,
+        build_mamba2,
+        tap_mamba2,
+        listen_ssd(modeling_mamba2),
+        {0},
+        {0},
+        old_dialect=True,
+        note="transformers' cached one-token step does not clamp dt, its prefill does",
+    ),
+    "bamba": Family(
+        16,
+        build_bamba,
+        tap_bamba,
+        listen_ssd(modeling_bamba, rotary=True),
+        {1, 2},
+        old_dialect=True,
+    ),
+    "nemotron_h": Family(
+        17,
+        build_nemotron_h,
+        tap_nemotron_h,
+        listen_ssd(modeling_nemotron_h, rotary=False),
+        {1, 2, 3},
+    ),
+    "llamba": Family(
+        18,
+        llamba.build,
+        llamba.tap,
+        llamba.listen,
+        {1},
+        {1},
+        note="not in transformers: reference written from the public description",
+    ),
+}

@@ -1,12 +1,13 @@
 # tests/golden/golden_tools: Llamba in plain torch, the reference where transformers has none.
-"""A stack of blocks: h += mixer(norm(h)); h += mlp(norm(h)). The mixer is DiscreteMamba2 (arXiv 2408.10189,
-2502.14458), here as its O(L) recurrence:
+"""A stack of blocks: h += mixer(norm(h)); h += mlp(norm(h)). The mixer is DiscreteMamba2
+(arXiv 2408.10189, 2502.14458), here as its O(L) recurrence:
 
     x, B, C = conv1d(xBC),   a_t = exp(-softplus(A_log_t)),   S_t = a_t S_{t-1} + x_t B_t^T,
     y_t = S_t C_t + D x_t,   out = out_proj(y * silu(z + z_bias)).
 
-Rows of in_proj: x, B, C (through the convolution, no activation), then z, then A_log. Names and config
-keys are those of the published checkpoints; the forward is written anew from these equations."""
+Rows of in_proj: x, B, C (through the convolution, no activation), then z, then A_log. Names
+and config keys are those of the published checkpoints; the forward is written anew from these
+equations."""
 
 import json
 from contextlib import nullcontext
@@ -34,10 +35,17 @@ CONFIG = {
     "resid_dropout": 0.0,
     "norm_epsilon": 1e-5,
     "mlp_cfg": {"intermediate_size": 52, "bias": False, "act_fn": "silu"},
-    "ssm_cfg": {"d_state": 6, "n_v_heads": 4, "n_qk_heads": 2, "expand": 1, "chunk_size": 8,
-                "activation": "identity", "bias": False},
+    "ssm_cfg": {
+        "d_state": 6,
+        "n_v_heads": 4,
+        "n_qk_heads": 2,
+        "expand": 1,
+        "chunk_size": 8,
+        "activation": "identity",
+        "bias": False,
+    },
     "torch_dtype": "float32",
-}  # fmt: skip
+}
 D_CONV = 4
 BLOCK_EPS = 1e-5  # fixed in the published model; norm_epsilon is the final norm's
 
@@ -98,10 +106,21 @@ class DiscreteMixer(nn.Module):
         m = ssd_map(log_decay, ones, b, c)
         check_map(m, x, skip, y + skip)
         for name, tensor in {
-            "in_proj": projected, "gate": gate, "conv_in": xbc, "conv": conv, "ssm_input": x, "A": log_decay,
-            "B": b, "C": c, "map": m, "y": y, "ssm_out": y + skip, "z": cut, "out": out,
+            "in_proj": projected,
+            "gate": gate,
+            "conv_in": xbc,
+            "conv": conv,
+            "ssm_input": x,
+            "A": log_decay,
+            "B": b,
+            "C": c,
+            "map": m,
+            "y": y,
+            "ssm_out": y + skip,
+            "z": cut,
+            "out": out,
             "state": states,
-        }.items():  # fmt: skip
+        }.items():
             self.put(name, tensor)
         return out
 
@@ -154,14 +173,22 @@ def tap(model, rec):
     from .families import tap_ends
 
     backbone = model.backbone
-    tap_ends(rec, backbone.embedding, backbone.final_layernorm, model.lm_head, model.config["norm_epsilon"])
+    tap_ends(
+        rec,
+        backbone.embedding,
+        backbone.final_layernorm,
+        model.lm_head,
+        model.config["norm_epsilon"],
+    )
     for i, block in enumerate(backbone.layers):
         tap_block(rec, i, block)
         tap_norm(rec, block.input_layernorm, f"blocks.{i}.ln1", BLOCK_EPS)
         tap_resid_mid(rec, i, block.post_attention_layernorm)
         tap_norm(rec, block.post_attention_layernorm, f"blocks.{i}.ln2", BLOCK_EPS)
         tap_mlp(rec, i, block.mlp)
-        block.mixer.put = lambda name, tensor, at=i: rec.put(f"blocks.{at}.mixer.hook_{name}", tensor)
+        block.mixer.put = lambda name, tensor, at=i: rec.put(
+            f"blocks.{at}.mixer.hook_{name}", tensor
+        )
 
 
 def listen(rec):

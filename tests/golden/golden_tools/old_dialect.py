@@ -1,7 +1,7 @@
 # tests/golden/golden_tools: the same checkpoint as transformers 4 would have written it.
-"""Nearly every published checkpoint has a config.json of transformers 4: rotary settings at the top level
-(`rope_theta`, `rope_scaling`), `torch_dtype`, and a bare `Infinity` that is not JSON. The twin is loaded
-with transformers and must give the very logits of the original."""
+"""Nearly every published checkpoint has a config.json of transformers 4: rotary settings at the top
+level (`rope_theta`, `rope_scaling`), `torch_dtype`, a bare `Infinity` that is not JSON. The twin
+is loaded with transformers and must give the very logits of the original."""
 
 import json
 
@@ -23,7 +23,9 @@ def old_config(config):
     old["torch_dtype"] = old.pop("dtype")
     old["transformers_version"] = "4.46.0"
     if "time_step_limit" in old:
-        old["time_step_limit"] = [v if isinstance(v, float) else float("inf") for v in old["time_step_limit"]]
+        old["time_step_limit"] = [
+            v if isinstance(v, float) else float("inf") for v in old["time_step_limit"]
+        ]
     return dict(sorted(old.items()))
 
 

@@ -1,16 +1,23 @@
 # tests/golden/golden_tools: what a forward leaves behind, by site name, and where to listen.
-"""`Recording` collects tensors under HeadLens site names. The `tap_*` functions hang forward hooks on
-the modules all families share: norms, blocks, MLPs and attention."""
+"""`Recording` collects tensors under HeadLens site names. The `tap_*` functions hang forward hooks
+on the modules all families share: norms, blocks, MLPs and attention."""
 
 import re
 from contextlib import contextmanager
 
 import torch
 
-
-# Kept in every layer; the rest only in the family's `detail` layers, the widest only in its `wide` ones.
-OUTLINE = {"hook_resid_mid", "hook_resid_post", "hook_attn_out", "hook_mlp_out", "attn.hook_pattern",
-           "mixer.hook_dt", "mixer.hook_z", "mixer.hook_out"}  # fmt: skip
+# Kept in every layer; the rest only in a family's `detail` layers, the widest in its `wide` ones.
+OUTLINE = {
+    "hook_resid_mid",
+    "hook_resid_post",
+    "hook_attn_out",
+    "hook_mlp_out",
+    "attn.hook_pattern",
+    "mixer.hook_dt",
+    "mixer.hook_z",
+    "mixer.hook_out",
+}
 WIDE = {"mixer.hook_A_bar", "mixer.hook_B_bar", "mixer.hook_state"}
 
 
@@ -49,7 +56,7 @@ class Recording:
 
 @contextmanager
 def replaced(module, **functions):
-    """Module-level functions exchanged for the time being; each value makes a wrapper of the original."""
+    """Module-level functions exchanged for a while; each value makes a wrapper of the original."""
     originals = {name: getattr(module, name) for name in functions}
     for name, make_wrapper in functions.items():
         setattr(module, name, make_wrapper(originals[name]))
@@ -66,7 +73,9 @@ def split_heads(x, width):
 
 
 def on_output(module, act):
-    module.register_forward_hook(lambda _, args, out: act(out[0] if isinstance(out, tuple) else out))
+    module.register_forward_hook(
+        lambda _, args, out: act(out[0] if isinstance(out, tuple) else out)
+    )
 
 
 def on_input(module, act):
@@ -109,7 +118,7 @@ def tap_mlp(rec, index, mlp):
 
 
 def tap_attention(rec, index, attn):
-    """q, k, v before rotary and z, from the projections; the rest comes from `listen_to_attention`."""
+    """q, k, v before rotary and z, from the projections; see `listen_to_attention` for the rest."""
     at, width = f"blocks.{index}", attn.head_dim
     for name in "qkv":
         project = getattr(attn, f"{name}_proj")

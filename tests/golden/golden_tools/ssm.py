@@ -1,7 +1,7 @@
 # tests/golden/golden_tools: the inside of the SSM mixers, by wrapping the functions they call.
-"""What the mixers do not expose is recomputed here in plain torch from what they hand to their scan:
-dt after softplus and clamp, the map from its definition (O(L^2), nothing chunked) and the state from
-the sequential recurrence. Each map is held against the scan's own output: M x + D x."""
+"""What the mixers do not expose is recomputed here in plain torch from what they hand to their
+scan: dt after softplus and clamp, the map from its definition (O(L^2), nothing chunked) and the
+state from the sequential recurrence. Each map is held against the scan's own output: M x + D x."""
 
 import torch
 import torch.nn.functional as F
@@ -34,7 +34,7 @@ def check_map(m, x, skip, ssm_out):
 
 
 def decay_between(log_decay):
-    """[batch, pos] -> [batch, q, k]: sum over k < t <= q, entry by entry; -inf above the diagonal."""
+    """[batch, pos] -> [batch, q, k]: sum over k < t <= q, one by one; -inf above the diagonal."""
     length = log_decay.shape[1]
     total = torch.full((log_decay.shape[0], length, length), -torch.inf, dtype=log_decay.dtype)
     for q in range(length):
@@ -46,7 +46,8 @@ def decay_between(log_decay):
 def ssd_map(log_decay, write, b, c):
     """M_ij = (C_i . B_j) exp(sum of log decay over j < t <= i) write_j.
 
-    log_decay, write [batch, pos, head]; b, c [batch, pos, group, d_state] -> [batch, head, q, k]."""
+    log_decay, write [batch, pos, head]; b, c [batch, pos, group, d_state] -> [batch, head, q, k]
+    """
     heads, groups = log_decay.shape[2], b.shape[2]
     rows = []
     for h in range(heads):
@@ -94,10 +95,17 @@ def listen_to_ssd(rec):
             skip = kwargs["D"][:, None] * x
             check_map(m, x, skip, out)
             for name, tensor in {
-                "ssm_input": x, "dt_pre": dt, "dt": delta, "A": a, "B": b, "C": c, "map": m,
-                "y": original(x, dt, a, b, c, **{**kwargs, "D": None}), "ssm_out": out,
+                "ssm_input": x,
+                "dt_pre": dt,
+                "dt": delta,
+                "A": a,
+                "B": b,
+                "C": c,
+                "map": m,
+                "y": original(x, dt, a, b, c, **{**kwargs, "D": None}),
+                "ssm_out": out,
                 "state": ssd_states(delta * a, delta, x, b),
-            }.items():  # fmt: skip
+            }.items():
                 rec.put_here(f"mixer.hook_{name}", tensor)
             return out
 
@@ -112,7 +120,11 @@ def s6_terms(delta, a, b):
 
 
 def s6_map(delta, a, b, c):
-    """alpha_ij = sum_n C_i[n] exp(A[n] sum of dt over j < t <= i) dt_j B_j[n] -> [batch, channel, q, k]."""
+    """alpha_ij = sum_n C_i[n] exp(A[n] sum of dt over j < t <= i) dt_j B_j[n]
+
+    delta [batch, pos, channel]; a [channel, d_state]; b, c [batch, pos, d_state]
+    -> [batch, channel, q, k]
+    """
     maps = []
     for channel in range(delta.shape[2]):
         spans = decay_between(delta[..., channel])  # [batch, q, k], -inf where k > q
@@ -145,10 +157,19 @@ def listen_to_s6(rec):
             check_map(m, xs[..., None], (kwargs["D"] * xs)[..., None], out[..., None])
             a_bar, b_bar = s6_terms(delta, a, bs)
             for name, tensor in {
-                "ssm_input": xs, "dt_pre": dt.transpose(1, 2), "dt": delta, "A": a, "B": bs, "C": cs,
-                "A_bar": a_bar, "B_bar": b_bar, "map": m, "y": y, "ssm_out": out,
+                "ssm_input": xs,
+                "dt_pre": dt.transpose(1, 2),
+                "dt": delta,
+                "A": a,
+                "B": bs,
+                "C": cs,
+                "A_bar": a_bar,
+                "B_bar": b_bar,
+                "map": m,
+                "y": y,
+                "ssm_out": out,
                 "state": s6_states(a_bar, b_bar, xs),
-            }.items():  # fmt: skip
+            }.items():
                 rec.put_here(f"mixer.hook_{name}", tensor)
             return original(x, dt, a, b, c, **kwargs)
 

@@ -1,6 +1,6 @@
 # tests/golden/golden_tools: seeded random weights under which no path of a model is idle.
-"""Freshly initialised models hide mistakes: norms of one, biases of zero, D = 1, A = -1..-n and steps of
-0.01 make whole terms vanish. These draws keep every term of order one."""
+"""Freshly initialised models hide mistakes: norms of one, biases of zero, D = 1, A = -1..-n and
+steps of 0.01 make whole terms vanish. These draws keep every term of order one."""
 
 import math
 
