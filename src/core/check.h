@@ -20,9 +20,9 @@ std::string shape_string(c10::IntArrayRef shape);
 #define HEADLENS_FAIL(Type, ...) throw ::headlens::Type(::fmt::format(__VA_ARGS__))
 
 /// Throws `Type` unless `cond` holds: HEADLENS_CHECK(ConfigError, n > 0, "[f] n, got {}", n).
-#define HEADLENS_CHECK(Type, cond, ...)   \
-  do {                                    \
-    if (!(cond)) [[unlikely]] {           \
-      HEADLENS_FAIL(Type, __VA_ARGS__);   \
-    }                                     \
+#define HEADLENS_CHECK(Type, cond, ...) \
+  do {                                  \
+    if (!(cond)) [[unlikely]] {         \
+      HEADLENS_FAIL(Type, __VA_ARGS__); \
+    }                                   \
   } while (false)

@@ -30,7 +30,8 @@ std::string read_text(const fs::path& path) {
 /// Hugging Face cache is made of them, and whoever made the directory made them.
 bool stays_inside(const fs::path& entry) {
   return !entry.empty() && entry.is_relative() &&
-         std::none_of(entry.begin(), entry.end(), [](const fs::path& part) { return part == ".."; });
+         std::none_of(entry.begin(), entry.end(),
+                      [](const fs::path& part) { return part == ".."; });
 }
 
 /// tensor name -> shard file name, from the index.
@@ -163,7 +164,9 @@ std::vector<std::string> Checkpoint::names() const {
   return out;
 }
 
-bool Checkpoint::has(std::string_view name) const { return file_index_.contains(name); }
+bool Checkpoint::has(std::string_view name) const {
+  return file_index_.contains(name);
+}
 
 const SafetensorsFile& Checkpoint::file_of(std::string_view name) const {
   const auto it = file_index_.find(name);
@@ -172,9 +175,13 @@ const SafetensorsFile& Checkpoint::file_of(std::string_view name) const {
   return files_[it->second];
 }
 
-const TensorInfo& Checkpoint::info(std::string_view name) const { return file_of(name).info(name); }
+const TensorInfo& Checkpoint::info(std::string_view name) const {
+  return file_of(name).info(name);
+}
 
-Tensor Checkpoint::tensor(std::string_view name) const { return file_of(name).tensor(name); }
+Tensor Checkpoint::tensor(std::string_view name) const {
+  return file_of(name).tensor(name);
+}
 
 int64_t Checkpoint::weight_bytes() const {
   int64_t total = 0;

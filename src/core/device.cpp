@@ -47,7 +47,9 @@ at::Device default_device() {
   return cuda_available() ? at::Device(at::kCUDA, 0) : at::Device(at::kCPU);
 }
 
-bool cuda_available() { return cuda_device_count() > 0; }
+bool cuda_available() {
+  return cuda_device_count() > 0;
+}
 
 int cuda_device_count() {
   const auto& hooks = at::detail::getCUDAHooks();

@@ -63,11 +63,12 @@ class FloatNames {
   }
 
   std::string out_;
-  std::vector<std::pair<size_t, size_t>> ends_;  // of each name: offset here, offset in the original
+  std::vector<std::pair<size_t, size_t>>
+      ends_;  // of each name: offset here, offset in the original
 };
 
-/// The end of nlohmann's "[json.exception...101] parse error at line 1, column 2: syntax error ...":
-/// the place is ours to say, since the text was rewritten.
+/// The end of nlohmann's "[json.exception...101] parse error at line 1, column 2: syntax error
+/// ...": the place is ours to say, since the text was rewritten.
 std::string plain_reason(std::string_view what) {
   constexpr std::string_view kPlace = "parse error at line";
   const size_t bracket = what.find("] ");
@@ -180,10 +181,9 @@ json parse_json(std::string_view text, const std::string& source) {
   json value;
   StrictHandler handler(&value);
   if (json::sax_parse(readable.text(), &handler)) return value;
-  const std::string where =
-      handler.error_offset()
-          ? locate(text, readable.original(*handler.error_offset()), source)
-          : source;
+  const std::string where = handler.error_offset()
+                                ? locate(text, readable.original(*handler.error_offset()), source)
+                                : source;
   HEADLENS_FAIL(ConfigError, "[{}] expected valid JSON, got {}", where, handler.problem());
 }
 
@@ -227,7 +227,9 @@ const json* JsonFields::peek(std::string_view key) const {
   return it == value_->end() || it->is_null() ? nullptr : &*it;
 }
 
-bool JsonFields::has(std::string_view key) const { return peek(key) != nullptr; }
+bool JsonFields::has(std::string_view key) const {
+  return peek(key) != nullptr;
+}
 
 const json* JsonFields::find(std::string_view key) const {
   record_->read.insert(prefix_ + std::string(key));

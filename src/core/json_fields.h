@@ -115,7 +115,7 @@ struct JsonType<std::string> {
 };
 
 template <typename T>
-  requires std::is_floating_point_v<T>
+requires std::is_floating_point_v<T>
 struct JsonType<T> {
   static std::string name() { return "number"; }
   static bool fits(const nlohmann::json& v) { return v.is_number(); }
@@ -123,7 +123,7 @@ struct JsonType<T> {
 };
 
 template <typename T>
-  requires std::is_integral_v<T>
+requires std::is_integral_v<T>
 struct JsonType<T> {
   static std::string name() { return "integer"; }
   static bool fits(const nlohmann::json& v) {

@@ -29,8 +29,7 @@ spdlog::logger& logger() {
   // Not registered with spdlog: a host program's own loggers and patterns stay its own. Never
   // destroyed, so that destructors of static objects may still log.
   static auto* const instance = [] {
-    auto* made =
-        new spdlog::logger("headlens", std::make_shared<spdlog::sinks::stderr_sink_mt>());
+    auto* made = new spdlog::logger("headlens", std::make_shared<spdlog::sinks::stderr_sink_mt>());
     made->set_pattern("headlens: %l: %v");
     made->set_level(spdlog::level::info);
     return made;
@@ -44,11 +43,21 @@ void log(LogLevel level, std::string_view message) {
 
 }  // namespace
 
-void set_log_level(LogLevel level) { logger().set_level(to_spdlog(level)); }
+void set_log_level(LogLevel level) {
+  logger().set_level(to_spdlog(level));
+}
 
-void log_debug(std::string_view message) { log(LogLevel::Debug, message); }
-void log_info(std::string_view message) { log(LogLevel::Info, message); }
-void log_warn(std::string_view message) { log(LogLevel::Warn, message); }
-void log_error(std::string_view message) { log(LogLevel::Error, message); }
+void log_debug(std::string_view message) {
+  log(LogLevel::Debug, message);
+}
+void log_info(std::string_view message) {
+  log(LogLevel::Info, message);
+}
+void log_warn(std::string_view message) {
+  log(LogLevel::Warn, message);
+}
+void log_error(std::string_view message) {
+  log(LogLevel::Error, message);
+}
 
 }  // namespace headlens

@@ -59,9 +59,8 @@ std::map<std::string, std::string> read_metadata(const json& value,
                  path.string(), kMetadataKey, describe_json(value));
   std::map<std::string, std::string> out;
   for (const auto& [key, item] : value.items()) {
-    HEADLENS_CHECK(CheckpointError, item.is_string(),
-                   "[{}] {} key '{}', expected a string, got {}", path.string(), kMetadataKey, key,
-                   describe_json(item));
+    HEADLENS_CHECK(CheckpointError, item.is_string(), "[{}] {} key '{}', expected a string, got {}",
+                   path.string(), kMetadataKey, key, describe_json(item));
     out.emplace(key, item.get<std::string>());
   }
   return out;
@@ -80,9 +79,8 @@ const json& entry_field(const json& entry, const char* key, const std::string& w
 std::vector<int64_t> read_shape(const json& value, const std::string& where) {
   using Shape = JsonType<std::vector<int64_t>>;
   const bool good =
-      Shape::fits(value) && std::all_of(value.begin(), value.end(), [](const json& size) {
-        return size.get<int64_t>() >= 0;
-      });
+      Shape::fits(value) && std::all_of(value.begin(), value.end(),
+                                        [](const json& size) { return size.get<int64_t>() >= 0; });
   HEADLENS_CHECK(CheckpointError, good, "{}, shape, expected an array of sizes from 0, got {}",
                  where, describe_json(value));
   return Shape::get(value);
@@ -108,9 +106,8 @@ uint64_t byte_count(const TensorInfo& info, const std::string& where) {
 TensorInfo read_entry(const json& entry, uint64_t data_bytes, const std::string& where) {
   TensorInfo info{at::kFloat, {}, 0, 0};
   const json& dtype = entry_field(entry, "dtype", where);
-  const auto known = dtype.is_string()
-                         ? safetensors_format::dtype_of_code(dtype.get<std::string>())
-                         : std::nullopt;
+  const auto known = dtype.is_string() ? safetensors_format::dtype_of_code(dtype.get<std::string>())
+                                       : std::nullopt;
   HEADLENS_CHECK(CheckpointError, known.has_value(),
                  "{}, dtype, expected one of {}, got {} (not supported)", where,
                  safetensors_format::known_codes(), describe_json(dtype));
@@ -148,8 +145,7 @@ void check_tiling(const std::map<std::string, TensorInfo, std::less<>>& tensors,
   for (const auto& [name, info] : order) {
     HEADLENS_CHECK(CheckpointError, info->begin == next, "{}, {}, expected offset {}, got {}",
                    about(path, name),
-                   info->begin < next ? "overlaps the tensor before it"
-                                      : "leaves a hole before it",
+                   info->begin < next ? "overlaps the tensor before it" : "leaves a hole before it",
                    next, info->begin);
     next = info->end;
   }
@@ -194,7 +190,9 @@ std::vector<std::string> SafetensorsFile::names() const {
   return out;
 }
 
-bool SafetensorsFile::has(std::string_view name) const { return tensors_.contains(name); }
+bool SafetensorsFile::has(std::string_view name) const {
+  return tensors_.contains(name);
+}
 
 const TensorInfo& SafetensorsFile::info(std::string_view name) const {
   const auto it = tensors_.find(name);
@@ -223,6 +221,8 @@ std::string_view SafetensorsFile::header() const {
   return {reinterpret_cast<const char*>(file_->data()) + kLengthBytes, data_start_ - kLengthBytes};
 }
 
-int64_t SafetensorsFile::file_size() const { return static_cast<int64_t>(file_->size()); }
+int64_t SafetensorsFile::file_size() const {
+  return static_cast<int64_t>(file_->size());
+}
 
 }  // namespace headlens

@@ -40,7 +40,8 @@ std::optional<std::string_view> code_of_dtype(at::ScalarType dtype) {
 
 std::string known_codes() {
   std::string out;
-  for (const auto& [dtype, code] : kCodes) out += fmt::format("{}{}", out.empty() ? "" : ", ", code);
+  for (const auto& [dtype, code] : kCodes)
+    out += fmt::format("{}{}", out.empty() ? "" : ", ", code);
   return out;
 }
 

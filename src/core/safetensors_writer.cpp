@@ -101,8 +101,8 @@ class PendingFile {
     while (size > 0) {
       const ssize_t written = ::write(fd_, next, size);
       if (written < 0 && errno == EINTR) continue;
-      HEADLENS_CHECK(CheckpointError, written > 0, "[{}] cannot write the file: {}",
-                     path_.string(), std::strerror(errno));
+      HEADLENS_CHECK(CheckpointError, written > 0, "[{}] cannot write the file: {}", path_.string(),
+                     std::strerror(errno));
       next += written;
       size -= static_cast<size_t>(written);
     }

@@ -104,14 +104,18 @@ Tensor WeightScope::get_optional(std::string_view name, at::IntArrayRef shape) c
   return has(name) ? get(name, shape) : Tensor();
 }
 
-bool WeightScope::has(std::string_view name) const { return root_->has(path(name)); }
+bool WeightScope::has(std::string_view name) const {
+  return root_->has(path(name));
+}
 
 std::string WeightScope::path(std::string_view name) const {
   if (name.empty()) return prefix_;
   return prefix_.empty() ? std::string(name) : fmt::format("{}.{}", prefix_, name);
 }
 
-at::Device WeightScope::device() const { return root_->device; }
+at::Device WeightScope::device() const {
+  return root_->device;
+}
 
 std::vector<std::string> WeightScope::unread() const {
   const std::string below = prefix_.empty() ? "" : prefix_ + ".";

@@ -9,7 +9,9 @@ namespace {
 
 using testing::error_message;
 
-TEST(ParseDevice, ReadsTheCpu) { EXPECT_TRUE(parse_device("cpu").is_cpu()); }
+TEST(ParseDevice, ReadsTheCpu) {
+  EXPECT_TRUE(parse_device("cpu").is_cpu());
+}
 
 TEST(ParseDevice, RefusesOtherNames) {
   for (const char* name : {"", "gpu", "CPU", "cpu:0", "cuda:", "cuda:x", "cuda:-1", "cuda:0x",

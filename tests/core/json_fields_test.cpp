@@ -12,7 +12,9 @@ namespace {
 using testing::error_message;
 using testing::TempDir;
 
-JsonFields fields(const char* text) { return JsonFields(parse_json(text, "t"), "config.json"); }
+JsonFields fields(const char* text) {
+  return JsonFields(parse_json(text, "t"), "config.json");
+}
 
 template <typename T>
 std::string required_error(const char* text, const char* key) {
@@ -34,8 +36,9 @@ TEST(ParseJson, CountsColumnsInTheOriginalAfterAFloatName) {
 TEST(ParseJson, RefusesDuplicateKeysAtAnyDepth) {
   EXPECT_EQ(error_message<ConfigError>([] { parse_json(R"({"a": 1, "a": 1})", "c"); }),
             "[c] expected valid JSON, got duplicate key 'a'");
-  EXPECT_EQ(error_message<ConfigError>([] { parse_json(R"([{"x": {"k": 1, "\u006b": 2}}])", "c"); }),
-            "[c] expected valid JSON, got duplicate key 'k'");
+  EXPECT_EQ(
+      error_message<ConfigError>([] { parse_json(R"([{"x": {"k": 1, "\u006b": 2}}])", "c"); }),
+      "[c] expected valid JSON, got duplicate key 'k'");
 }
 
 TEST(ParseJson, RefusesWhatIsNotOneJsonValue) {
@@ -69,8 +72,9 @@ TEST(ParseJson, ReadsBothSpellingsOfInfinityAndNaN) {
 TEST(ReadJsonFile, NamesTheFile) {
   const TempDir dir;
   const auto path = dir.write("x.json", "{\"a\": }");
-  EXPECT_TRUE(error_message<ConfigError>([&] { read_json_file(path); })
-                  .starts_with("[" + path.string() + ":1:7] expected valid JSON"));
+  EXPECT_TRUE(error_message<ConfigError>([&] {
+                read_json_file(path);
+              }).starts_with("[" + path.string() + ":1:7] expected valid JSON"));
   const auto missing = dir.path() / "none.json";
   EXPECT_EQ(error_message<ConfigError>([&] { read_json_file(missing); }),
             "[" + missing.string() + "] cannot read the file");
@@ -133,8 +137,8 @@ TEST(JsonFields, TreatsNullAsAbsent) {
 }
 
 TEST(JsonFields, RecordsWhatWasReadAcrossCopiesAndNestedObjects) {
-  const JsonFields f = fields(
-      R"({"a": 1, "b": 2, "rope": {"type": "x", "factor": 8}, "other": {"z": 1}, "q": 1})");
+  const JsonFields f =
+      fields(R"({"a": 1, "b": 2, "rope": {"type": "x", "factor": 8}, "other": {"z": 1}, "q": 1})");
   const JsonFields copy = f;
   copy.required<int64_t>("a");
   f.ignore({"q", "never_there"});
