@@ -39,9 +39,6 @@ find_library(HEADLENS_PCRE2_LIBRARY pcre2-8 REQUIRED)
 find_path(HEADLENS_UTF8PROC_INCLUDE utf8proc.h REQUIRED)
 find_library(HEADLENS_UTF8PROC_LIBRARY utf8proc REQUIRED)
 
-find_package(OpenMP REQUIRED COMPONENTS CXX)  # at::parallel_for is serial without it
-find_package(Threads REQUIRED)
-
 # LibTorch's wheel carries another fmt in its include folder, which would shadow ours. A folder
 # that holds nothing but our fmt goes before it on every include path of our own targets.
 get_target_property(_headlens_fmt_dirs fmt::fmt INTERFACE_INCLUDE_DIRECTORIES)

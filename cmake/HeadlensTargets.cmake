@@ -6,14 +6,14 @@ function(headlens_options target)
   target_compile_features(${target} PRIVATE cxx_std_20)
   set_target_properties(${target} PROPERTIES CXX_EXTENSIONS OFF CXX_VISIBILITY_PRESET hidden
                                              VISIBILITY_INLINES_HIDDEN ON)
-  target_compile_options(${target} PRIVATE -fPIC)
+  target_compile_options(${target} PRIVATE -fPIC -fopenmp)
   headlens_warnings(${target})
   headlens_sanitizers(${target})
   target_include_directories(${target} SYSTEM BEFORE PRIVATE ${HEADLENS_FMT_FIRST})
   target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR}/src)
   target_compile_definitions(${target} PRIVATE SPDLOG_FMT_EXTERNAL)
   target_link_libraries(${target} PRIVATE fmt::fmt spdlog::spdlog
-                        $<BUILD_INTERFACE:nlohmann_json::nlohmann_json> OpenMP::OpenMP_CXX)
+                        $<BUILD_INTERFACE:nlohmann_json::nlohmann_json>)
 endfunction()
 
 function(headlens_use_pch target)
@@ -66,17 +66,22 @@ function(headlens_room room)
   set_property(GLOBAL APPEND PROPERTY HEADLENS_ROOMS ${target})
 endfunction()
 
-# An executable of ours linked with the whole library.
+# headlens_executable(x SOURCES x.cpp [DEPS ...]): linked with the whole library unless DEPS says
+# what to link.
 function(headlens_executable target)
   cmake_parse_arguments(ARG "" "" "SOURCES;DEPS" ${ARGN})
   add_executable(${target} ${ARG_SOURCES})
   headlens_options(${target})
   headlens_use_pch(${target})
-  target_link_libraries(${target} PRIVATE ${ARG_DEPS} headlens::headlens)
+  if(NOT ARG_DEPS)
+    set(ARG_DEPS headlens::headlens)
+  endif()
+  target_link_libraries(${target} PRIVATE ${ARG_DEPS})
 endfunction()
 
 # headlens_room_tests(core SOURCES x_test.cpp [DEPS more] [GPU])
-# makes headlens_core_tests, one ctest entry. GPU adds an entry labelled gpu that runs the tests
+# makes headlens_core_tests, one ctest entry, linked with its room (and so with the rooms that one
+# may include; name others in DEPS). GPU adds an entry labelled gpu that runs the tests
 # with "Cuda" in their names, which the plain entry then leaves out.
 function(headlens_room_tests room)
   cmake_parse_arguments(ARG "GPU" "" "SOURCES;DEPS" ${ARGN})
@@ -87,7 +92,7 @@ function(headlens_room_tests room)
     return()
   endif()
   headlens_executable(${target} SOURCES ${ARG_SOURCES}
-    DEPS headlens_test_support ${ARG_DEPS} GTest::gtest GTest::gtest_main)
+    DEPS headlens_test_support headlens_${room} ${ARG_DEPS} GTest::gtest GTest::gtest_main)
   if(ARG_GPU)
     add_test(NAME ${room} COMMAND ${target} --gtest_filter=-*Cuda*)
     add_test(NAME ${room}_gpu COMMAND ${target} --gtest_filter=*Cuda*)

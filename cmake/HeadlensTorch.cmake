@@ -40,6 +40,19 @@ target_include_directories(headlens::torch INTERFACE
 foreach(_headlens_part IN LISTS _headlens_torch_rpath)
   target_link_options(headlens::torch INTERFACE "LINKER:-rpath-link,${_headlens_part}")
 endforeach()
+
+# at::parallel_for is serial without OpenMP. The wheel brings its own libgomp, and a program
+# should hold one; a LibTorch without it uses the compiler's.
+if(EXISTS ${_headlens_torch_lib}/libgomp.so.1)
+  add_library(headlens::openmp SHARED IMPORTED)
+  set_target_properties(headlens::openmp PROPERTIES
+    IMPORTED_LOCATION ${_headlens_torch_lib}/libgomp.so.1)
+else()
+  find_package(OpenMP REQUIRED COMPONENTS CXX)
+  add_library(headlens::openmp INTERFACE IMPORTED)
+  target_link_libraries(headlens::openmp INTERFACE OpenMP::OpenMP_CXX)
+endif()
+target_link_libraries(headlens::torch INTERFACE headlens::openmp)
 if(HEADLENS_LINK_CUDA)
   # Nothing refers to libtorch_cuda by symbol: it registers the CUDA device when it is loaded, so
   # the linker must be kept from dropping it.
