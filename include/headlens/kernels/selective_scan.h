@@ -11,11 +11,13 @@ struct SelectiveScanResult {
   at::Tensor state;  // [batch, channel, d_state]
 };
 
-/// h_t = exp(dt_t A) h_{t-1} + dt_t B_t x_t, y_t = C_t . h_t (arXiv 2312.00752, eq. 2), memory O(pos), differentiable.
-/// x, dt [batch, pos, channel]; A [channel, d_state] (negative); B, C [batch, pos, d_state];
-/// state [batch, channel, d_state] or undefined (zeros). Computes in at least float32.
+/// h_t = exp(dt_t A) h_{t-1} + dt_t B_t x_t, y_t = C_t . h_t (arXiv 2312.00752, eq. 2), memory
+/// O(pos), differentiable. x, dt [batch, pos, channel]; A [channel, d_state] (negative); B, C
+/// [batch, pos, d_state]; state [batch, channel, d_state] or undefined (zeros). Computes in at
+/// least float32.
 SelectiveScanResult selective_scan(const at::Tensor& x, const at::Tensor& dt, const at::Tensor& A,
-                                   const at::Tensor& B, const at::Tensor& C, const at::Tensor& state);
+                                   const at::Tensor& B, const at::Tensor& C,
+                                   const at::Tensor& state);
 
 /// The same, one position after another: the readable reference.
 SelectiveScanResult selective_scan_reference(const at::Tensor& x, const at::Tensor& dt,
@@ -26,8 +28,8 @@ SelectiveScanResult selective_scan_reference(const at::Tensor& x, const at::Tens
 at::Tensor selective_scan_states(const at::Tensor& x, const at::Tensor& dt, const at::Tensor& A,
                                  const at::Tensor& B, const at::Tensor& state);
 
-/// Rows of M: [batch, channel, row, pos] for `rows` [batch, row]; `channels` int64 [n] or undefined for all.
-/// M_ij = sum_n C_i[n] exp(A[n] sum_{k=j+1..i} dt_k) dt_j B_j[n] for j <= i, else 0.
+/// Rows of M: [batch, channel, row, pos] for `rows` [batch, row]; `channels` int64 [n] or undefined
+/// for all. M_ij = sum_n C_i[n] exp(A[n] sum_{k=j+1..i} dt_k) dt_j B_j[n] for j <= i, else 0.
 /// Memory O(batch x channel x row x pos), one state index at a time.
 at::Tensor selective_scan_map_rows(const at::Tensor& dt, const at::Tensor& A, const at::Tensor& B,
                                    const at::Tensor& C, const at::Tensor& rows,

@@ -13,23 +13,26 @@ struct SsdResult {
   at::Tensor state;  // [batch, head, d_head, d_state]
 };
 
-/// h_t = exp(log_decay_t) h_{t-1} + dt_t x_t B_t^T, y_t = h_t C_t, in chunks of matrix products (arXiv 2405.21060,
-/// section 6) with the stable segment sum. Any length; memory O(pos x chunk). Differentiable.
-/// x [batch, pos, head, d_head]; log_decay, dt [batch, pos, head] (dt undefined: 1); B, C [batch, pos, group, d_state];
-/// state [batch, head, d_head, d_state] or undefined (zeros). Computes in at least float32.
+/// h_t = exp(log_decay_t) h_{t-1} + dt_t x_t B_t^T, y_t = h_t C_t, in chunks of matrix products
+/// (arXiv 2405.21060, section 6) with the stable segment sum. Any length; memory O(pos x chunk).
+/// Differentiable. x [batch, pos, head, d_head]; log_decay, dt [batch, pos, head] (dt undefined:
+/// 1); B, C [batch, pos, group, d_state]; state [batch, head, d_head, d_state] or undefined
+/// (zeros). Computes in at least float32.
 SsdResult ssd_scan(const at::Tensor& x, const at::Tensor& log_decay, const at::Tensor& dt,
-                   const at::Tensor& B, const at::Tensor& C, const at::Tensor& state, int64_t chunk);
+                   const at::Tensor& B, const at::Tensor& C, const at::Tensor& state,
+                   int64_t chunk);
 
 /// The same, one position after another: the readable reference.
 SsdResult ssd_scan_reference(const at::Tensor& x, const at::Tensor& log_decay, const at::Tensor& dt,
                              const at::Tensor& B, const at::Tensor& C, const at::Tensor& state);
 
-/// States after every position, [batch, pos, head, d_head, d_state]: O(pos) states, made because asked.
+/// States after every position, [batch, pos, head, d_head, d_state]: O(pos) states, made because
+/// asked.
 at::Tensor ssd_states(const at::Tensor& x, const at::Tensor& log_decay, const at::Tensor& dt,
                       const at::Tensor& B, const at::Tensor& state);
 
-/// Rows of M: [batch, head, row, pos] for `rows` [batch, row]; `heads` int64 [n] or undefined for all.
-/// M_ij = (C_i.B_j) exp(sum_{k=j+1..i} log_decay_k) dt_j for j <= i, else 0.
+/// Rows of M: [batch, head, row, pos] for `rows` [batch, row]; `heads` int64 [n] or undefined for
+/// all. M_ij = (C_i.B_j) exp(sum_{k=j+1..i} log_decay_k) dt_j for j <= i, else 0.
 at::Tensor ssd_map_rows(const at::Tensor& log_decay, const at::Tensor& dt, const at::Tensor& B,
                         const at::Tensor& C, const at::Tensor& rows, const at::Tensor& heads);
 

@@ -20,16 +20,19 @@ struct MapBlock {
   int64_t keys;
 };
 
-/// A change of chosen map entries. Edited entries are M_ij with head in `heads`, i in `rows`, j in `keys`.
+/// A change of chosen map entries: M_ij with head in `heads`, i in `rows`, j in `keys`, j at or
+/// below the diagonal. Edits that renormalize act first, before the softmax; the others then act on
+/// the rows in the order they were queued, each on what the one before left.
 struct MapEdit {
   std::vector<int64_t> heads;  // empty: all
   Tensor rows;                 // bool [query] or [batch, query]; undefined: all
   Tensor keys;                 // bool [key] or [batch, key]; undefined: all
   double factor = 0;           // M_ij *= factor; 0 knocks out
-  /// Softmax only, factor 0: hide before the softmax, so that the row sums to 1 again (attention knockout).
-  /// A row whose keys are all hidden becomes 0.
+  /// Softmax only, factor 0: hide before the softmax, so that the row sums to 1 again (attention
+  /// knockout). A row whose keys are all hidden becomes 0.
   bool renormalize = false;
-  /// Any other edit: gets rows [batch, head, row, key], returns the same shape. Ignores `factor`.
+  /// Any other edit: gets rows [batch, head, row, key] and returns the same shape; its result is
+  /// taken at the chosen entries and dropped elsewhere. Ignores `factor`.
   std::function<Tensor(Tensor, const MapBlock&)> custom;
 };
 
@@ -40,41 +43,48 @@ struct MapReduceOptions {
   Tensor segments;             // int64 [key] or [batch, key]: segment id of each key, -1 for none
   int64_t num_segments = 0;
   int64_t top_k = 0;
-  int64_t row_block = 64;      // rows held at once; memory is O(batch x heads x row_block x keys)
+  int64_t row_block = 64;  // rows held at once; memory is O(batch x heads x row_block x keys)
 };
 
-/// Per-row figures of P = the pattern itself (softmax) or |M_ij| / sum_j |M_ij| (SSM). docs/metrics.md.
+/// Per-row figures of P: the pattern itself (softmax) or |M_ij| / sum_j |M_ij| (SSM), edits
+/// included; docs/metrics.md. In the map's dtype, at least float32.
 struct MapStats {
-  Tensor entropy;       // [batch, head, row] nats
-  Tensor row_mass;      // [batch, head, row] sum_j |M_ij| before the normalisation (1 for softmax)
-  Tensor max;           // [batch, head, row] largest P
-  Tensor argmax;        // [batch, head, row] int64 key of it
-  Tensor top_values;    // [batch, head, row, top_k] of P, descending; keys fewer than top_k: padded with 0
-  Tensor top_keys;      // [batch, head, row, top_k] int64; padded with -1
-  Tensor segment_mass;  // [batch, head, row, segment]
+  Tensor entropy;   // [batch, head, row] nats, 0 ln 0 = 0
+  Tensor row_mass;  // [batch, head, row] sum_j |M_ij| before the normalisation (softmax: 1)
+  Tensor max;       // [batch, head, row] largest P
+  Tensor argmax;    // [batch, head, row] int64 key of it, the first where several are equal
+  /// P and int64 keys in falling order, [batch, head, row, top_k]; past the row's last key padded
+  /// with 0 and -1. Undefined for top_k = 0.
+  Tensor top_values;
+  Tensor top_keys;
+  Tensor segment_mass;  // [batch, head, row, segment]; undefined without segments
 };
 
-/// The map of one layer in one forward pass: y_i = sum_j M_ij x_j (+ D x_i, + what an incoming state carries).
+/// The map of one layer in one forward pass: y_i = sum_j M_ij x_j (+ D x_i, + what an incoming
+/// state carries).
 ///
-/// Nothing of size query x key is made until rows are asked for. Queries are the positions of this forward.
-/// Keys of attention are all cached positions (query i sits at key `first_query() + i`); keys of an SSM are
-/// the positions of this forward, and what came before enters through `carry()`.
-/// Formulas: softmax(scale q.k); SSD M_ij = (C_i.B_j) exp(a sum_{k=j+1..i} dt_k) dt_j; DiscreteMamba2 the same with
-/// log decay -softplus(A_log_k) and no dt; S6 M_ij = sum_n C_i[n] exp(A[n] sum_{k=j+1..i} dt_k) dt_j B_j[n].
+/// Nothing of size query x key is made until rows are asked for. Queries are the positions of this
+/// forward. Keys of attention are all cached positions (query i sits at key `first_query() + i`);
+/// keys of an SSM are the positions of this forward, and what came before enters through `carry()`.
+/// Formulas: softmax(scale q.k); SSD M_ij = (C_i.B_j) exp(a sum_{k=j+1..i} dt_k) dt_j;
+/// DiscreteMamba2 the same with log decay -softplus(A_log_k) and no dt; S6 M_ij = sum_n C_i[n]
+/// exp(A[n] sum_{k=j+1..i} dt_k) dt_j B_j[n].
 class HeadMap {
  public:
   virtual ~HeadMap() = default;
 
   virtual LayerKind kind() const = 0;
   virtual int64_t batch() const = 0;
-  virtual int64_t heads() const = 0;    // query heads, SSM heads, or channels
+  virtual int64_t heads() const = 0;  // query heads, SSM heads, or channels
   virtual int64_t queries() const = 0;
   virtual int64_t keys() const = 0;
   int64_t first_query() const { return keys() - queries(); }
   bool is_softmax() const { return kind() == LayerKind::Attention; }
+  virtual at::Device device() const { return values().device(); }
 
-  /// Rows of the map with its edits applied: [batch, head, row, key]; entries above the diagonal are 0.
-  /// `rows` is int64 [row] or [batch, row]; `heads` empty means all. ShapeError for an index out of range.
+  /// Rows of the map with its edits applied: [batch, head, row, key]; entries above the diagonal
+  /// are 0. `rows` is int64 [row] or [batch, row]; `heads` empty means all. ShapeError for an index
+  /// out of range.
   Tensor rows(const Tensor& rows, const std::vector<int64_t>& heads = {}) const;
   /// Consecutive rows first .. first + count - 1.
   Tensor block(int64_t first, int64_t count, const std::vector<int64_t>& heads = {}) const;
@@ -84,19 +94,25 @@ class HeadMap {
   /// Streaming reduction; never more than `row_block` rows at once.
   MapStats reduce(const MapReduceOptions& options) const;
 
-  /// Queues an edit; the forward then uses the edited map. ShapeError / HookError if it cannot apply.
+  /// Queues an edit; the forward then uses the edited map. ShapeError for a mask or head that does
+  /// not fit, HookError for an edit that cannot be (renormalizing an SSM row, or by a factor).
   void edit(MapEdit edit);
   bool edited() const { return !edits_.empty(); }
-  /// How many entries the edits have covered (a forward that ends with 0 touched nothing).
+  /// Entries M_ij at or below the diagonal, over batch, heads, rows and keys, that the edits cover
+  /// in the map that apply() or apply_dense() last used; an entry under two edits counts twice.
+  /// 0 before either was called: a forward that ends with 0 touched nothing.
   int64_t entries_edited() const { return entries_edited_; }
 
-  /// What the map multiplies: [batch, key, head, width] (attention: v, expanded to query heads; Mamba-1: width 1).
+  /// What the map multiplies: [batch, key, head, width] (attention: v, expanded to query heads;
+  /// Mamba-1: width 1).
   virtual Tensor values() const = 0;
-  /// What an incoming SSM state adds to y: [batch, query, head, width]; undefined when there is none.
+  /// What an incoming SSM state adds to y: [batch, query, head, width]; undefined when there is
+  /// none.
   virtual Tensor carry() const { return {}; }
-  /// y = M x + carry with edits, row block by row block: [batch, query, head, width], without the D skip.
+  /// y = M x + carry with edits, row block by row block: [batch, query, head, width], without the D
+  /// skip, in the dtype of values().
   Tensor apply(int64_t row_block = 64) const;
-  /// The same with a dense map given: [batch, head, query, key].
+  /// The same with a dense map given: [batch, head, query, key], edits already in it.
   Tensor apply_dense(const Tensor& map) const;
 
  protected:
@@ -106,6 +122,9 @@ class HeadMap {
                           const Tensor& hidden) const = 0;
 
  private:
+  Tensor edited_rows(const Tensor& rows, const std::vector<int64_t>& heads) const;
+  void count_entries() const;
+
   std::vector<MapEdit> edits_;
   mutable int64_t entries_edited_ = 0;
 };
@@ -113,14 +132,17 @@ class HeadMap {
 /// Row-normalised |M| (or the pattern itself): [.., key] -> [.., key]; a zero row stays zero.
 Tensor normalized_rows(const Tensor& rows, bool is_softmax);
 
-/// softmax(scale q k^T). q [batch, query, head, d_head], k and v [batch, key, kv_head, d_head] after rotary.
+/// softmax(scale q k^T). q [batch, query, head, d_head], k and v [batch, key, kv_head, d_head]
+/// after rotary.
 std::unique_ptr<HeadMap> make_softmax_map(Tensor q, Tensor k, Tensor v, double scale);
-/// SSD: log_decay [batch, pos, head] (a dt, or -softplus(A_log)), dt [batch, pos, head] (undefined: 1),
-/// B, C [batch, pos, group, d_state], x [batch, pos, head, d_head], state [batch, head, d_head, d_state] or undefined.
-std::unique_ptr<HeadMap> make_ssd_map(LayerKind kind, Tensor log_decay, Tensor dt, Tensor B, Tensor C,
-                                      Tensor x, Tensor state);
+/// SSD: log_decay [batch, pos, head] (a dt, or -softplus(A_log)), dt [batch, pos, head] (undefined:
+/// 1), B, C [batch, pos, group, d_state], x [batch, pos, head, d_head], state [batch, head, d_head,
+/// d_state] or undefined.
+std::unique_ptr<HeadMap> make_ssd_map(LayerKind kind, Tensor log_decay, Tensor dt, Tensor B,
+                                      Tensor C, Tensor x, Tensor state);
 /// S6: dt, x [batch, pos, channel], A [channel, d_state] (negative), B, C [batch, pos, d_state],
 /// state [batch, channel, d_state] or undefined.
-std::unique_ptr<HeadMap> make_s6_map(Tensor dt, Tensor A, Tensor B, Tensor C, Tensor x, Tensor state);
+std::unique_ptr<HeadMap> make_s6_map(Tensor dt, Tensor A, Tensor B, Tensor C, Tensor x,
+                                     Tensor state);
 
 }  // namespace headlens

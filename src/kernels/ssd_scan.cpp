@@ -1,0 +1,97 @@
+// headlens/kernels: the Mamba-2 state-space-dual scan.
+#include "headlens/kernels/ssd_scan.h"
+
+#include <ATen/ATen.h>
+
+#include "kernels/double_backward.h"
+#include "kernels/segment_sums.h"
+#include "kernels/ssd_chunks.h"
+
+namespace headlens {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+// Saves its inputs and makes the chunk matrices again in the backward: what is kept is O(pos).
+// Undefined inputs travel as undefined tensors.
+struct SsdFunction : torch::autograd::Function<SsdFunction> {
+  static variable_list forward(AutogradContext* ctx, const Tensor& x, const Tensor& log_decay,
+                               const Tensor& dt, const Tensor& B, const Tensor& C,
+                               const Tensor& state, int64_t chunk) {
+    ctx->save_for_backward({x, log_decay, dt, B, C, state});
+    ctx->saved_data["chunk"] = chunk;
+    ctx->set_materialize_grads(false);
+    const SsdOutputs out = ssd_chunks_forward({x, log_decay, dt, B, C, state}, chunk);
+    return {out.y, out.state};
+  }
+
+  static variable_list backward(AutogradContext* ctx, variable_list grads) {
+    const variable_list saved = ctx->get_saved_variables();
+    if (at::GradMode::is_enabled()) {  // someone wants gradients of gradients
+      const SsdResult out =
+          ssd_scan_reference(saved[0], saved[1], saved[2], saved[3], saved[4], saved[5]);
+      variable_list result = differentiable_grads({out.y, out.state}, grads, saved);
+      result.emplace_back();
+      return result;
+    }
+    const SsdInputs in{saved[0], saved[1], saved[2], saved[3], saved[4], saved[5]};
+    const Tensor grad_y = grads[0].defined() ? grads[0] : at::zeros_like(in.x);
+    const SsdInputs d = ssd_chunks_backward(in, ctx->saved_data["chunk"].toInt(), grad_y, grads[1]);
+    return {d.x, d.log_decay, d.dt, d.B, d.C, d.state, Tensor()};
+  }
+};
+
+// [batch, group, row, key] -> the scores of each chosen head, [batch, head, row, key]
+Tensor per_head(const Tensor& grouped, int64_t heads_total, const Tensor& heads) {
+  const int64_t shared = heads_total / grouped.size(1);
+  if (heads.defined()) return grouped.index_select(1, heads.floor_divide(shared));
+  return grouped.unsqueeze(2)
+      .expand({-1, -1, shared, -1, -1})
+      .reshape({grouped.size(0), heads_total, grouped.size(2), grouped.size(3)});
+}
+
+// [batch, pos, head] -> [batch, chosen head, pos]
+Tensor choose(const Tensor& per_position, const Tensor& heads) {
+  const Tensor all = per_position.transpose(1, 2);
+  return heads.defined() ? all.index_select(1, heads) : all;
+}
+
+}  // namespace
+
+SsdResult ssd_scan(const Tensor& x, const Tensor& log_decay, const Tensor& dt, const Tensor& B,
+                   const Tensor& C, const Tensor& state, int64_t chunk) {
+  HEADLENS_CHECK(ShapeError, chunk > 0, "[ssd_scan] chunk, expected at least 1, got {}", chunk);
+  if (x.dim() == 4 && x.size(1) == 1) return ssd_scan_reference(x, log_decay, dt, B, C, state);
+  const SsdInputs in = checked_ssd_inputs("ssd_scan", x, log_decay, dt, B, C, state);
+  if (records_grad({in.x, in.log_decay, in.dt, in.B, in.C, in.state})) {
+    const variable_list out =
+        SsdFunction::apply(in.x, in.log_decay, in.dt, in.B, in.C, in.state, chunk);
+    return {out[0].to(x.scalar_type()), out[1]};
+  }
+  const SsdOutputs out = ssd_chunks_forward(in, chunk);
+  return {out.y.to(x.scalar_type()), out.state};
+}
+
+Tensor ssd_map_rows(const Tensor& log_decay, const Tensor& dt, const Tensor& B, const Tensor& C,
+                    const Tensor& rows, const Tensor& heads) {
+  const char* where = "ssd_map_rows";
+  check_shape(where, "log_decay", log_decay, {-1, -1, -1});
+  const int64_t batch = log_decay.size(0), pos = log_decay.size(1), head_count = log_decay.size(2);
+  if (dt.defined()) check_shape(where, "dt", dt, log_decay.sizes());
+  check_shape(where, "B", B, {batch, pos, -1, -1});
+  check_shape(where, "C", C, B.sizes());
+  check_groups(where, head_count, B.size(2));
+  check_index(where, "rows", rows, {batch, -1});
+  if (heads.defined()) check_index(where, "heads", heads, {-1});
+  const auto dtype = compute_dtype(where, {log_decay, dt, B, C});
+
+  const Tensor logs = choose(log_decay.to(dtype).clamp_min(kLogDecayFloor), heads);
+  const Tensor scores = at::matmul(take_rows(C, rows).to(dtype).transpose(1, 2),
+                                   B.to(dtype).permute({0, 2, 3, 1}));  // [batch, group, row, key]
+  Tensor map = per_head(scores, head_count, heads) * row_segment_sums(logs, rows).exp();
+  if (dt.defined()) map = map * choose(dt.to(dtype), heads).unsqueeze(2);
+  return map.masked_fill(causal_rows(rows, pos, 0).logical_not(), 0);
+}
+
+}  // namespace headlens
