@@ -93,6 +93,8 @@ function(headlens_room_tests room)
   endif()
   headlens_executable(${target} SOURCES ${ARG_SOURCES}
     DEPS headlens_test_support headlens_${room} ${ARG_DEPS} GTest::gtest GTest::gtest_main)
+  # INSTANTIATE_TEST_SUITE_P has a parameter called info, like every test's own naming lambda.
+  target_compile_options(${target} PRIVATE -Wno-shadow)
   if(ARG_GPU)
     add_test(NAME ${room} COMMAND ${target} --gtest_filter=-*Cuda*)
     add_test(NAME ${room}_gpu COMMAND ${target} --gtest_filter=*Cuda*)
