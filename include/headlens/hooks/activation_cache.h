@@ -1,0 +1,49 @@
+// headlens/hooks: recorded tensors by name.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "headlens/core/dtype.h"
+
+namespace headlens {
+
+/// Tensors under the names they were asked by, in the order they were recorded.
+class ActivationCache {
+ public:
+  using Entry = std::pair<std::string, Tensor>;
+
+  /// Adds a tensor, or puts it in place of the one of that name.
+  void set(std::string name, Tensor value);
+  bool has(std::string_view name) const { return find(name) != nullptr; }
+  /// HookError naming the recorded names if there is no such one.
+  const Tensor& operator[](std::string_view name) const;
+
+  std::vector<std::string> names() const;
+  size_t size() const { return entries_.size(); }
+  bool empty() const { return entries_.empty(); }
+  /// Bytes of all tensors; storage that two of them share counts twice.
+  int64_t bytes() const;
+  void clear() { entries_.clear(); }
+
+  std::vector<Entry>::const_iterator begin() const { return entries_.begin(); }
+  std::vector<Entry>::const_iterator end() const { return entries_.end(); }
+
+  /// Writes all tensors to a safetensors file. CheckpointError if writing fails.
+  void save(const std::filesystem::path& path,
+            const std::map<std::string, std::string>& metadata = {}) const;
+
+ private:
+  const Tensor* find(std::string_view name) const;
+
+  std::vector<Entry> entries_;
+};
+
+}  // namespace headlens

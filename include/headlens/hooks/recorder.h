@@ -1,0 +1,71 @@
+// headlens/hooks: a tap that records sites by name or glob.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <c10/core/Device.h>
+#include <c10/core/ScalarType.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "headlens/core/dtype.h"
+#include "headlens/hooks/activation_cache.h"
+#include "headlens/hooks/hook_name.h"
+#include "headlens/model/config.h"
+#include "headlens/model/site.h"
+
+namespace headlens {
+
+struct RecordOptions {
+  bool keep_grad = false;               // default: tensors are detached from the graph
+  std::optional<at::Device> device;     // where to keep them; default: where they are made
+  std::optional<at::ScalarType> dtype;  // of floating-point tensors; default: as they are made
+  /// Positions of this forward to keep along "pos" (maps: rows), negative from the end; empty: all.
+  /// The map's rows are then made alone, never the whole of it. Logits: of those that are computed.
+  std::vector<int64_t> positions;
+};
+
+/// Records what a forward makes at each site that `patterns` name (hook_name.h). Patterns are
+/// checked when the recorder is made: HookError for one that names nothing in this model. A second
+/// forward replaces the tensors of the first. Not for use by two forwards at once.
+class Recorder final : public Tap {
+ public:
+  Recorder(const ModelConfig& config, const std::vector<std::string>& patterns,
+           RecordOptions options = {});
+
+  /// What has been recorded. Tensors without positions may share storage with the forward's own: do
+  /// not write.
+  const ActivationCache& cache() const { return cache_; }
+  /// Hands the recording over and starts an empty one. HookError as `check_complete`.
+  ActivationCache take();
+  /// HookError naming the sites that were asked for and did not fire (a forward of some layers
+  /// only).
+  void check_complete() const;
+
+  bool wants(TapPoint point) const override;
+  Tensor visit(TapPoint point, Tensor value) override;
+  bool wants_map(TapPoint point) const override;
+  void visit_map(TapPoint point, HeadMap& map) override;
+
+ private:
+  struct Item {
+    NamedSite named;
+    bool through_map = false;   // rows of the handle rather than the dense map
+    int64_t position_dim = -1;  // where `positions` apply; -1: nowhere
+  };
+  void keep(const Item& item, Tensor value);
+
+  std::vector<Item> items_;
+  RecordOptions options_;
+  ActivationCache cache_;
+};
+
+/// Bytes that a recording of `patterns` holds for `batch` prompts of `pos` tokens, in `dtype` (that
+/// of the model) unless the options name another. HookError as the recorder's.
+int64_t recording_bytes(const ModelConfig& config, const std::vector<std::string>& patterns,
+                        int64_t batch, int64_t pos, at::ScalarType dtype = at::kFloat,
+                        const RecordOptions& options = {});
+
+}  // namespace headlens
