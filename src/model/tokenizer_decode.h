@@ -1,0 +1,22 @@
+// headlens/model: the decoders of tokenizer.json, which turn tokens back into text.
+#pragma once
+
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+namespace headlens {
+
+/// Rewrites a list of tokens; the text is what the last decoder leaves, joined. Immutable.
+class TokenDecoder {
+ public:
+  virtual ~TokenDecoder() = default;
+  virtual void apply(std::vector<std::string>& tokens) const = 0;
+};
+
+/// Reads "decoder"; nullptr for null. Throws ConfigError naming a type that is not handled.
+std::unique_ptr<const TokenDecoder> read_decoder(const nlohmann::json& spec,
+                                                 const std::string& where);
+
+}  // namespace headlens
