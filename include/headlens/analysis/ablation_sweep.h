@@ -5,6 +5,7 @@
 #include <functional>
 #include <vector>
 
+#include "headlens/analysis/estimates.h"
 #include "headlens/analysis/types.h"
 #include "headlens/hooks/interventions.h"
 #include "headlens/model/language_model.h"
@@ -28,21 +29,14 @@ struct SweepOptions {
   std::function<void(int64_t, int64_t)> progress;
 };
 
-/// Verdicts of every example under one intervention (or none).
-struct SweepOutcome {
-  std::vector<Verdict> verdicts;  // [example]
-  double accuracy() const;
-  double mean_logprob() const;
-  int64_t near_ties() const;      // examples whose two best choices lie within 1e-3 nats
-};
-
 struct SweepResult {
   SweepOutcome base;
   std::vector<SweepOutcome> variants;  // one per requested target, in order
 };
 
-/// Ablates each target alone. Targets of one layer share the forward up to it: the residual entering the layer is
-/// computed once a batch and the variants restart from it together. Equals `ablate_one_by_one` (docs/numerics.md).
+/// Ablates each target alone. Targets of one layer share the forward up to it: the residual
+/// entering the layer is computed once a batch and the variants restart from it together. Equals
+/// `ablate_one_by_one` (docs/numerics.md).
 SweepResult ablation_sweep(const LanguageModel& model, const Objective& objective,
                            const std::vector<HeadId>& targets, const SweepOptions& options = {});
 
@@ -52,11 +46,8 @@ SweepResult ablate_one_by_one(const LanguageModel& model, const Objective& objec
 
 /// All of `targets` cut together (or, with `keep`, every other head of the layers they name).
 SweepResult ablate_jointly(const LanguageModel& model, const Objective& objective,
-                           const std::vector<HeadId>& targets, bool keep, const SweepOptions& options = {});
-
-/// Mean paired drop over examples, with its 95 % interval (paired Newcombe for accuracies).
-Estimate accuracy_drop(const SweepOutcome& base, const SweepOutcome& ablated);
-double logprob_drop(const SweepOutcome& base, const SweepOutcome& ablated);
+                           const std::vector<HeadId>& targets, bool keep,
+                           const SweepOptions& options = {});
 
 /// Every head of the model; Mamba-1 layers as `groups` contiguous channel groups.
 std::vector<HeadId> all_heads(const ModelConfig& config, int64_t groups);

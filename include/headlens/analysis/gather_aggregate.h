@@ -12,21 +12,17 @@ namespace headlens {
 
 struct FindOptions {
   SweepOptions sweep;
-  int64_t mamba1_groups = 16;     // contiguous channel groups a layer to start with
-  bool refine_channels = true;    // bisect groups that matter down to single channels
-  int64_t map_samples = 8;        // maps kept for the report, strongest heads first
-  double min_drop = 0.05;         // a role needs at least this much accuracy
+  int64_t mamba1_groups = 16;   // contiguous channel groups a layer to start with
+  bool refine_channels = true;  // bisect groups that matter down to single channels
+  int64_t map_samples = 8;      // maps kept for the report, strongest heads first
+  double min_drop = 0.05;       // a role needs at least this much accuracy
   std::function<void(const char* stage, int64_t done, int64_t total)> progress;
 };
 
-/// The main job: every head ablated; entropy, gather, aggregate and target of every map; roles and circuit by the
-/// rule of docs/metrics.md. Per-head figures are means over examples.
+/// The main job: every head ablated; entropy, gather, aggregate and target of every map; roles and
+/// circuit by the rule of docs/metrics.md. Per-head figures are means over examples.
 FindResult find_gather_aggregate(const LanguageModel& model, const Objective& objective,
                                  const FindOptions& options = {});
-
-/// Map figures of each target, from one forward a batch and only the rows they need (q and the segment ends).
-std::vector<MapFigures> map_figures(const LanguageModel& model, const Objective& objective,
-                                    const std::vector<HeadId>& targets);
 
 /// The rule: what makes a head a Gather or an Aggregate head.
 HeadRole assign_role(const HeadScore& score, double min_drop);

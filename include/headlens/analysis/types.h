@@ -31,7 +31,8 @@ inline const char* head_role_name(HeadRole role) {
   return role == HeadRole::Gather ? "gather" : role == HeadRole::Aggregate ? "aggregate" : "none";
 }
 
-/// Map figures of one head, means over examples. Definitions: docs/metrics.md. Absent: not computed.
+/// Map figures of one head, means over examples. Definitions: docs/metrics.md. Absent: not
+/// computed.
 struct MapFigures {
   std::optional<double> entropy;       // nats, last prompt token's row
   std::optional<double> entropy_norm;  // / ln(q + 1)
@@ -51,8 +52,8 @@ struct HeadScore {
   std::optional<Estimate> accuracy_drop;
   std::optional<double> logprob_drop;
   std::optional<int64_t> near_ties;
-  /// The drop when the head is cut only at the last prompt token, and only everywhere else; computed for heads
-  /// whose drop is significant.
+  /// The drop when the head is cut only at the last prompt token, and only everywhere else;
+  /// computed for heads whose drop is significant.
   std::optional<double> drop_at_query;
   std::optional<double> drop_elsewhere;
   MapFigures map;
@@ -65,21 +66,20 @@ struct BaseScore {
   double mean_logprob = 0;
   int64_t near_ties = 0;
   int64_t examples = 0;
-  double chance = 0;  // mean of 1 / number of choices, where known
 };
 
 /// The map of a head over one prompt, for reports.
 struct MapSample {
   HeadId head;
   HeadRole role = HeadRole::None;
-  std::vector<std::string> tokens;   // [pos]
+  std::vector<std::string> tokens;  // [pos]
   std::vector<std::pair<int64_t, int64_t>> segments;
   int64_t target_segment = -1;
-  Eigen::MatrixXf map;               // [query, key], signed for SSM heads
+  Eigen::MatrixXf map;  // [query, key], signed for SSM heads
 };
 
 struct ModelSummary {
-  std::string name;         // as the user gave it
+  std::string name;  // as the user gave it
   std::string family;
   std::string architecture;
   std::string fingerprint;
@@ -96,11 +96,11 @@ struct FindResult {
   ModelSummary model;
   BaseScore base;
   std::vector<HeadScore> heads;
-  std::vector<HeadId> gather;     // strongest drop first
+  std::vector<HeadId> gather;  // strongest drop first
   std::vector<HeadId> aggregate;
   std::vector<MapSample> maps;
-  std::string placement;          // "post_norm" or "pre_norm"
-  std::string mode;               // "zero", "mean", "resample"
+  std::string placement;  // "post_norm" or "pre_norm"
+  std::string mode;       // "zero", "mean", "resample"
 };
 
 }  // namespace headlens

@@ -17,12 +17,14 @@ struct PromptSegment {
   int64_t end = 0;
 };
 
-/// Sequences run together, padded on the right. In a causal model padding there changes no earlier position.
+/// Sequences run together, padded on the right. In a causal model padding there changes no earlier
+/// position.
 struct ObjectiveBatch {
-  Tensor ids;                         // [row, pos] int64
-  Tensor logit_positions;             // [row, n] int64: the only positions whose logits are judged
-  std::vector<int64_t> examples;      // the examples judged from this batch
-  std::vector<int64_t> example_rows;  // for each of them, a row whose sequence begins with its prompt
+  Tensor ids;                     // [row, pos] int64
+  Tensor logit_positions;         // [row, n] int64: the only positions whose logits are judged
+  std::vector<int64_t> examples;  // the examples judged from this batch
+  std::vector<int64_t>
+      example_rows;  // for each of them, a row whose sequence begins with its prompt
 };
 
 /// How one example came out.

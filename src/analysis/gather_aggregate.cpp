@@ -1,0 +1,219 @@
+// headlens/analysis: the main job: every head cut and measured, roles given, the circuit named.
+#include "headlens/analysis/gather_aggregate.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <functional>
+
+#include "core/check.h"
+#include "headlens/analysis/map_figures.h"
+
+namespace headlens {
+namespace {
+
+bool matters(const HeadScore& s, double min_drop) {
+  return s.accuracy_drop && s.accuracy_drop->low > 0 && s.accuracy_drop->value >= min_drop;
+}
+
+/// Progress of one named stage, passed on as (stage, done, total).
+std::function<void(int64_t, int64_t)> stage(const FindOptions& options, const char* name) {
+  if (!options.progress) return {};
+  return [&options, name](int64_t done, int64_t total) { options.progress(name, done, total); };
+}
+
+/// One find in progress.
+struct Finder {
+  const LanguageModel& model;
+  const Objective& objective;
+  const FindOptions& options;
+  SweepOutcome base;
+  FindResult result;
+
+  SweepResult sweep(const std::vector<HeadId>& heads, CutPositions positions,
+                    const char* name) const {
+    SweepOptions sweep_options = options.sweep;
+    sweep_options.positions = positions;
+    sweep_options.progress = stage(options, name);
+    return ablation_sweep(model, objective, heads, sweep_options);
+  }
+  std::vector<HeadScore> score(const std::vector<HeadId>& heads, const char* name);
+  void refine_channels();
+  void locate_drops();
+  void describe();
+  void name_circuit();
+  void sample_maps();
+};
+
+std::vector<HeadScore> Finder::score(const std::vector<HeadId>& heads, const char* name) {
+  const SweepResult swept = sweep(heads, CutPositions::All, name);
+  base = swept.base;
+  std::vector<HeadScore> scores;
+  for (size_t i = 0; i < heads.size(); ++i) {
+    HeadScore s;
+    s.head = heads[i];
+    s.kind =
+        layer_kind_name(layer_kind(model.config().layers[static_cast<size_t>(heads[i].layer)]));
+    s.accuracy = swept.variants[i].accuracy();
+    s.accuracy_drop = accuracy_drop(swept.base, swept.variants[i]);
+    s.logprob_drop = logprob_drop(swept.base, swept.variants[i]);
+    s.near_ties = swept.variants[i].near_ties();
+    scores.push_back(std::move(s));
+  }
+  return scores;
+}
+
+/// Halves channel groups that matter until single channels are left; a group neither of whose
+/// halves matters alone stays whole, since its channels only matter together.
+void Finder::refine_channels() {
+  std::vector<HeadScore> settled, open = std::move(result.heads);
+  while (!open.empty()) {
+    std::vector<HeadScore> split;
+    std::vector<HeadId> halves;
+    for (HeadScore& s : open) {
+      if (s.head.first == s.head.last || !matters(s, options.min_drop)) {
+        settled.push_back(std::move(s));
+        continue;
+      }
+      const int64_t middle = (s.head.first + s.head.last) / 2;
+      halves.push_back({s.head.layer, s.head.first, middle});
+      halves.push_back({s.head.layer, middle + 1, s.head.last});
+      split.push_back(std::move(s));
+    }
+    open.clear();
+    if (halves.empty()) break;
+    std::vector<HeadScore> scored = score(halves, "channels");
+    for (size_t i = 0; i < split.size(); ++i) {
+      HeadScore &left = scored[2 * i], &right = scored[2 * i + 1];
+      if (!matters(left, options.min_drop) && !matters(right, options.min_drop)) {
+        settled.push_back(std::move(split[i]));
+        continue;
+      }
+      open.push_back(std::move(left));
+      open.push_back(std::move(right));
+    }
+  }
+  std::sort(settled.begin(), settled.end(), [](const HeadScore& a, const HeadScore& b) {
+    return std::pair(a.head.layer, a.head.first) < std::pair(b.head.layer, b.head.first);
+  });
+  result.heads = std::move(settled);
+}
+
+/// For heads that matter: is the effect at the last prompt token, or before it?
+void Finder::locate_drops() {
+  std::vector<HeadId> heads;
+  std::vector<size_t> index;
+  for (size_t i = 0; i < result.heads.size(); ++i) {
+    if (!matters(result.heads[i], options.min_drop)) continue;
+    heads.push_back(result.heads[i].head);
+    index.push_back(i);
+  }
+  if (heads.empty()) return;
+  const SweepResult at_query = sweep(heads, CutPositions::QueryOnly, "where: last token");
+  const SweepResult elsewhere = sweep(heads, CutPositions::AllButQuery, "where: before it");
+  for (size_t i = 0; i < heads.size(); ++i) {
+    HeadScore& s = result.heads[index[i]];
+    s.drop_at_query = accuracy_drop(at_query.base, at_query.variants[i]).value;
+    s.drop_elsewhere = accuracy_drop(elsewhere.base, elsewhere.variants[i]).value;
+  }
+}
+
+void Finder::describe() {
+  std::vector<HeadId> heads;
+  for (const HeadScore& s : result.heads) heads.push_back(s.head);
+  const std::vector<MapFigures> figures =
+      map_figures(model, objective, heads, stage(options, "maps"));
+  for (size_t i = 0; i < heads.size(); ++i) result.heads[i].map = figures[i];
+}
+
+void Finder::name_circuit() {
+  std::vector<const HeadScore*> found;
+  for (HeadScore& s : result.heads) {
+    s.role = assign_role(s, options.min_drop);
+    if (s.role != HeadRole::None) found.push_back(&s);
+  }
+  std::stable_sort(found.begin(), found.end(), [](const HeadScore* a, const HeadScore* b) {
+    return a->accuracy_drop->value > b->accuracy_drop->value;
+  });
+  for (const HeadScore* s : found) {
+    (s->role == HeadRole::Gather ? result.gather : result.aggregate).push_back(s->head);
+  }
+}
+
+/// Maps of the circuit's heads, then of the heads with the largest drops, over the first example
+/// answered right.
+void Finder::sample_maps() {
+  std::vector<const HeadScore*> order;
+  for (const HeadScore& s : result.heads) order.push_back(&s);
+  std::stable_sort(order.begin(), order.end(), [](const HeadScore* a, const HeadScore* b) {
+    const bool a_named = a->role != HeadRole::None, b_named = b->role != HeadRole::None;
+    return std::pair(a_named, a->accuracy_drop->value) >
+           std::pair(b_named, b->accuracy_drop->value);
+  });
+  order.resize(
+      std::min(order.size(), static_cast<size_t>(std::max<int64_t>(0, options.map_samples))));
+  std::vector<HeadId> heads;
+  for (const HeadScore* s : order) heads.push_back(s->head);
+  const auto right = std::find_if(base.verdicts.begin(), base.verdicts.end(),
+                                  [](const Verdict& v) { return v.correct; });
+  const int64_t example = right == base.verdicts.end() ? 0 : right - base.verdicts.begin();
+  result.maps = map_samples(model, objective, example, heads);
+  for (size_t i = 0; i < order.size(); ++i) result.maps[i].role = order[i]->role;
+}
+
+ModelSummary summarize(const LanguageModel& model) {
+  const ModelConfig& config = model.config();
+  ModelSummary s;
+  s.family = config.family;
+  s.architecture = config.architecture;
+  s.fingerprint = model.fingerprint();
+  s.layers = model.layer_count();
+  s.d_model = config.d_model;
+  s.vocab_size = config.vocab_size;
+  s.parameters = model.weight_bytes() / static_cast<int64_t>(c10::elementSize(model.dtype()));
+  for (const LayerSpec& layer : config.layers) {
+    s.layer_kinds.push_back(layer_kind_name(layer_kind(layer)));
+    s.head_counts.push_back(head_count(layer));
+  }
+  return s;
+}
+
+BaseScore base_score(const SweepOutcome& base) {
+  const int64_t n = static_cast<int64_t>(base.verdicts.size());
+  const int64_t correct = std::count_if(base.verdicts.begin(), base.verdicts.end(),
+                                        [](const Verdict& v) { return v.correct; });
+  return {accuracy_interval(correct, n), base.mean_logprob(), base.near_ties(), n};
+}
+
+}  // namespace
+
+HeadRole assign_role(const HeadScore& s, double min_drop) {
+  if (!matters(s, min_drop) || !s.drop_at_query || !s.drop_elsewhere) return HeadRole::None;
+  const double half = 0.5 * s.accuracy_drop->value;
+  const bool reads_summaries = s.map.aggregate && *s.map.aggregate > *s.map.aggregate_uniform;
+  const bool reads_segment = s.map.gather && *s.map.gather > *s.map.gather_uniform;
+  const bool aggregate = *s.drop_at_query >= half && reads_summaries;
+  const bool gather = *s.drop_elsewhere >= half && reads_segment;
+  if (aggregate && gather)
+    return *s.drop_at_query >= *s.drop_elsewhere ? HeadRole::Aggregate : HeadRole::Gather;
+  return aggregate ? HeadRole::Aggregate : gather ? HeadRole::Gather : HeadRole::None;
+}
+
+FindResult find_gather_aggregate(const LanguageModel& model, const Objective& objective,
+                                 const FindOptions& options) {
+  HEADLENS_CHECK(TaskError, objective.example_count() > 0,
+                 "[find] examples, expected at least 1, got 0");
+  at::NoGradGuard no_grad;
+  Finder finder{model, objective, options, {}, {}};
+  finder.result.heads = finder.score(all_heads(model.config(), options.mamba1_groups), "heads");
+  if (options.refine_channels) finder.refine_channels();
+  finder.locate_drops();
+  finder.describe();
+  finder.name_circuit();
+  finder.sample_maps();
+  finder.result.model = summarize(model);
+  finder.result.base = base_score(finder.base);
+  return std::move(finder.result);
+}
+
+}  // namespace headlens

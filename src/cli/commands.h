@@ -1,0 +1,27 @@
+// headlens/cli: the commands, one file each.
+#pragma once
+
+#include <CLI/CLI.hpp>
+
+#include <functional>
+
+namespace headlens::cli {
+
+/// What a chosen command does when flags are parsed; returns the exit status.
+using Action = std::function<int()>;
+
+/// Each adds its subcommand to `app` and sets `action` when it is the one chosen.
+void add_inspect(CLI::App& app, Action& action);
+void add_tokenize(CLI::App& app, Action& action);
+void add_run(CLI::App& app, Action& action);
+void add_verify(CLI::App& app, Action& action);
+void add_map(CLI::App& app, Action& action);
+void add_eval(CLI::App& app, Action& action);
+void add_find(CLI::App& app, Action& action);
+void add_ablate(CLI::App& app, Action& action);
+
+/// Runs the whole command: parses, acts, prints one line for an error. 0 done, 1 failed, 2 wrong
+/// use.
+int run(int argc, const char* const* argv);
+
+}  // namespace headlens::cli

@@ -1,0 +1,26 @@
+// headlens/cli: token ids from a text or a file.
+#include "cli/ids.h"
+
+#include <ATen/ATen.h>
+
+#include "core/check.h"
+#include "headlens/core/safetensors.h"
+
+namespace headlens::cli {
+
+Tensor text_ids(const LoadedModel& loaded, const std::string& text, bool bos) {
+  const std::vector<int64_t> ids = load_tokenizer(loaded.directory).encode(text, bos);
+  HEADLENS_CHECK(UsageError, !ids.empty(), "[text] tokens, expected at least 1, got 0");
+  return at::tensor(ids, at::kLong).unsqueeze(0);
+}
+
+Tensor file_ids(const std::filesystem::path& path) {
+  const SafetensorsFile file = SafetensorsFile::open(path);
+  const Tensor ids = file.tensor("input_ids");
+  HEADLENS_CHECK(ShapeError, ids.dim() == 2 && ids.scalar_type() == at::kLong && ids.numel() > 0,
+                 "[{}] input_ids, expected int64 [batch, pos], got {} {}", path.string(),
+                 dtype_name(ids.scalar_type()), shape_string(ids.sizes()));
+  return ids;
+}
+
+}  // namespace headlens::cli

@@ -1,0 +1,20 @@
+// headlens/cli: the bundled models.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+namespace headlens::cli {
+
+/// The folder of the bundled models: $HEADLENS_ZOO, else share/headlens/zoo beside the installed
+/// command, else the source tree's examples/zoo. Empty if there is none.
+std::filesystem::path zoo_directory();
+
+/// Names of the bundled models, sorted.
+std::vector<std::string> zoo_names();
+
+/// The directory of a bundled model. UsageError naming the known ones for another name.
+std::filesystem::path zoo_model(const std::string& name);
+
+}  // namespace headlens::cli
