@@ -16,8 +16,10 @@ namespace headlens {
 
 /// What all scopes of one set of weights share.
 struct WeightScope::Root {
-  std::shared_ptr<const Checkpoint> checkpoint;  // or else:
+  // One of three sources; what a generator made is kept in `weights`.
+  std::shared_ptr<const Checkpoint> checkpoint;
   std::map<std::string, Tensor> weights;
+  Generator generator;
   at::Device device = at::kCPU;
 
   std::mutex mutex;  // guards what follows
@@ -29,7 +31,13 @@ struct WeightScope::Root {
   }
 
   bool has(const std::string& name) const {
-    return checkpoint ? checkpoint->has(name) : weights.contains(name);
+    return generator || (checkpoint ? checkpoint->has(name) : weights.contains(name));
+  }
+
+  void generate(const std::string& name, at::IntArrayRef shape) {
+    if (!generator) return;
+    const std::lock_guard lock(mutex);
+    if (!weights.contains(name)) weights[name] = generator(name, shape);
   }
 
   std::vector<std::string> names() const {
@@ -81,6 +89,14 @@ WeightScope WeightScope::from_map(std::map<std::string, Tensor> weights, at::Sca
   return WeightScope(std::move(root), "", dtype);
 }
 
+WeightScope WeightScope::from_generator(Generator generator, at::ScalarType dtype,
+                                        at::Device device) {
+  auto root = std::make_shared<Root>();
+  root->generator = std::move(generator);
+  root->device = device;
+  return WeightScope(std::move(root), "", dtype);
+}
+
 WeightScope WeightScope::scope(std::string_view name) const {
   return WeightScope(root_, path(name), dtype_);
 }
@@ -91,6 +107,7 @@ WeightScope WeightScope::with_dtype(at::ScalarType dtype) const {
 
 Tensor WeightScope::get(std::string_view name, at::IntArrayRef shape) const {
   const std::string full = path(name);
+  root_->generate(full, shape);
   HEADLENS_CHECK(CheckpointError, root_->has(full),
                  "[{}] tensor '{}', expected shape {}, got no such tensor", root_->where(), full,
                  shape_string(shape));

@@ -1,6 +1,7 @@
 // headlens/core: scoped, checked access to a model's weights.
 #pragma once
 
+#include <functional>
 #include <initializer_list>
 #include <map>
 #include <memory>
@@ -27,6 +28,9 @@ class WeightScope {
   /// Weights from memory: fresh models and tests.
   static WeightScope from_map(std::map<std::string, Tensor> weights, at::ScalarType dtype,
                               at::Device device);
+  /// Weights made when they are asked for, by full name and shape; every name exists.
+  using Generator = std::function<Tensor(const std::string& name, at::IntArrayRef shape)>;
+  static WeightScope from_generator(Generator generator, at::ScalarType dtype, at::Device device);
 
   /// The scope `name` below this one; parts are joined with '.'.
   WeightScope scope(std::string_view name) const;

@@ -10,9 +10,10 @@
 
 namespace headlens {
 
-/// Writes `dir`/config.json and `dir`/model.safetensors (the directory is made if need be). `weights` has the
-/// tensors under their checkpoint names, as `fresh_weights` gives them, and is written in `config.dtype`.
-/// CheckpointError if a tensor of the config is missing, left over or misshapen, or if writing fails.
+/// Writes `dir`/config.json and `dir`/model.safetensors (the directory is made if need be).
+/// `weights` has the tensors under their checkpoint names, as `fresh_weights` gives them, and is
+/// written in `config.dtype`. CheckpointError if a tensor of the config is missing, left over or
+/// misshapen, or if writing fails.
 void save_checkpoint(const std::filesystem::path& dir, const ModelConfig& config,
                      const std::map<std::string, Tensor>& weights);
 

@@ -31,16 +31,19 @@ struct LoadOptions {
 /// How to run a forward.
 struct ForwardOptions {
   Tap* tap = nullptr;
-  ModelState* state = nullptr;       // continued and updated when given
-  /// Only these positions get logits: int64 [batch, n] (index into this forward's positions); undefined: all.
+  ModelState* state = nullptr;  // continued and updated when given
+  /// Only these positions get logits: int64 [batch, n] (index into this forward's positions);
+  /// undefined: all.
   Tensor logit_positions;
 };
 
-/// A decoder-only language model. Never changed by a forward; safe to share between threads and models.
+/// A decoder-only language model. Never changed by a forward; safe to share between threads and
+/// models.
 class LanguageModel {
  public:
-  /// Loads a Hugging Face directory (config.json in either dialect, *.safetensors). ConfigError names a key that
-  /// changes the maths and is not handled, CheckpointError a missing, unread or misshapen tensor.
+  /// Loads a Hugging Face directory (config.json in either dialect, *.safetensors). ConfigError
+  /// names a key that changes the maths and is not handled, CheckpointError a missing, unread or
+  /// misshapen tensor.
   static LanguageModel load(const std::filesystem::path& dir, const LoadOptions& options = {});
   /// Builds from weights asked for by the family's own checkpoint names.
   static LanguageModel build(const ModelConfig& config, const WeightScope& weights);
@@ -53,13 +56,15 @@ class LanguageModel {
   /// Stable identity of the checkpoint the weights came from; empty for a model built in memory.
   const std::string& fingerprint() const { return fingerprint_; }
 
-  /// ids [batch, pos] int64 -> logits [batch, pos, vocab] (or [batch, n, vocab] with logit_positions).
-  /// ShapeError for ids out of range or of the wrong rank.
+  /// ids [batch, pos] int64 -> logits [batch, pos, vocab] (or [batch, n, vocab] with
+  /// logit_positions). ShapeError for ids out of range or of the wrong rank.
   Tensor forward(const Tensor& ids, const ForwardOptions& options = {}) const;
 
   /// The three steps of `forward`, for restarting at a layer boundary:
-  Tensor embed(const Tensor& ids, Tap* tap = nullptr) const;  // [batch, pos, d_model]
-  /// Residual entering `from_layer` -> residual leaving `to_layer - 1`; layers from_layer .. to_layer - 1 run.
+  /// The first residual, [batch, pos, d_model]; at least float32 where the config asks for it.
+  Tensor embed(const Tensor& ids, Tap* tap = nullptr) const;
+  /// Residual entering `from_layer` -> residual leaving `to_layer - 1`; layers from_layer ..
+  /// to_layer - 1 run. A state moves on by `pos` positions when its last layer has run.
   Tensor run_layers(Tensor resid, int64_t from_layer, int64_t to_layer, Tap* tap = nullptr,
                     ModelState* state = nullptr) const;
   Tensor unembed(const Tensor& resid, Tap* tap = nullptr) const;  // [.., d_model] -> [.., vocab]
@@ -67,7 +72,8 @@ class LanguageModel {
   /// The same weights with only these layers, in this order (pruning erases, grafting replaces).
   LanguageModel with_layers(const std::vector<int64_t>& layers) const;
 
-  /// One head's rows of the output projection, [d_model, width], as a view: its write to the residual is z_h W^T.
+  /// One head's rows of the output projection, [d_model, width], as a view: its write to the
+  /// residual is z_h W^T.
   Tensor head_output_weight(int64_t layer, int64_t head) const;
 
  private:

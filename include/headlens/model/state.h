@@ -10,7 +10,8 @@
 
 namespace headlens {
 
-/// State of one layer; which members are used depends on the layer's kind. Undefined: nothing seen yet.
+/// State of one layer; which members are used depends on the layer's kind. Undefined: nothing seen
+/// yet.
 struct LayerState {
   Tensor k;     // attention: [batch, pos, kv_head, d_head], after rotary
   Tensor v;     // attention: [batch, pos, kv_head, d_head]
@@ -18,7 +19,8 @@ struct LayerState {
   Tensor ssm;   // Mamba-2 kinds: [batch, head, d_head, d_state]; Mamba-1: [batch, channel, d_state]
 };
 
-/// State of a whole model. An argument of forward, never hidden in the model; one state, one sequence batch.
+/// State of a whole model. An argument of forward, never hidden in the model; one state, one
+/// sequence batch.
 struct ModelState {
   std::vector<LayerState> layers;  // empty before the first forward
   int64_t position = 0;            // tokens seen so far

@@ -1,0 +1,92 @@
+// headlens/model: the table of checkpoint families.
+#include "headlens/model/families.h"
+
+#include "core/check.h"
+#include "core/json_fields.h"
+#include "model/families/family.h"
+
+namespace headlens {
+namespace {
+
+const std::vector<Family>& families() {
+  static const std::vector<Family> all = {
+      llama_family(),  mamba_family(), falcon_mamba_family(), mamba2_family(),
+      llamba_family(), bamba_family(), nemotron_h_family()};
+  return all;
+}
+
+const Family* find_family(std::string_view name) {
+  for (const Family& family : families()) {
+    if (family.name == name) return &family;
+  }
+  return nullptr;
+}
+
+const Family& family_named(std::string_view name) {
+  const Family* family = find_family(name);
+  HEADLENS_CHECK(ConfigError, family != nullptr,
+                 "[families] family, expected a known one, got '{}'", name);
+  return *family;
+}
+
+/// By architectures[0]; by model_type where a config has no architectures (Llamba's may not).
+const Family& recognise(const JsonFields& json, std::string& architecture) {
+  const auto architectures = json.optional("architectures", std::vector<std::string>());
+  const auto model_type = json.optional("model_type", std::string());
+  for (const Family& family : families()) {
+    const auto& names = family.architectures;
+    const bool match = architectures.empty()
+                           ? family.model_type == model_type
+                           : std::find(names.begin(), names.end(), architectures[0]) != names.end();
+    if (!match) continue;
+    architecture = architectures.empty() ? names[0] : architectures[0];
+    return family;
+  }
+  HEADLENS_FAIL(ConfigError, "[{}] architecture, expected one of {}, got '{}'", json.where(),
+                fmt::join(known_architectures(), ", "),
+                architectures.empty() ? model_type : architectures[0]);
+}
+
+}  // namespace
+
+ModelConfig parse_model_config(std::string_view config_json, std::string_view where) {
+  const JsonFields json(parse_json(config_json, std::string(where)), std::string(where));
+  std::string architecture;
+  const Family& family = recognise(json, architecture);
+  ModelConfig config = family.parse(json);
+  json.check_all_read();
+  config.family = family.name;
+  config.architecture = architecture;
+  return config;
+}
+
+std::string write_model_config(const ModelConfig& config) {
+  const std::string text = family_named(config.family).write(config).dump(2) + "\n";
+  // A format holds less than a ModelConfig can say: what it would lose is an error, not a surprise.
+  ModelConfig written = parse_model_config(text, "write_model_config");
+  written.architecture = config.architecture;
+  HEADLENS_CHECK(ConfigError, written == config,
+                 "[write_model_config] config, expected one that a config.json of family '{}' can "
+                 "say, got more",
+                 config.family);
+  return text;
+}
+
+const TensorNames& tensor_names(std::string_view family) {
+  return family_named(family).tensors;
+}
+
+std::vector<std::string> ignored_tensors(const ModelConfig& config) {
+  // Older checkpoints carry the rotary frequencies as a buffer.
+  std::vector<std::string> globs = {"*.rotary_emb.inv_freq"};
+  if (config.tied_embeddings) globs.push_back(tensor_names(config.family).lm_head + ".weight");
+  return globs;
+}
+
+std::vector<std::string> known_architectures() {
+  std::vector<std::string> names;
+  for (const Family& family : families()) names.push_back(family.architectures[0]);
+  return names;
+}
+
+}  // namespace headlens

@@ -1,0 +1,238 @@
+// headlens/model: the readers and writers that families share.
+#include "model/families/family.h"
+
+#include <cmath>
+#include <limits>
+
+#include "headlens/core/dtype.h"
+
+namespace headlens {
+namespace {
+
+using nlohmann::json;
+
+int64_t check_size(const JsonFields& fields, std::string_view key, int64_t size, int64_t most) {
+  HEADLENS_CHECK(ConfigError, 1 <= size && size <= most, "[{}] key '{}', expected 1 to {}, got {}",
+                 fields.where(), key, most, size);
+  return size;
+}
+
+/// Reads the type and its numbers from `rope_parameters` or `rope_scaling`.
+void read_rope_type(const JsonFields& rope_json, RopeSpec& rope) {
+  const std::string legacy = rope_json.optional<std::string>("type", "default");
+  const std::string type = rope_json.optional<std::string>("rope_type", legacy);
+  HEADLENS_CHECK(ConfigError, type == "default" || type == "llama3",
+                 "[{}] rope type, expected default or llama3, got '{}'", rope_json.where(), type);
+  if (type == "default") return;
+  Llama3RopeScaling scaling;
+  scaling.factor = rope_json.required<double>("factor");
+  scaling.low_freq_factor = rope_json.required<double>("low_freq_factor");
+  scaling.high_freq_factor = rope_json.required<double>("high_freq_factor");
+  scaling.original_max_position = rope_json.required<double>("original_max_position_embeddings");
+  HEADLENS_CHECK(ConfigError,
+                 scaling.factor > 0 && scaling.low_freq_factor < scaling.high_freq_factor,
+                 "[{}] llama3 rope, expected factor > 0 and low_freq_factor < high_freq_factor",
+                 rope_json.where());
+  rope.llama3 = scaling;
+}
+
+std::vector<int64_t> read_eos(const JsonFields& fields) {
+  const json* value = fields.find("eos_token_id");
+  if (value == nullptr) return {};
+  if (value->is_array()) return fields.required<std::vector<int64_t>>("eos_token_id");
+  return {fields.required<int64_t>("eos_token_id")};
+}
+
+std::string read_dtype(const JsonFields& fields) {
+  const std::string old_key = fields.optional<std::string>("torch_dtype", "float32");
+  return dtype_name(parse_dtype(fields.optional<std::string>("dtype", old_key)));
+}
+
+}  // namespace
+
+int64_t read_size(const JsonFields& fields, std::string_view key) {
+  return check_size(fields, key, fields.required<int64_t>(key),
+                    std::numeric_limits<int32_t>::max());
+}
+
+int64_t read_size(const JsonFields& fields, std::string_view key, int64_t fallback) {
+  return fields.has(key) ? read_size(fields, key) : fields.optional<int64_t>(key, fallback);
+}
+
+int64_t read_layer_count(const JsonFields& fields, std::string_view key) {
+  return check_size(fields, key, fields.required<int64_t>(key), /*most=*/4096);
+}
+
+void check_divides(const JsonFields& fields, std::string_view whole_key, int64_t whole,
+                   std::string_view part_key, int64_t part) {
+  HEADLENS_CHECK(ConfigError, part > 0 && whole % part == 0,
+                 "[{}] {} = {}, expected a multiple of {} = {}", fields.where(), whole_key, whole,
+                 part_key, part);
+}
+
+void allow_only(const JsonFields& fields, std::string_view key,
+                std::initializer_list<json> values) {
+  const json* value = fields.find(key);
+  if (value == nullptr) return;
+  std::string expected;
+  for (const json& allowed : values) {
+    if (*value == allowed) return;
+    expected += (expected.empty() ? "" : " or ") + allowed.dump();
+  }
+  HEADLENS_FAIL(ConfigError, "[{}] key '{}', expected {} (nothing else is handled), got {}",
+                fields.where(), key, expected.empty() ? "null" : expected, describe_json(*value));
+}
+
+Activation read_activation(const JsonFields& fields, std::string_view key) {
+  const std::string name = fields.optional<std::string>(key, "silu");
+  if (name == "silu" || name == "swish") return Activation::Silu;
+  if (name == "gelu") return Activation::Gelu;
+  if (name == "gelu_new" || name == "gelu_pytorch_tanh") return Activation::GeluTanh;
+  if (name == "relu2") return Activation::Relu2;
+  HEADLENS_FAIL(ConfigError,
+                "[{}] key '{}', expected silu, gelu, gelu_new, gelu_pytorch_tanh or relu2, "
+                "got '{}'",
+                fields.where(), key, name);
+}
+
+std::string activation_name(Activation activation) {
+  switch (activation) {
+    case Activation::Silu:
+      return "silu";
+    case Activation::Gelu:
+      return "gelu";
+    case Activation::GeluTanh:
+      return "gelu_pytorch_tanh";
+    case Activation::Relu2:
+      return "relu2";
+  }
+  return "silu";
+}
+
+RopeSpec read_rope(const JsonFields& fields, int64_t d_head, double rotary_factor) {
+  RopeSpec rope;
+  const double rotary = static_cast<double>(d_head) * rotary_factor;
+  rope.rotary_dim = static_cast<int64_t>(rotary);
+  rope.theta = fields.optional<double>("rope_theta", 10000);
+  allow_only(fields, "partial_rotary_factor", {rotary_factor});
+  if (fields.has("rope_parameters")) {
+    const JsonFields parameters = fields.object("rope_parameters");
+    rope.theta = parameters.optional<double>("rope_theta", rope.theta);
+    allow_only(parameters, "partial_rotary_factor", {rotary_factor});
+    read_rope_type(parameters, rope);
+  } else if (fields.has("rope_scaling")) {
+    read_rope_type(fields.object("rope_scaling"), rope);
+  }
+  HEADLENS_CHECK(ConfigError, rope.theta > 0, "[{}] rope_theta, expected > 0, got {}",
+                 fields.where(), rope.theta);
+  HEADLENS_CHECK(ConfigError, rope.rotary_dim > 0 && rope.rotary_dim % 2 == 0,
+                 "[{}] rotary dimensions of a head, expected an even number, got {}",
+                 fields.where(), rope.rotary_dim);
+  return rope;
+}
+
+void write_rope(const RopeSpec& rope, json& out) {
+  out["rope_theta"] = rope.theta;
+  if (!rope.llama3) return;
+  out["rope_scaling"] = {{"rope_type", "llama3"},
+                         {"factor", rope.llama3->factor},
+                         {"low_freq_factor", rope.llama3->low_freq_factor},
+                         {"high_freq_factor", rope.llama3->high_freq_factor},
+                         {"original_max_position_embeddings",
+                          static_cast<int64_t>(rope.llama3->original_max_position)}};
+}
+
+void read_time_step_limit(const JsonFields& fields, Mamba2Spec& spec) {
+  if (!fields.has("time_step_limit")) return;  // the formats' own default: [0, infinity]
+  const auto limit = fields.required<std::vector<double>>("time_step_limit");
+  HEADLENS_CHECK(ConfigError, limit.size() == 2 && 0 <= limit[0] && limit[0] < limit[1],
+                 "[{}] key 'time_step_limit', expected [min, max] with 0 <= min < max, got [{}]",
+                 fields.where(), fmt::join(limit, ", "));
+  spec.dt_min = limit[0];
+  spec.dt_max = std::isinf(limit[1]) ? 0 : limit[1];
+}
+
+void write_time_step_limit(const Mamba2Spec& spec, json& out) {
+  if (spec.dt_min == 0 && spec.dt_max == 0) return;
+  const json infinity = {{"__float__", "Infinity"}};
+  out["time_step_limit"] = {spec.dt_min, spec.dt_max > 0 ? json(spec.dt_max) : infinity};
+}
+
+void read_bookkeeping(const JsonFields& fields, ModelConfig& config) {
+  config.dtype = read_dtype(fields);
+  config.eos_token_ids = read_eos(fields);
+  allow_only(fields, "pruned_heads", {json::object()});
+  allow_only(fields, "is_decoder", {true, false});
+  allow_only(fields, "is_encoder_decoder", {false});
+  allow_only(fields, "add_cross_attention", {false});
+  // What transformers stores for generation, training and its own files; no forward reads it.
+  fields.ignore({"_name_or_path",
+                 "_attn_implementation_autoset",
+                 "transformers_version",
+                 "auto_map",
+                 "use_cache",
+                 "initializer_range",
+                 "pad_token_id",
+                 "bos_token_id",
+                 "sep_token_id",
+                 "max_position_embeddings",
+                 "attention_dropout",
+                 "pretraining_tp",
+                 "num_logits_to_keep",
+                 "return_dict",
+                 "output_hidden_states",
+                 "output_attentions",
+                 "torchscript",
+                 "use_bfloat16",
+                 "tf_legacy_loss",
+                 "chunk_size_feed_forward",
+                 "cross_attention_hidden_size",
+                 "tie_encoder_decoder",
+                 "finetuning_task",
+                 "id2label",
+                 "label2id",
+                 "num_labels",
+                 "tokenizer_class",
+                 "prefix",
+                 "decoder_start_token_id",
+                 "task_specific_params",
+                 "problem_type"});
+  fields.ignore({"max_length",
+                 "min_length",
+                 "do_sample",
+                 "early_stopping",
+                 "num_beams",
+                 "num_beam_groups",
+                 "diversity_penalty",
+                 "temperature",
+                 "top_k",
+                 "top_p",
+                 "typical_p",
+                 "repetition_penalty",
+                 "length_penalty",
+                 "no_repeat_ngram_size",
+                 "encoder_no_repeat_ngram_size",
+                 "bad_words_ids",
+                 "num_return_sequences",
+                 "output_scores",
+                 "return_dict_in_generate",
+                 "forced_bos_token_id",
+                 "forced_eos_token_id",
+                 "remove_invalid_values",
+                 "suppress_tokens",
+                 "begin_suppress_tokens",
+                 "exponential_decay_length_penalty"});
+}
+
+json write_bookkeeping(const Family& family, const ModelConfig& config) {
+  json out = {{"architectures", {family.architectures.at(0)}},
+              {"model_type", family.model_type},
+              {"vocab_size", config.vocab_size},
+              {"torch_dtype", config.dtype}};
+  if (config.eos_token_ids.size() == 1) out["eos_token_id"] = config.eos_token_ids[0];
+  if (config.eos_token_ids.size() > 1) out["eos_token_id"] = config.eos_token_ids;
+  if (config.eos_token_ids.empty()) out["eos_token_id"] = nullptr;
+  return out;
+}
+
+}  // namespace headlens

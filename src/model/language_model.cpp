@@ -1,0 +1,188 @@
+// headlens/model: the language model: blocks in a list, and one forward for all families.
+#include "headlens/model/language_model.h"
+
+#include <ATen/ATen.h>
+
+#include <set>
+
+#include "core/check.h"
+#include "headlens/core/checkpoint.h"
+#include "headlens/model/block.h"
+#include "headlens/model/families.h"
+#include "headlens/model/norm.h"
+#include "model/promote.h"
+
+namespace headlens {
+namespace {
+
+constexpr int64_t kWholeModel = -1;
+
+void check_ids(const Tensor& ids, int64_t vocab) {
+  HEADLENS_CHECK(ShapeError, ids.defined() && ids.dim() == 2 && ids.scalar_type() == at::kLong,
+                 "[forward] ids, expected int64 [batch, pos], got {}",
+                 ids.defined() ? dtype_name(ids.scalar_type()) + " " + shape_string(ids.sizes())
+                               : "an undefined tensor");
+  HEADLENS_CHECK(ShapeError, ids.numel() > 0, "[forward] ids, expected at least one token, got {}",
+                 shape_string(ids.sizes()));
+  const Tensor outside = ids.lt(0).logical_or(ids.ge(vocab));
+  HEADLENS_CHECK(ShapeError, !outside.any().item<bool>(),
+                 "[forward] token id, expected 0 to {}, got {}", vocab - 1,
+                 ids.masked_select(outside)[0].item<int64_t>());
+}
+
+/// Residual at chosen positions: resid [batch, pos, d_model], positions [batch, n] -> [batch, n,
+/// d_model]
+Tensor take_positions(const Tensor& resid, const Tensor& positions) {
+  const bool fits = positions.dim() == 2 && positions.scalar_type() == at::kLong &&
+                    positions.size(0) == resid.size(0) && positions.numel() > 0;
+  HEADLENS_CHECK(
+      ShapeError, fits, "[forward] logit_positions, expected int64 [batch={}, n], got {} {}",
+      resid.size(0), dtype_name(positions.scalar_type()), shape_string(positions.sizes()));
+  const Tensor outside = positions.lt(0).logical_or(positions.ge(resid.size(1)));
+  HEADLENS_CHECK(ShapeError, !outside.any().item<bool>(),
+                 "[forward] logit position, expected 0 to {}, got {}", resid.size(1) - 1,
+                 positions.masked_select(outside)[0].item<int64_t>());
+  const Tensor index = positions.to(resid.device()).unsqueeze(-1);
+  return resid.gather(1, index.expand({-1, -1, resid.size(-1)}));
+}
+
+/// A state that no forward has touched gets its layers; any other must fit.
+void prepare_state(ModelState* state, size_t layers, int64_t batch) {
+  if (state == nullptr) return;
+  if (state->layers.empty()) state->layers.resize(layers);
+  HEADLENS_CHECK(ShapeError, state->layers.size() == layers,
+                 "[forward] state, expected {} layers, got {}", layers, state->layers.size());
+  for (const LayerState& layer : state->layers) {
+    for (const Tensor& tensor : {layer.k, layer.conv, layer.ssm}) {
+      HEADLENS_CHECK(ShapeError, !tensor.defined() || tensor.size(0) == batch,
+                     "[forward] state, expected batch {}, got {}", batch, tensor.size(0));
+    }
+  }
+}
+
+Tensor read_lm_head(const ModelConfig& config, const TensorNames& names, const WeightScope& weights,
+                    const Tensor& embed) {
+  if (config.tied_embeddings) return embed;
+  return weights.get(names.lm_head + ".weight", {config.vocab_size, config.d_model});
+}
+
+}  // namespace
+
+LanguageModel LanguageModel::load(const std::filesystem::path& dir, const LoadOptions& options) {
+  const auto checkpoint = std::make_shared<const Checkpoint>(Checkpoint::open(dir));
+  const ModelConfig config =
+      parse_model_config(checkpoint->config_json(), (dir / "config.json").string());
+  const at::ScalarType native = options.device.is_cpu() ? at::kFloat : parse_dtype(config.dtype);
+  const WeightScope weights =
+      WeightScope::from_checkpoint(checkpoint, options.dtype.value_or(native), options.device);
+  LanguageModel model = build(config, weights);
+  weights.check_all_read(ignored_tensors(config));
+  model.fingerprint_ = checkpoint->fingerprint();
+  return model;
+}
+
+LanguageModel LanguageModel::build(const ModelConfig& config, const WeightScope& weights) {
+  const TensorNames& names = tensor_names(config.family);
+  LanguageModel model;
+  model.config_ = config;
+  model.embed_ = weights.get(names.embed + ".weight", {config.vocab_size, config.d_model});
+  for (size_t i = 0; i < config.layers.size(); ++i) {
+    const WeightScope layer = weights.scope(fmt::format(fmt::runtime(names.layer), i));
+    model.blocks_.push_back(std::make_shared<const Block>(config, config.layers[i], names, layer));
+  }
+  model.final_norm_ = weights.get(names.final_norm + ".weight", {config.d_model});
+  model.lm_head_ = read_lm_head(config, names, weights, model.embed_);
+  return model;
+}
+
+at::ScalarType LanguageModel::dtype() const {
+  return embed_.scalar_type();
+}
+
+at::Device LanguageModel::device() const {
+  return embed_.device();
+}
+
+int64_t LanguageModel::weight_bytes() const {
+  std::vector<Tensor> all = {embed_, final_norm_, lm_head_};
+  for (const auto& block : blocks_) {
+    const std::vector<Tensor> more = block->weights();
+    all.insert(all.end(), more.begin(), more.end());
+  }
+  std::set<const void*> seen;  // tied and shared tensors count once
+  int64_t bytes = 0;
+  for (const Tensor& tensor : all) {
+    if (seen.insert(tensor.unsafeGetTensorImpl()).second)
+      bytes += static_cast<int64_t>(tensor.nbytes());
+  }
+  return bytes;
+}
+
+Tensor LanguageModel::forward(const Tensor& ids, const ForwardOptions& options) const {
+  Tensor resid = run_layers(embed(ids, options.tap), 0, layer_count(), options.tap, options.state);
+  if (options.logit_positions.defined()) resid = take_positions(resid, options.logit_positions);
+  return unembed(resid, options.tap);
+}
+
+Tensor LanguageModel::embed(const Tensor& ids, Tap* tap) const {
+  check_ids(ids, config_.vocab_size);
+  const LayerTap whole(tap, kWholeModel);
+  const Tensor embedded = whole(Site::Embed, at::embedding(embed_, ids.to(device())));
+  return config_.residual_in_fp32 ? at_least_float32(embedded) : embedded;
+}
+
+Tensor LanguageModel::run_layers(Tensor resid, int64_t from_layer, int64_t to_layer, Tap* tap,
+                                 ModelState* state) const {
+  HEADLENS_CHECK(ShapeError, 0 <= from_layer && from_layer <= to_layer && to_layer <= layer_count(),
+                 "[run_layers] layers, expected a range within 0 to {}, got {} to {}",
+                 layer_count(), from_layer, to_layer);
+  HEADLENS_CHECK(ShapeError, resid.dim() == 3 && resid.size(-1) == config_.d_model,
+                 "[run_layers] residual, expected [batch, pos, {}], got {}", config_.d_model,
+                 shape_string(resid.sizes()));
+  prepare_state(state, blocks_.size(), resid.size(0));
+  for (int64_t i = from_layer; i < to_layer; ++i) {
+    const auto layer = static_cast<size_t>(i);
+    LayerState* layer_state = state != nullptr ? &state->layers[layer] : nullptr;
+    resid = blocks_[layer]->forward(resid, LayerTap(tap, i), layer_state);
+  }
+  if (state != nullptr && from_layer < to_layer && to_layer == layer_count()) {
+    state->position += resid.size(1);
+  }
+  return resid;
+}
+
+Tensor LanguageModel::unembed(const Tensor& resid, Tap* tap) const {
+  HEADLENS_CHECK(ShapeError, resid.dim() >= 1 && resid.size(-1) == config_.d_model,
+                 "[unembed] residual, expected [.., {}], got {}", config_.d_model,
+                 shape_string(resid.sizes()));
+  const LayerTap whole(tap, kWholeModel);
+  const RmsNorm norm(final_norm_, config_.norm_eps);
+  const Tensor x = norm.forward(resid, whole, Site::FinalScale, Site::FinalNormalized);
+  return whole(Site::Logits, at::linear(x, lm_head_));
+}
+
+LanguageModel LanguageModel::with_layers(const std::vector<int64_t>& layers) const {
+  LanguageModel model = *this;
+  model.blocks_.clear();
+  model.config_.layers.clear();
+  for (const int64_t layer : layers) {
+    HEADLENS_CHECK(ShapeError, 0 <= layer && layer < layer_count(),
+                   "[with_layers] layer, expected 0 to {}, got {}", layer_count() - 1, layer);
+    model.blocks_.push_back(blocks_[static_cast<size_t>(layer)]);
+    model.config_.layers.push_back(config_.layers[static_cast<size_t>(layer)]);
+  }
+  return model;
+}
+
+Tensor LanguageModel::head_output_weight(int64_t layer, int64_t head) const {
+  HEADLENS_CHECK(ShapeError, 0 <= layer && layer < layer_count(),
+                 "[head_output_weight] layer, expected 0 to {}, got {}", layer_count() - 1, layer);
+  const LayerSpec& spec = config_.layers[static_cast<size_t>(layer)];
+  HEADLENS_CHECK(ShapeError, 0 <= head && head < head_count(spec),
+                 "[head_output_weight] head of layer {}, expected 0 to {}, got {}", layer,
+                 head_count(spec) - 1, head);
+  const int64_t width = head_width(spec);
+  return blocks_[static_cast<size_t>(layer)]->output_weight().narrow(1, head * width, width);
+}
+
+}  // namespace headlens

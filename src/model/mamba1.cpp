@@ -1,0 +1,65 @@
+// headlens/model: one Mamba-1 (S6) mixer.
+#include "headlens/model/mamba1.h"
+
+#include <ATen/ATen.h>
+
+#include "headlens/model/norm.h"
+#include "model/mix.h"
+#include "model/promote.h"
+
+namespace headlens {
+
+Mamba1::Mamba1(const Mamba1Spec& spec, int64_t d_model, const WeightScope& weights)
+    : spec_(spec),
+      in_proj_(weights.scope("in_proj"), d_model, 2 * spec.d_inner, spec.proj_bias),
+      conv_weight_(weights.get("conv1d.weight", {spec.d_inner, 1, spec.d_conv})),
+      x_proj_(weights.scope("x_proj"), spec.d_inner, spec.dt_rank + 2 * spec.d_state, false),
+      dt_weight_(weights.get("dt_proj.weight", {spec.d_inner, spec.dt_rank})),
+      out_proj_(weights.scope("out_proj"), spec.d_inner, d_model, spec.proj_bias) {
+  const WeightScope precise = weights.with_dtype(at_least_float32(weights.dtype()));
+  dt_bias_ = precise.get("dt_proj.bias", {spec.d_inner});
+  A_log_ = precise.get("A_log", {spec.d_inner, spec.d_state});
+  D_ = precise.get("D", {spec.d_inner});
+  if (spec.conv_bias) conv_bias_ = weights.get("conv1d.bias", {spec.d_inner});
+}
+
+Tensor Mamba1::forward(const Tensor& u, const LayerTap& tap, LayerState* state) const {
+  const Tensor projected = tap(Site::InProj, in_proj_(u));
+  const auto halves = projected.chunk(2, -1);  // x, gate
+  const Tensor gate = tap(Site::Gate, halves[1]);
+  const Tensor conv = convolve(halves[0], conv_weight_, conv_bias_, tap, state);
+  const Tensor x = tap(Site::SsmInput, at::silu(conv));
+  const Tensor y = scan(x, select(x, tap), tap, state);
+  const Tensor out = tap(Site::SsmOut, y + D_ * x);
+  const Tensor z = tap(Site::MixerZ, (out * at::silu(gate)).to(u.scalar_type()));
+  return tap(Site::MixerOut, out_proj_(z));
+}
+
+Mamba1::Selection Mamba1::select(const Tensor& x, const LayerTap& tap) const {
+  auto parts = x_proj_(x).split_with_sizes({spec_.dt_rank, spec_.d_state, spec_.d_state}, -1);
+  if (spec_.bcdt_rms_eps) {
+    for (Tensor& part : parts) part = weightless_rms_norm(part, *spec_.bcdt_rms_eps);
+  }
+  const Tensor low_rank = tap(Site::DtLowRank, parts[0]);
+  const Tensor dt_pre = tap(Site::DtPre, at::linear(low_rank, dt_weight_));
+  const Tensor dt = tap(Site::Dt, at::softplus(at_least_float32(dt_pre) + dt_bias_));
+  return {dt, tap(Site::B, parts[1]), tap(Site::C, parts[2])};
+}
+
+Tensor Mamba1::scan(const Tensor& x, const Selection& selection, const LayerTap& tap,
+                    LayerState* state) const {
+  const auto& [dt, B, C] = selection;
+  const Tensor A = tap(Site::A, -at::exp(A_log_));
+  const Tensor dt_of_state = dt.unsqueeze(-1);  // [batch, pos, channel, 1]
+  tap.show(Site::ABar, [&] { return at::exp(dt_of_state * A); });
+  tap.show(Site::BBar, [&, &B = B] { return dt_of_state * B.unsqueeze(2); });
+  return mix_s6({x, dt, A, B, C}, tap, state);
+}
+
+std::vector<Tensor> Mamba1::weights() const {
+  return {in_proj_.weight(), in_proj_.bias(), conv_weight_, conv_bias_, x_proj_.weight(),
+          dt_weight_,        dt_bias_,        A_log_,       D_,         out_proj_.weight(),
+          out_proj_.bias()};
+}
+
+}  // namespace headlens
