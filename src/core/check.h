@@ -3,16 +3,20 @@
 
 #include <fmt/format.h>
 
-#include <c10/util/ArrayRef.h>
-
+#include <cstdint>
 #include <string>
 
 #include "headlens/core/error.h"
 
+namespace c10 {
+template <typename T>
+class ArrayRef;  // c10/util/ArrayRef.h; report uses these macros and never sees torch
+}  // namespace c10
+
 namespace headlens {
 
 /// Formats a shape as "[2, 3]"; "[]" for a scalar.
-std::string shape_string(c10::IntArrayRef shape);
+std::string shape_string(c10::ArrayRef<int64_t> shape);
 
 }  // namespace headlens
 

@@ -1,13 +1,8 @@
 // headlens/core: writing safetensors files.
 #include <ATen/ATen.h>
-#include <fcntl.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <atomic>
 #include <bit>
-#include <cerrno>
-#include <cstring>
 #include <set>
 #include <tuple>
 #include <utility>
@@ -15,6 +10,7 @@
 #include "core/check.h"
 #include "core/json_fields.h"
 #include "core/safetensors_format.h"
+#include "core/whole_file.h"
 #include "headlens/core/safetensors.h"
 
 namespace headlens {
@@ -79,50 +75,6 @@ std::string make_header(const NamedTensors& tensors,
   return length + text;
 }
 
-/// A file under a temporary name that is removed unless commit() renames it.
-class PendingFile {
- public:
-  explicit PendingFile(const std::filesystem::path& path) : path_(path) {
-    static std::atomic<int> counter = 0;
-    pending_ = path.string() + fmt::format(".{}-{}.tmp", ::getpid(), counter++);
-    fd_ = ::open(pending_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    HEADLENS_CHECK(CheckpointError, fd_ >= 0, "[{}] cannot create the file: {}", path_.string(),
-                   std::strerror(errno));
-  }
-  ~PendingFile() {
-    if (fd_ >= 0) ::close(fd_);
-    if (!pending_.empty()) ::unlink(pending_.c_str());
-  }
-  PendingFile(const PendingFile&) = delete;
-  PendingFile& operator=(const PendingFile&) = delete;
-
-  void write(const void* data, size_t size) {
-    const char* next = static_cast<const char*>(data);
-    while (size > 0) {
-      const ssize_t written = ::write(fd_, next, size);
-      if (written < 0 && errno == EINTR) continue;
-      HEADLENS_CHECK(CheckpointError, written > 0, "[{}] cannot write the file: {}", path_.string(),
-                     std::strerror(errno));
-      next += written;
-      size -= static_cast<size_t>(written);
-    }
-  }
-
-  void commit() {
-    const bool synced = ::fsync(fd_) == 0;
-    const bool closed = ::close(std::exchange(fd_, -1)) == 0;
-    const bool renamed = synced && closed && ::rename(pending_.c_str(), path_.c_str()) == 0;
-    HEADLENS_CHECK(CheckpointError, renamed, "[{}] cannot finish the file: {}", path_.string(),
-                   std::strerror(errno));
-    pending_.clear();
-  }
-
- private:
-  std::filesystem::path path_;
-  std::string pending_;
-  int fd_ = -1;
-};
-
 }  // namespace
 
 void save_safetensors(const std::filesystem::path& path, const NamedTensors& tensors,
@@ -130,7 +82,7 @@ void save_safetensors(const std::filesystem::path& path, const NamedTensors& ten
   static_assert(std::endian::native == std::endian::little, "the format is little-endian");
   check_writable(tensors, path);
   const NamedTensors ordered = in_file_order(tensors);
-  PendingFile file(path);
+  WholeFile file(path);
   const std::string header = make_header(ordered, metadata, path);
   file.write(header.data(), header.size());
   for (const auto& [name, tensor] : ordered) {

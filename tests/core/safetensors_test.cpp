@@ -177,7 +177,7 @@ TEST(SaveSafetensors, LeavesNothingBehindWhenItFails) {
             "[" + path.string() + "] names and metadata, expected UTF-8, got other bytes");
   EXPECT_TRUE(std::filesystem::is_empty(dir.path()));
   const auto nowhere = dir.path() / "none" / "x";
-  EXPECT_EQ(error_message<CheckpointError>([&] { save_safetensors(nowhere, {}); }),
+  EXPECT_EQ(error_message<Error>([&] { save_safetensors(nowhere, {}); }),
             "[" + nowhere.string() + "] cannot create the file: No such file or directory");
 }
 

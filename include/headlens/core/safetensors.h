@@ -64,7 +64,8 @@ class SafetensorsFile {
 
 /// Writes tensors (any device, any strides; distinct names) to a temporary file beside `path`,
 /// syncs it and renames it over `path`, so readers see the old file or the whole new one. The
-/// bytes depend only on the arguments, not on the order of `tensors`. Throws CheckpointError.
+/// bytes depend only on the arguments, not on the order of `tensors`. Throws CheckpointError for
+/// names and tensors that the format cannot hold, Error if the file cannot be written.
 void save_safetensors(const std::filesystem::path& path,
                       const std::vector<std::pair<std::string, Tensor>>& tensors,
                       const std::map<std::string, std::string>& metadata = {});
