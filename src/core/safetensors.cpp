@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
+#include <tuple>
 
 #include "core/check.h"
 #include "core/json_fields.h"
@@ -103,29 +105,38 @@ uint64_t byte_count(const TensorInfo& info, const std::string& where) {
   return empty ? 0 : static_cast<uint64_t>(bytes);
 }
 
-TensorInfo read_entry(const json& entry, uint64_t data_bytes, const std::string& where) {
-  TensorInfo info{at::kFloat, {}, 0, 0};
-  const json& dtype = entry_field(entry, "dtype", where);
-  const auto known = dtype.is_string() ? safetensors_format::dtype_of_code(dtype.get<std::string>())
+at::ScalarType read_dtype(const json& value, const std::string& where) {
+  const auto dtype = value.is_string() ? safetensors_format::dtype_of_code(value.get<std::string>())
                                        : std::nullopt;
-  HEADLENS_CHECK(CheckpointError, known.has_value(),
+  HEADLENS_CHECK(CheckpointError, dtype.has_value(),
                  "{}, dtype, expected one of {}, got {} (not supported)", where,
-                 safetensors_format::known_codes(), describe_json(dtype));
-  info.dtype = *known;
-  info.shape = read_shape(entry_field(entry, "shape", where), where);
-  const json& offsets = entry_field(entry, "data_offsets", where);
+                 safetensors_format::known_codes(), describe_json(value));
+  return *dtype;
+}
+
+/// Begin and end, within the data section.
+std::pair<uint64_t, uint64_t> read_offsets(const json& value, uint64_t data_bytes,
+                                           const std::string& where) {
   using Offsets = JsonType<std::vector<uint64_t>>;
-  HEADLENS_CHECK(CheckpointError, Offsets::fits(offsets) && offsets.size() == 2,
+  HEADLENS_CHECK(CheckpointError, Offsets::fits(value) && value.size() == 2,
                  "{}, data_offsets, expected two integers from 0, got {}", where,
-                 describe_json(offsets));
+                 describe_json(value));
+  const auto begin = value[0].get<uint64_t>();
+  const auto end = value[1].get<uint64_t>();
+  HEADLENS_CHECK(CheckpointError, begin <= end && end <= data_bytes,
+                 "{}, data_offsets, expected a range within the file's {} data bytes, got [{}, {}]",
+                 where, data_bytes, begin, end);
+  return {begin, end};
+}
+
+TensorInfo read_entry(const json& entry, uint64_t data_bytes, const std::string& where) {
+  TensorInfo info{read_dtype(entry_field(entry, "dtype", where), where), {}, 0, 0};
+  info.shape = read_shape(entry_field(entry, "shape", where), where);
+  std::tie(info.begin, info.end) =
+      read_offsets(entry_field(entry, "data_offsets", where), data_bytes, where);
   HEADLENS_CHECK(CheckpointError, entry.size() == 3,
                  "{}, expected dtype, shape and data_offsets only, got {} keys", where,
                  entry.size());
-  info.begin = offsets[0].get<uint64_t>();
-  info.end = offsets[1].get<uint64_t>();
-  HEADLENS_CHECK(CheckpointError, info.begin <= info.end && info.end <= data_bytes,
-                 "{}, data_offsets, expected a range within the file's {} data bytes, got [{}, {}]",
-                 where, data_bytes, info.begin, info.end);
   const uint64_t bytes = byte_count(info, where);
   HEADLENS_CHECK(CheckpointError, info.end - info.begin == bytes,
                  "{}, data_offsets, expected {} bytes for {} {}, got {}", where, bytes,

@@ -22,7 +22,7 @@ struct WeightScope::Root {
   Generator generator;
   at::Device device = at::kCPU;
 
-  std::mutex mutex;  // guards what follows
+  std::mutex mutex;  // guards what follows, and `weights`, which a generator adds to
   std::set<std::string> read;
   std::map<std::pair<std::string, at::ScalarType>, Tensor> converted;
 
@@ -37,18 +37,25 @@ struct WeightScope::Root {
   void generate(const std::string& name, at::IntArrayRef shape) {
     if (!generator) return;
     const std::lock_guard lock(mutex);
-    if (!weights.contains(name)) weights[name] = generator(name, shape);
+    if (weights.contains(name)) return;
+    Tensor made = generator(name, shape);
+    HEADLENS_CHECK(CheckpointError, made.defined(),
+                   "[weights] tensor '{}', expected a tensor, got an undefined one", name);
+    weights.emplace(name, std::move(made));
   }
 
-  std::vector<std::string> names() const {
+  std::vector<std::string> names() {
     if (checkpoint) return checkpoint->names();
     std::vector<std::string> out;
+    const std::lock_guard lock(mutex);
     for (const auto& [name, tensor] : weights) out.push_back(name);
     return out;
   }
 
-  std::vector<int64_t> shape(const std::string& name) const {
-    return checkpoint ? checkpoint->info(name).shape : weights.at(name).sizes().vec();
+  std::vector<int64_t> shape(const std::string& name) {
+    if (checkpoint) return checkpoint->info(name).shape;
+    const std::lock_guard lock(mutex);
+    return weights.at(name).sizes().vec();
   }
 
   Tensor load(const std::string& name, at::ScalarType dtype) {

@@ -1,6 +1,8 @@
 // headlens/tests: error types and the macros that throw them.
 #include "headlens/core/error.h"
 
+#include <c10/util/ArrayRef.h>
+
 #include "core/check.h"
 #include "error_message.h"
 

@@ -130,6 +130,26 @@ TEST(WeightScope, RefusesNullAndUndefined) {
             "[weights] tensor 'w', expected a tensor, got an undefined one");
 }
 
+TEST(WeightScope, MakesEachWeightOnceFromAGenerator) {
+  std::vector<std::string> made;
+  const auto generator = [&](const std::string& name, at::IntArrayRef shape) {
+    made.push_back(name);
+    return name == "bad" ? Tensor() : at::full(shape, 3.0);
+  };
+  const WeightScope root = WeightScope::from_generator(generator, at::kDouble, at::kCPU);
+  EXPECT_TRUE(root.has("anything"));
+  EXPECT_TRUE(made.empty());
+  const Tensor first = root.scope("h").get("w", {2, 2});
+  EXPECT_TRUE(at::equal(first, at::full({2, 2}, 3.0, at::kDouble)));
+  EXPECT_TRUE(root.get("h.w", {2, 2}).is_same(first));
+  EXPECT_EQ(made, (std::vector<std::string>{"h.w"}));
+  EXPECT_EQ(error_message<CheckpointError>([&] { root.get("h.w", {4}); }),
+            "[weights] tensor 'h.w', expected shape [4], got [2, 2]");
+  EXPECT_EQ(error_message<CheckpointError>([&] { root.get("bad", {4}); }),
+            "[weights] tensor 'bad', expected a tensor, got an undefined one");
+  EXPECT_NO_THROW(root.check_all_read());
+}
+
 TEST(WeightScope, GivesOneTensorToManyThreads) {
   const WeightScope root = small_map(at::kDouble);
   std::vector<Tensor> got(8);
