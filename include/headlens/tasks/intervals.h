@@ -6,7 +6,8 @@
 
 namespace headlens {
 
-/// The 95 % Wilson score interval of `successes` out of `n` (Wilson 1927): {low, high}. {0, 1} for n = 0.
-std::pair<double, double> wilson_interval(int64_t successes, int64_t n);
+/// The 95 % Wilson score interval of `successes` out of `n` (Wilson 1927): {low, high}. {0, 1} for
+/// n = 0.
+std::pair<double, double> wilson_bounds(int64_t successes, int64_t n);
 
 }  // namespace headlens

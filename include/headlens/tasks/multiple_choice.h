@@ -13,8 +13,9 @@ struct MultipleChoiceOptions {
   int64_t n = 512;
 };
 
-/// "Which option is word?\nA. word\nB. word\n...Answer:" with the choices " A", " B", ...; span i is the whole
-/// line of option i with its newline, which is the summary token. Needs no knowledge: the word is in the prompt.
+/// "Which option is word?\nA. word\nB. word\n...Answer:" with the choices " A", " B", ...; span i
+/// is the whole line of option i with its newline, which is the summary token. Needs no knowledge:
+/// the word is in the prompt.
 std::vector<Example> make_multiple_choice(const MultipleChoiceOptions& options, uint64_t seed);
 
 }  // namespace headlens

@@ -10,8 +10,9 @@
 
 namespace headlens {
 
-/// Choice scoring of `examples` in batches of `max_batch_tokens` row x pos. The target segment is the one with
-/// the answer's index, if there is a segment for each choice. Throws TaskError if there is no example.
+/// Choice scoring of `examples` in batches of `max_batch_tokens` row x pos. The target segment is
+/// the one with the answer's index, if there is a segment for each choice. Throws TaskError if
+/// there is no example.
 std::unique_ptr<Objective> make_choice_objective(std::vector<TokenizedExample> examples,
                                                  int64_t max_batch_tokens = 16384);
 

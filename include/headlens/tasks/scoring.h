@@ -25,23 +25,28 @@ struct ChoicePicks {
 
 /// Sequences to be run together, and how to read scores off their logits.
 ///
-/// A row is prompt + a choice without its last token; rows that are a prefix of another row of the same example
-/// are left out, so single-token choices share the one row that is the prompt. Rows are padded on the right with
-/// id 0: models here are causal, so padding cannot change an earlier position. Rows of one example are neighbours.
+/// A row is prompt + a choice without its last token; rows that are a prefix of another row of the
+/// same example are left out, so single-token choices share the one row that is the prompt. Rows
+/// are padded on the right with id 0: models here are causal, so padding cannot change an earlier
+/// position. Rows of one example are neighbours.
 struct ScoringBatch {
   ObjectiveBatch rows;
   Tensor picks;                      // [3, pick] int64: row, slot in logit_positions, token id
   std::vector<ChoicePicks> choices;  // [i], of example rows.examples[i]
+  int64_t max_token = 0;             // largest id among the picks
 };
 
-/// Groups examples of like length until a batch holds `max_tokens` row x pos (one example at the least).
-/// Every example is in exactly one batch; equal lengths keep their order.
-std::vector<ScoringBatch> make_batches(const std::vector<TokenizedExample>& examples, int64_t max_tokens);
+/// Groups examples of like length until a batch holds `max_tokens` row x pos (one example at the
+/// least). Every example is in exactly one batch; equal lengths keep their order.
+std::vector<ScoringBatch> make_batches(const std::vector<TokenizedExample>& examples,
+                                       int64_t max_tokens);
 
-/// Log-probabilities of every choice, nats, from logits [variants * row, slot, vocab], variant-major:
-/// returns [variant][i][choice] for example rows.examples[i]. The softmax is taken in float64 on the CPU and in at
-/// least float32 elsewhere; sums are in double. ShapeError for another shape, TaskError for logits that are NaN.
-std::vector<std::vector<std::vector<double>>> choice_logprobs(const Tensor& logits, const ScoringBatch& batch,
+/// Log-probabilities of every choice, nats, from logits [variants * row, slot, vocab],
+/// variant-major: returns [variant][i][choice] for example rows.examples[i]. The softmax is taken
+/// in float64 on the CPU and in at least float32 elsewhere; sums are in double. ShapeError for
+/// another shape, TaskError for logits that are NaN.
+std::vector<std::vector<std::vector<double>>> choice_logprobs(const Tensor& logits,
+                                                              const ScoringBatch& batch,
                                                               int64_t variants = 1);
 
 /// The verdict on one example: the first maximum wins.
@@ -49,7 +54,7 @@ Verdict judge_choices(const std::vector<double>& logprobs, int64_t answer);
 
 struct EvalOptions {
   int64_t max_batch_tokens = 16384;
-  Tap* tap = nullptr;  // visited in every forward
+  Tap* tap = nullptr;                                         // visited in every forward
   std::function<void(int64_t done, int64_t total)> progress;  // in examples; may throw to stop
 };
 

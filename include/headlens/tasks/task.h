@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <filesystem>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -19,29 +18,24 @@ struct Task {
   std::vector<Example> examples;
 };
 
-/// Makes a task from its one-string spec: `kv:pairs=20,n=512`, `mcq:options=4,n=512`, `world-facts:n=512`,
-/// `world-mcq:options=4,n=512` or `jsonl:FILE`. The same spec and seed give the same examples on every
-/// platform, and a smaller n gives the first n of them.
-/// Throws UsageError for an unknown task or parameter (naming the known ones) and a value out of range,
+/// Makes a task from its one-string spec: `kv:pairs=20,n=512`, `mcq:options=4,n=512`,
+/// `world-facts:n=512`, `world-mcq:options=4,n=512` or `jsonl:FILE`. The same spec and seed give
+/// the same examples on every platform, and a smaller n gives the first n of them. Throws
+/// UsageError for an unknown task or parameter (naming the known ones) and a value out of range,
 /// TaskError "[task] FILE line N: ..." for bad data.
 Task make_task(std::string_view spec, uint64_t seed);
 
 /// The specs make_task knows, with their defaults, for help texts.
 std::vector<std::string> known_tasks();
 
-/// Reads JSON Lines: {"prompt", "choices", "answer", "segments" (optional)} a line. Throws TaskError.
-std::vector<Example> load_jsonl(const std::filesystem::path& file);
-
-/// Writes examples in the same form; byte spans become token segments of `tokenizer`. Throws TaskError.
-void save_jsonl(const std::vector<Example>& examples, const Tokenizer& tokenizer,
-                const std::filesystem::path& file);
-
-/// The token ids of an example. A choice's tokens are tokens(prompt + choice) past tokens(prompt), by count.
-/// `bos`: put in front what the tokenizer's post-processor puts there (nothing if it has none); segments are
-/// shifted with it. Throws TaskError for an empty prompt, a choice without tokens, or a segment out of the prompt.
+/// The token ids of an example. A choice's tokens are tokens(prompt + choice) past tokens(prompt),
+/// by count. `bos`: put in front what the tokenizer's post-processor puts there (nothing if it has
+/// none); segments are shifted with it. Throws TaskError, naming the example's source, for an empty
+/// prompt, a choice without tokens, or a segment out of the prompt.
 TokenizedExample tokenize(const Example& example, const Tokenizer& tokenizer, bool bos = false);
 
-/// All examples of a task; errors name the example ("[task] jsonl:FILE example 3: ...").
-std::vector<TokenizedExample> tokenize(const Task& task, const Tokenizer& tokenizer, bool bos = false);
+/// All examples of a task.
+std::vector<TokenizedExample> tokenize(const Task& task, const Tokenizer& tokenizer,
+                                       bool bos = false);
 
 }  // namespace headlens

@@ -26,14 +26,16 @@ struct ByteSpan {
   bool operator==(const ByteSpan&) const = default;
 };
 
-/// A prompt with its possible continuations. Its segments (the stretches a Gather head may compress, one for
-/// each choice where the task has them) are given either as tokens or, before any tokenizer is known, as bytes.
+/// A prompt with its possible continuations. Its segments (the stretches a Gather head may
+/// compress, one for each choice where the task has them) are given either as tokens or, before any
+/// tokenizer is known, as bytes.
 struct Example {
   std::string prompt;
   std::vector<std::string> choices;
   int64_t answer = 0;             // index of the right choice
   std::vector<Segment> segments;  // token positions, special tokens not counted (JSONL)
   std::vector<ByteSpan> spans;    // bytes of the prompt (made tasks); used when `segments` is empty
+  std::string source;             // where it came from, for messages: "data.jsonl line 7"
 };
 
 /// An example as token ids. Positions count from the first id, special tokens included.
@@ -61,9 +63,9 @@ struct EvalResult {
   double accuracy = 0;
   double ci_low = 0;  // 95 % Wilson interval of the accuracy
   double ci_high = 0;
-  double mean_logprob = 0;  // of the right choice, nats
-  double chance = 0;        // mean of 1 / number of choices
-  int64_t near_ties = 0;    // examples whose two best choices lie within kNearTie
+  double mean_logprob = 0;       // of the right choice, nats
+  double chance = 0;             // mean of 1 / number of choices
+  int64_t near_ties = 0;         // examples whose two best choices lie within kNearTie
   std::vector<uint8_t> correct;  // [example] 0 or 1
   std::vector<double> logprob;   // [example] of the right choice, nats
 };

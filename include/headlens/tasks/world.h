@@ -19,8 +19,8 @@ struct WorldRelation {
   std::vector<std::string> values;
 };
 
-/// 48 made-up names, 5 relations and one value for each pair of them. There is one world; it never changes, as
-/// the bundled models know its facts by heart.
+/// 48 made-up names, 5 relations and one value for each pair of them. There is one world; it never
+/// changes, as the bundled models know its facts by heart.
 struct World {
   std::vector<std::string> entities;
   std::vector<WorldRelation> relations;
@@ -29,11 +29,12 @@ struct World {
 
 const World& made_up_world();
 
-/// Knowledge: "The colour of Belora is", choices " value" of all values of the relation. No segments.
+/// Knowledge: "The colour of Belora is", choices " value" of all values of the relation. No
+/// segments.
 std::vector<Example> make_world_facts(int64_t n, uint64_t seed);
 
-/// Knowledge asked by letter: "What is the colour of Belora?\nA. value\n...Answer:", options 2 .. 8; spans as in
-/// make_multiple_choice.
+/// Knowledge asked by letter: "What is the colour of Belora?\nA. value\n...Answer:", options 2 ..
+/// 8; spans as in make_multiple_choice.
 std::vector<Example> make_world_choice(int64_t options, int64_t n, uint64_t seed);
 
 /// One line of training text.
@@ -56,10 +57,10 @@ struct WorldMix {
   double fact_letters = 1;  // knowledge by letter
   int64_t min_pairs = 2;    // dictionary sizes, both ends included
   int64_t max_pairs = 20;
-  int64_t queries = 8;      // queries after one dictionary, at most `pairs`; keys are asked once each
+  int64_t queries = 8;  // queries after one dictionary, at most `pairs`; keys are asked once each
   int64_t min_options = 2;
   int64_t max_options = 4;
-  float other_weight = 0;   // loss weight of the tokens that are no answer
+  float other_weight = 0;  // loss weight of the tokens that are no answer
 };
 
 /// An endless stream of training lines; the same seed and the same calls give the same lines.
@@ -70,10 +71,11 @@ class WorldSampler {
   WorldSampler(WorldSampler&&) noexcept;
   WorldSampler& operator=(WorldSampler&&) noexcept;
 
-  /// The next line. It begins as the prompt of the task it trains and ends with a newline. Throws UsageError for
-  /// a mix that cannot be drawn from.
+  /// The next line. It begins as the prompt of the task it trains and ends with a newline. Throws
+  /// UsageError for a mix that cannot be drawn from.
   WorldLine next(const WorldMix& mix);
-  /// The next line as ids, closed by "<eos>". `tokenizer` must be the world's own.
+  /// The next line as ids, closed by "<eos>" (weight: other_weight). UsageError if `tokenizer` is
+  /// not the world's.
   WeightedLine next(const WorldMix& mix, const Tokenizer& tokenizer);
 
  private:
@@ -81,10 +83,8 @@ class WorldSampler {
   std::unique_ptr<Impl> impl_;
 };
 
-/// Ids of a line and its loss weights: 1 on answers, `other_weight` elsewhere.
-WeightedLine weigh(const WorldLine& line, const Tokenizer& tokenizer, float other_weight);
-
-/// Every token the world's tokenizer knows, id by id: "<unk>", "<eos>", "\n", punctuation, letters, words, ...
+/// Every token the world's tokenizer knows, id by id: "<unk>", "<eos>", "\n", punctuation, letters,
+/// words, ...
 std::vector<std::string> world_vocabulary();
 
 /// Writes `dir`/tokenizer.json (one token a word, number or sign) and `dir`/tokenizer_config.json.

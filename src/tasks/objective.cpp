@@ -1,0 +1,66 @@
+// headlens/tasks: a task as the objective that analysis takes.
+#include "headlens/tasks/objective.h"
+
+#include "core/check.h"
+#include "headlens/tasks/scoring.h"
+
+namespace headlens {
+namespace {
+
+PromptInfo prompt_info(TokenizedExample&& example) {
+  PromptInfo info;
+  info.length = std::ssize(example.prompt_ids);
+  for (const Segment& segment : example.segments) {
+    info.segments.push_back({segment.start, segment.end});
+  }
+  if (example.answer < std::ssize(info.segments)) info.target_segment = example.answer;
+  info.tokens = std::move(example.tokens);
+  return info;
+}
+
+class ChoiceObjective final : public Objective {
+ public:
+  ChoiceObjective(std::vector<TokenizedExample> examples, int64_t max_batch_tokens)
+      : batches_(make_batches(examples, max_batch_tokens)) {
+    for (TokenizedExample& example : examples) prompts_.push_back(prompt_info(std::move(example)));
+  }
+
+  int64_t example_count() const override { return std::ssize(prompts_); }
+  int64_t batch_count() const override { return std::ssize(batches_); }
+  const ObjectiveBatch& batch(int64_t index) const override { return scoring(index).rows; }
+  const PromptInfo& prompt(int64_t example) const override {
+    return prompts_.at(static_cast<size_t>(example));
+  }
+
+  std::vector<std::vector<Verdict>> judge(int64_t batch, const Tensor& logits,
+                                          int64_t variants) const override {
+    const ScoringBatch& rows = scoring(batch);
+    std::vector<std::vector<Verdict>> out;
+    for (const auto& examples : choice_logprobs(logits, rows, variants)) {
+      std::vector<Verdict>& verdicts = out.emplace_back();
+      for (size_t i = 0; i < examples.size(); ++i) {
+        verdicts.push_back(judge_choices(examples[i], rows.choices[i].answer));
+      }
+    }
+    return out;
+  }
+
+ private:
+  const ScoringBatch& scoring(int64_t index) const {
+    return batches_.at(static_cast<size_t>(index));
+  }
+
+  std::vector<ScoringBatch> batches_;
+  std::vector<PromptInfo> prompts_;
+};
+
+}  // namespace
+
+std::unique_ptr<Objective> make_choice_objective(std::vector<TokenizedExample> examples,
+                                                 int64_t max_batch_tokens) {
+  HEADLENS_CHECK(TaskError, !examples.empty(),
+                 "[objective] examples, expected at least one, got none");
+  return std::make_unique<ChoiceObjective>(std::move(examples), max_batch_tokens);
+}
+
+}  // namespace headlens

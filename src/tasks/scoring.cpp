@@ -1,0 +1,125 @@
+// headlens/tasks: choices scored by the log-probability of their tokens.
+#include "headlens/tasks/scoring.h"
+
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+
+#include "core/check.h"
+#include "headlens/model/language_model.h"
+#include "headlens/tasks/intervals.h"
+
+namespace headlens {
+namespace {
+
+/// Log-probability of every pick: [variants, pick] float64 on the CPU.
+Tensor pick_logprobs(const Tensor& logits, const ScoringBatch& batch, int64_t variants) {
+  const int64_t places = batch.rows.ids.size(0) * batch.rows.logit_positions.size(1);
+  // Half precision cannot tell close choices apart; on the CPU float64 costs next to nothing.
+  const bool wide = logits.is_cpu() || logits.scalar_type() == at::kDouble;
+  const Tensor scores =
+      logits.detach().to(wide ? at::kDouble : at::kFloat).reshape({variants, places, -1});
+  const Tensor picks = batch.picks.to(logits.device());
+  const Tensor place = picks[0] * batch.rows.logit_positions.size(1) + picks[1];  // [pick]
+  const Tensor variant = at::arange(variants, picks.options()).unsqueeze(1);      // [variants, 1]
+  const Tensor picked = scores.index({variant, place, picks[2]});  // [variants, pick]
+  const Tensor total = scores.logsumexp(-1).index({variant, place});
+  return (picked.to(at::kDouble) - total).to(at::kCPU, at::kDouble).contiguous();
+}
+
+void check_logits(const Tensor& logits, const ScoringBatch& batch, int64_t variants) {
+  const int64_t rows = variants * batch.rows.ids.size(0);
+  const int64_t slots = batch.rows.logit_positions.size(1);
+  HEADLENS_CHECK(ShapeError,
+                 logits.dim() == 3 && logits.size(0) == rows && logits.size(1) == slots &&
+                     logits.is_floating_point(),
+                 "[score] logits, expected floating point [{}, {}, vocab], got {} {}", rows, slots,
+                 dtype_name(logits.scalar_type()), shape_string(logits.sizes()));
+  HEADLENS_CHECK(ShapeError, batch.max_token < logits.size(2),
+                 "[score] token id of a choice, expected less than the model's {}, got {}",
+                 logits.size(2), batch.max_token);
+}
+
+}  // namespace
+
+std::vector<std::vector<std::vector<double>>> choice_logprobs(const Tensor& logits,
+                                                              const ScoringBatch& batch,
+                                                              int64_t variants) {
+  check_logits(logits, batch, variants);
+  const Tensor picks = pick_logprobs(logits, batch, variants);
+  const auto values = picks.accessor<double, 2>();
+  std::vector<std::vector<std::vector<double>>> out(static_cast<size_t>(variants));
+  for (int64_t v = 0; v < variants; ++v) {
+    for (size_t i = 0; i < batch.choices.size(); ++i) {
+      int64_t pick = batch.choices[i].begin;
+      std::vector<double>& scores = out[static_cast<size_t>(v)].emplace_back();
+      for (const int64_t count : batch.choices[i].counts) {
+        double sum = 0;
+        for (int64_t end = pick + count; pick < end; ++pick) sum += values[v][pick];
+        HEADLENS_CHECK(TaskError, !std::isnan(sum),
+                       "[score] example {}, expected a log-probability, got not a number",
+                       batch.rows.examples[i]);
+        scores.push_back(sum);
+      }
+    }
+  }
+  return out;
+}
+
+Verdict judge_choices(const std::vector<double>& logprobs, int64_t answer) {
+  const auto best = std::max_element(logprobs.begin(), logprobs.end());  // the first maximum
+  double second = -INFINITY;
+  for (auto it = logprobs.begin(); it != logprobs.end(); ++it) {
+    if (it != best) second = std::max(second, *it);
+  }
+  Verdict verdict;
+  verdict.correct = best - logprobs.begin() == answer;
+  verdict.logprob = logprobs[static_cast<size_t>(answer)];
+  verdict.margin = *best == second ? 0.0 : *best - second;  // not -inf - -inf
+  return verdict;
+}
+
+EvalResult summarize(const std::vector<Verdict>& verdicts, double chance) {
+  EvalResult result;
+  result.n = std::ssize(verdicts);
+  result.chance = chance;
+  int64_t right = 0;
+  double total = 0;
+  for (const Verdict& verdict : verdicts) {
+    right += verdict.correct ? 1 : 0;
+    total += verdict.logprob;
+    result.near_ties += verdict.margin < kNearTie ? 1 : 0;
+    result.correct.push_back(verdict.correct ? 1 : 0);
+    result.logprob.push_back(verdict.logprob);
+  }
+  std::tie(result.ci_low, result.ci_high) = wilson_bounds(right, result.n);
+  if (result.n == 0) return result;
+  result.accuracy = static_cast<double>(right) / static_cast<double>(result.n);
+  result.mean_logprob = total / static_cast<double>(result.n);
+  return result;
+}
+
+EvalResult evaluate(const LanguageModel& model, const std::vector<TokenizedExample>& examples,
+                    const EvalOptions& options) {
+  HEADLENS_CHECK(TaskError, !examples.empty(), "[eval] examples, expected at least one, got none");
+  const at::NoGradGuard no_grad;
+  std::vector<Verdict> verdicts(examples.size());
+  double chance = 0;
+  int64_t done = 0;
+  for (const ScoringBatch& batch : make_batches(examples, options.max_batch_tokens)) {
+    ForwardOptions forward;
+    forward.tap = options.tap;
+    forward.logit_positions = batch.rows.logit_positions.to(model.device());
+    const Tensor logits = model.forward(batch.rows.ids.to(model.device()), forward);
+    const auto scores = choice_logprobs(logits, batch).front();
+    for (size_t i = 0; i < scores.size(); ++i) {
+      const size_t example = static_cast<size_t>(batch.rows.examples[i]);
+      verdicts[example] = judge_choices(scores[i], batch.choices[i].answer);
+      chance += 1 / static_cast<double>(scores[i].size());
+    }
+    done += std::ssize(scores);
+    if (options.progress) options.progress(done, std::ssize(examples));
+  }
+  return summarize(verdicts, chance / static_cast<double>(examples.size()));
+}
+
+}  // namespace headlens

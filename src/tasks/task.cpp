@@ -1,0 +1,112 @@
+// headlens/tasks: tasks by name.
+#include "headlens/tasks/task.h"
+
+#include <fmt/ranges.h>
+
+#include "core/check.h"
+#include "headlens/tasks/jsonl.h"
+#include "headlens/tasks/kv_retrieval.h"
+#include "headlens/tasks/multiple_choice.h"
+#include "headlens/tasks/world.h"
+#include "tasks/prompts.h"
+#include "tasks/task_spec.h"
+
+namespace headlens {
+namespace {
+
+constexpr int64_t kMaxExamples = 1'000'000;
+constexpr const char* kJsonl = "jsonl";
+
+using Params = std::map<std::string, int64_t>;
+
+/// A task made from integers and a seed.
+struct MadeTask {
+  std::string name;
+  std::vector<TaskParam> params;
+  std::vector<Example> (*make)(const Params& params, uint64_t seed);
+};
+
+int64_t fact_count() {
+  const World& world = made_up_world();
+  return std::ssize(world.entities) * std::ssize(world.relations);
+}
+
+const std::vector<MadeTask>& made_tasks() {
+  static const std::vector<MadeTask> tasks = {
+      {"kv",
+       {{"pairs", 20, 2, kDictionaryValues}, {"n", 512, 1, kMaxExamples}},
+       [](const Params& p, uint64_t seed) {
+         return make_kv_retrieval({p.at("pairs"), p.at("n")}, seed);
+       }},
+      {"mcq",
+       {{"options", 4, 2, kMaxLetters}, {"n", 512, 1, kMaxExamples}},
+       [](const Params& p, uint64_t seed) {
+         return make_multiple_choice({p.at("options"), p.at("n")}, seed);
+       }},
+      {"world-facts",
+       {{"n", fact_count(), 1, fact_count()}},
+       [](const Params& p, uint64_t seed) { return make_world_facts(p.at("n"), seed); }},
+      {"world-mcq",
+       {{"options", 4, 2, kMaxLetters}, {"n", 512, 1, kMaxExamples}},
+       [](const Params& p, uint64_t seed) {
+         return make_world_choice(p.at("options"), p.at("n"), seed);
+       }},
+  };
+  return tasks;
+}
+
+std::vector<std::string> task_names() {
+  std::vector<std::string> names;
+  for (const MadeTask& task : made_tasks()) names.push_back(task.name);
+  names.emplace_back(kJsonl);
+  return names;
+}
+
+Task make_jsonl_task(const TaskSpec& spec) {
+  HEADLENS_CHECK(UsageError, !spec.rest.empty(), "[task] jsonl, expected jsonl:FILE, got no file");
+  Task task;
+  task.examples = load_jsonl(spec.rest);
+  task.info.params["file"] = spec.rest;
+  return task;
+}
+
+Task make_made_task(const MadeTask& kind, const TaskSpec& spec, uint64_t seed) {
+  const Params params = read_params(spec, kind.params);
+  Task task;
+  task.examples = kind.make(params, seed);
+  for (const auto& [name, value] : params) task.info.params[name] = std::to_string(value);
+  return task;
+}
+
+}  // namespace
+
+Task make_task(std::string_view spec, uint64_t seed) {
+  const TaskSpec parts = split_spec(spec);
+  const auto kind = std::find_if(made_tasks().begin(), made_tasks().end(),
+                                 [&](const MadeTask& task) { return task.name == parts.name; });
+  const bool made = kind != made_tasks().end();
+  HEADLENS_CHECK(UsageError, made || parts.name == kJsonl,
+                 "[task] task, expected one of {}, got '{}'{}", fmt::join(task_names(), ", "),
+                 parts.name, suggestion(parts.name, task_names()));
+  Task task = made ? make_made_task(*kind, parts, seed) : make_jsonl_task(parts);
+  task.info.spec = std::string(spec);
+  task.info.name = parts.name;
+  task.info.examples = std::ssize(task.examples);
+  task.info.seed = seed;
+  return task;
+}
+
+std::vector<std::string> known_tasks() {
+  std::vector<std::string> specs;
+  for (const MadeTask& task : made_tasks()) {
+    std::vector<std::string> params;
+    for (const TaskParam& param : task.params) {
+      params.push_back(fmt::format("{}={}", param.name, param.fallback));
+    }
+    specs.push_back(fmt::format("{}:{}", task.name, fmt::join(params, ",")));
+  }
+  specs.emplace_back("jsonl:FILE");
+  return specs;
+}
+
+}  // namespace headlens

@@ -1,0 +1,144 @@
+// headlens/tests: JSON Lines, and every way a line can be wrong.
+#include "headlens/tasks/jsonl.h"
+
+#include <gtest/gtest.h>
+
+#include "core/error_message.h"
+#include "headlens/core/error.h"
+#include "headlens/tasks/kv_retrieval.h"
+#include "headlens/tasks/task.h"
+#include "tokenizers.h"
+
+namespace headlens {
+namespace {
+
+using testing::error_message;
+using testing::TempDir;
+
+const std::string kGood = R"({"prompt": "a b", "choices": [" x", " y"], "answer": 1})";
+
+/// The message for `line` as the third of a file, without the folder.
+std::string line_error(const std::string& line) {
+  const TempDir dir;
+  const auto file = dir.write("data.jsonl", kGood + "\n\n" + line + "\n");
+  std::string message = error_message<TaskError>([&] { load_jsonl(file); });
+  const std::string folder = dir.path().string() + "/";
+  if (const size_t at = message.find(folder); at != std::string::npos) {
+    message.erase(at, folder.size());
+  }
+  return message;
+}
+
+std::string with(const std::string& rest) {
+  return R"({"prompt": "p", )" + rest + "}";
+}
+
+TEST(LoadJsonl, ReadsLinesAndSkipsBlankOnes) {
+  const TempDir dir;
+  const auto file =
+      dir.write("data.jsonl", "\xEF\xBB\xBF" + kGood + "\r\n  \n" +
+                                  R"({"prompt":"\u00e9","choices":["1","2","3"],"answer":0,)" +
+                                  R"("segments":[[0,0],[1,3]],"subject":"x"})");
+  const auto examples = load_jsonl(file);
+  ASSERT_EQ(examples.size(), 2u);
+  EXPECT_EQ(examples[0].prompt, "a b");
+  EXPECT_EQ(examples[0].choices, (std::vector<std::string>{" x", " y"}));
+  EXPECT_EQ(examples[0].answer, 1);
+  EXPECT_TRUE(examples[0].segments.empty());
+  EXPECT_EQ(examples[1].prompt, "\xC3\xA9");
+  EXPECT_EQ(examples[1].segments, (std::vector<Segment>{{0, 0}, {1, 3}}));
+  EXPECT_EQ(examples[1].source, file.string() + " line 3");
+}
+
+TEST(LoadJsonl, NamesTheMissingKey) {
+  EXPECT_EQ(line_error(with(R"("choices": ["x", "y"])")),
+            "[task] data.jsonl line 3: 'answer' missing");
+  EXPECT_EQ(line_error(with(R"("choices": ["x", "y"], "awnser": 1)")),
+            "[task] data.jsonl line 3: 'answer' missing, got 'awnser'");
+  EXPECT_EQ(line_error(with(R"("answer": 1)")), "[task] data.jsonl line 3: 'choices' missing");
+  EXPECT_EQ(line_error("{}"), "[task] data.jsonl line 3: 'prompt' missing");
+}
+
+TEST(LoadJsonl, ChecksTheAnswer) {
+  EXPECT_EQ(line_error(with(R"("choices": ["x", "y"], "answer": 2)")),
+            "[task] data.jsonl line 3: 'answer', expected 0 to 1, got 2");
+  EXPECT_EQ(line_error(with(R"("choices": ["x", "y"], "answer": -1)")),
+            "[task] data.jsonl line 3: 'answer', expected 0 to 1, got -1");
+  EXPECT_EQ(line_error(with(R"("choices": ["x", "y"], "answer": "x")")),
+            "[task] data.jsonl line 3: 'answer', expected an integer, got string \"x\"");
+  EXPECT_EQ(line_error(with(R"("choices": ["x", "y"], "answer": 18446744073709551615)")),
+            "[task] data.jsonl line 3: 'answer', expected an integer, got integer "
+            "18446744073709551615");
+}
+
+TEST(LoadJsonl, ChecksPromptAndChoices) {
+  EXPECT_EQ(line_error(with(R"("choices": ["x"], "answer": 0)")),
+            "[task] data.jsonl line 3: 'choices', expected at least 2, got 1");
+  EXPECT_EQ(line_error(with(R"("choices": ["x", 3], "answer": 0)")),
+            "[task] data.jsonl line 3: 'choices', expected strings, got array [\"x\",3]");
+  EXPECT_EQ(line_error(with(R"("choices": "xy", "answer": 0)")),
+            "[task] data.jsonl line 3: 'choices', expected an array, got string \"xy\"");
+  EXPECT_EQ(line_error(R"({"prompt": "", "choices": ["x", "y"], "answer": 0})"),
+            "[task] data.jsonl line 3: 'prompt', expected text, got none");
+  EXPECT_EQ(line_error(R"({"prompt": null, "choices": ["x", "y"], "answer": 0})"),
+            "[task] data.jsonl line 3: 'prompt', expected a string, got null");
+}
+
+TEST(LoadJsonl, ChecksSegments) {
+  const std::string start = R"("choices": ["x", "y"], "answer": 0, )";
+  EXPECT_EQ(line_error(with(start + R"("segments": [[2, 1]])")),
+            "[task] data.jsonl line 3: 'segments', expected 0 <= start <= end, got [2, 1]");
+  EXPECT_EQ(line_error(with(start + R"("segments": [[-1, 1]])")),
+            "[task] data.jsonl line 3: 'segments', expected 0 <= start <= end, got [-1, 1]");
+  EXPECT_EQ(line_error(with(start + R"("segments": [[1]])")),
+            "[task] data.jsonl line 3: 'segments', expected [start, end] pairs, got array [1]");
+  EXPECT_EQ(line_error(with(start + R"("segments": [[0, 1.5]])")),
+            "[task] data.jsonl line 3: 'segments', expected an integer, got number 1.5");
+  EXPECT_EQ(line_error(with(start + R"("segments": 1)")),
+            "[task] data.jsonl line 3: 'segments', expected an array, got integer 1");
+  EXPECT_EQ(line_error(with(start + R"("segment": [[0, 1]])")),
+            "[task] data.jsonl line 3: 'segments' missing, got 'segment'");
+}
+
+TEST(LoadJsonl, RefusesWhatIsNoJsonObject) {
+  EXPECT_EQ(line_error("[1]"), "[task] data.jsonl line 3: expected a JSON object, got array [1]");
+  EXPECT_EQ(line_error("{\"prompt\": ").find("[task] data.jsonl line 3: expected valid JSON, got "),
+            0u);
+  EXPECT_EQ(line_error("{\"prompt\": \"\xFF\"}")
+                .find("[task] data.jsonl line 3: expected valid JSON, got "),
+            0u);
+  EXPECT_EQ(line_error(with(R"("prompt": "q")")),
+            "[task] data.jsonl line 3: expected valid JSON, got duplicate key 'prompt'");
+}
+
+TEST(LoadJsonl, RefusesEmptyAndAbsentFiles) {
+  const TempDir dir;
+  const auto empty = dir.write("empty.jsonl", "\n \n");
+  EXPECT_EQ(error_message<TaskError>([&] { load_jsonl(empty); }),
+            "[task] " + empty.string() + ": expected at least one example, got none");
+  const auto absent = dir.path() / "absent.jsonl";
+  EXPECT_EQ(error_message<TaskError>([&] { load_jsonl(absent); }),
+            "[task] " + absent.string() + ": cannot read the file");
+  EXPECT_EQ(error_message<TaskError>([&] { load_jsonl(dir.path()); }),
+            "[task] " + dir.path().string() + ": cannot read the file");
+}
+
+TEST(SaveJsonl, ComesBackAsTokens) {
+  const TempDir dir;
+  const Tokenizer tokenizer = testing::word_tokenizer();
+  const auto made = make_kv_retrieval({6, 3}, 8);
+  save_jsonl(made, tokenizer, dir.path() / "kv.jsonl");
+  const auto read = load_jsonl(dir.path() / "kv.jsonl");
+  ASSERT_EQ(read.size(), 3u);
+  for (size_t i = 0; i < read.size(); ++i) {
+    EXPECT_EQ(read[i].prompt, made[i].prompt);
+    EXPECT_EQ(read[i].choices, made[i].choices);
+    EXPECT_EQ(read[i].answer, made[i].answer);
+    EXPECT_EQ(read[i].segments, tokenize(made[i], tokenizer).segments);
+  }
+  EXPECT_EQ(error_message<TaskError>([&] { save_jsonl(made, tokenizer, dir.path() / "no" / "f"); }),
+            "[task] " + (dir.path() / "no" / "f").string() + ": cannot write the file");
+}
+
+}  // namespace
+}  // namespace headlens
