@@ -39,6 +39,10 @@ find_library(HEADLENS_PCRE2_LIBRARY pcre2-8 REQUIRED)
 find_path(HEADLENS_UTF8PROC_INCLUDE utf8proc.h REQUIRED)
 find_library(HEADLENS_UTF8PROC_LIBRARY utf8proc REQUIRED)
 
+# npz archives. Debian's libzip-config.cmake asks for command-line tools of other packages.
+find_path(HEADLENS_ZIP_INCLUDE zip.h REQUIRED)
+find_library(HEADLENS_ZIP_LIBRARY zip REQUIRED)
+
 # LibTorch's wheel carries another fmt in its include folder, which would shadow ours. A folder
 # that holds nothing but our fmt goes before it on every include path of our own targets.
 get_target_property(_headlens_fmt_dirs fmt::fmt INTERFACE_INCLUDE_DIRECTORIES)

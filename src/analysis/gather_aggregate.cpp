@@ -161,7 +161,7 @@ void Finder::sample_maps() {
   for (size_t i = 0; i < order.size(); ++i) result.maps[i].role = order[i]->role;
 }
 
-ModelSummary summarize(const LanguageModel& model) {
+ModelSummary model_summary(const LanguageModel& model) {
   const ModelConfig& config = model.config();
   ModelSummary s;
   s.family = config.family;
@@ -187,6 +187,12 @@ BaseScore base_score(const SweepOutcome& base) {
 
 }  // namespace
 
+FindResult describe_model(const LanguageModel& model) {
+  FindResult result;
+  result.model = model_summary(model);
+  return result;
+}
+
 HeadRole assign_role(const HeadScore& s, double min_drop) {
   if (!matters(s, min_drop) || !s.drop_at_query || !s.drop_elsewhere) return HeadRole::None;
   const double half = 0.5 * s.accuracy_drop->value;
@@ -211,7 +217,7 @@ FindResult find_gather_aggregate(const LanguageModel& model, const Objective& ob
   finder.describe();
   finder.name_circuit();
   finder.sample_maps();
-  finder.result.model = summarize(model);
+  finder.result.model = model_summary(model);
   finder.result.base = base_score(finder.base);
   return std::move(finder.result);
 }

@@ -8,8 +8,8 @@
 #include "cli/commands.h"
 #include "cli/common.h"
 #include "cli/ids.h"
-#include "cli/npz.h"
 #include "core/check.h"
+#include "headlens/core/npz.h"
 #include "headlens/core/safetensors.h"
 #include "headlens/hooks/hook_set.h"
 #include "headlens/hooks/reducers.h"
@@ -30,12 +30,13 @@ struct Flags : CommonFlags {
 using NamedMaps = std::vector<std::pair<std::string, Tensor>>;
 
 /// Rows of each head's map over the text, [row, key], named "map.LAYER.HEAD".
-NamedMaps read_maps(const LoadedModel& loaded, const Tensor& ids, const std::vector<HeadId>& heads, const Flags& flags) {
+NamedMaps read_maps(const LoadedModel& loaded, const Tensor& ids, const std::vector<HeadId>& heads,
+                    const Flags& flags) {
   const int64_t length = ids.size(1);
   std::vector<int64_t> wanted = flags.rows;
   for (int64_t& row : wanted) {
-    HEADLENS_CHECK(UsageError, row >= -length && row < length, "[map] --rows, expected {} to {}, got {}", -length,
-                   length - 1, row);
+    HEADLENS_CHECK(UsageError, row >= -length && row < length,
+                   "[map] --rows, expected {} to {}, got {}", -length, length - 1, row);
     if (row < 0) row += length;
   }
   const Tensor rows = wanted.empty() ? at::arange(length) : at::tensor(wanted, at::kLong);
@@ -48,7 +49,8 @@ NamedMaps read_maps(const LoadedModel& loaded, const Tensor& ids, const std::vec
       for (int64_t h = head.first; h <= head.last; ++h) {
         Tensor part = map.rows(rows.to(ids.device()), {h})[0][0];
         if (flags.normalize) part = normalized_rows(part, map.is_softmax());
-        maps.emplace_back(fmt::format("map.{}.{}", head.layer, h), part.to(at::kCPU, at::kFloat).contiguous());
+        maps.emplace_back(fmt::format("map.{}.{}", head.layer, h),
+                          part.to(at::kCPU, at::kFloat).contiguous());
       }
     });
   }
@@ -81,12 +83,14 @@ FindResult maps_only(const Flags& flags, const LoadedModel& loaded, const NamedM
       sample.tokens = tokens;
       sample.map.resize(map.size(0), map.size(1));
       for (int64_t i = 0; i < map.size(0); ++i) {
-        for (int64_t j = 0; j < map.size(1); ++j) sample.map(i, j) = map.const_data_ptr<float>()[i * map.size(1) + j];
+        for (int64_t j = 0; j < map.size(1); ++j)
+          sample.map(i, j) = map.const_data_ptr<float>()[i * map.size(1) + j];
       }
       result.maps.push_back(std::move(sample));
       HeadScore score;
       score.head = {head.layer, h, h};
-      score.kind = layer_kind_name(layer_kind(loaded.model.config().layers[static_cast<size_t>(head.layer)]));
+      score.kind = layer_kind_name(
+          layer_kind(loaded.model.config().layers[static_cast<size_t>(head.layer)]));
       result.heads.push_back(std::move(score));
     }
   }
@@ -94,11 +98,14 @@ FindResult maps_only(const Flags& flags, const LoadedModel& loaded, const NamedM
 }
 
 int map(const Flags& flags) {
-  HEADLENS_CHECK(UsageError, !flags.out.empty(), "[map] --out, expected a .safetensors, .npz or .html file, got none");
+  HEADLENS_CHECK(UsageError, !flags.out.empty(),
+                 "[map] --out, expected a .safetensors, .npz or .html file, got none");
   const std::string form = flags.out.extension().string();
   HEADLENS_CHECK(UsageError, form == ".safetensors" || form == ".npz" || form == ".html",
-                 "[map] --out, expected a .safetensors, .npz or .html file, got '{}'", flags.out.string());
-  HEADLENS_CHECK(UsageError, form != ".html" || flags.rows.empty(), "[map] --rows, expected whole maps for .html");
+                 "[map] --out, expected a .safetensors, .npz or .html file, got '{}'",
+                 flags.out.string());
+  HEADLENS_CHECK(UsageError, form != ".html" || flags.rows.empty(),
+                 "[map] --rows, expected whole maps for .html");
   const std::vector<HeadId> heads = parse_heads(flags.heads);
   const LoadedModel loaded = load_model(flags);
   at::NoGradGuard no_grad;
@@ -107,17 +114,21 @@ int map(const Flags& flags) {
   if (form == ".html") {
     const auto tokens = token_texts(load_tokenizer(loaded.directory), ids);
     const FindResult page = maps_only(flags, loaded, maps, heads, tokens);
-    write_report_file(flags.out, report_html(page, {"map", "map", 0, flags.seed, {}}, make_manifest(flags, loaded.model)));
+    write_report_file(flags.out, report_html(page, {"map", "map", 0, flags.seed, {}},
+                                             make_manifest(flags, loaded.model)));
   } else {
     maps.emplace_back("input_ids", ids.to(at::kCPU));
     if (!flags.rows.empty()) maps.emplace_back("rows", at::tensor(flags.rows, at::kLong));
     if (form == ".npz") {
       save_npz(flags.out, maps);
     } else {
-      save_safetensors(flags.out, maps, {{"model", flags.model}, {"checkpoint", loaded.model.fingerprint()}});
+      save_safetensors(flags.out, maps,
+                       {{"model", flags.model}, {"checkpoint", loaded.model.fingerprint()}});
     }
   }
-  if (!flags.quiet) print(fmt::format("{} maps of {} tokens: {}\n", maps.size() - (form == ".html" ? 0 : 1), ids.size(1), flags.out.string()));
+  if (!flags.quiet)
+    print(fmt::format("{} maps of {} tokens: {}\n", maps.size() - (form == ".html" ? 0 : 1),
+                      ids.size(1), flags.out.string()));
   return 0;
 }
 
@@ -125,13 +136,19 @@ int map(const Flags& flags) {
 
 void add_map(CLI::App& app, Action& action) {
   auto flags = std::make_shared<Flags>();
-  CLI::App* command = app.add_subcommand("map", "Maps of chosen heads over a text, whole or chosen rows");
+  CLI::App* command =
+      app.add_subcommand("map", "Maps of chosen heads over a text, whole or chosen rows");
   add_common_flags(*command, *flags);
   command->add_option("--text", flags->text, "the text")->required();
-  command->add_option("--heads", flags->heads, "LAYER.HEAD, comma-separated; channels as LAYER.FIRST-LAST")
-      ->delimiter(',')->required();
-  command->add_option("--rows", flags->rows, "rows to keep, negative from the end, comma-separated")->delimiter(',');
-  command->add_flag("--normalize", flags->normalize, "|M_ij| / sum_j |M_ij| instead of M for state-space heads");
+  command
+      ->add_option("--heads", flags->heads,
+                   "LAYER.HEAD, comma-separated; channels as LAYER.FIRST-LAST")
+      ->delimiter(',')
+      ->required();
+  command->add_option("--rows", flags->rows, "rows to keep, negative from the end, comma-separated")
+      ->delimiter(',');
+  command->add_flag("--normalize", flags->normalize,
+                    "|M_ij| / sum_j |M_ij| instead of M for state-space heads");
   command->add_flag("--bos", flags->bos, "put the tokenizer's start token before the text");
   command->callback([flags, &action] { action = [flags] { return map(*flags); }; });
 }

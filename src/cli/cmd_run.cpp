@@ -22,7 +22,8 @@ int run_forward(const Flags& flags) {
                  "[run] input, expected one of --text and --ids, got {}",
                  flags.text.empty() ? "neither" : "both");
   const LoadedModel loaded = load_model(flags);
-  const Tensor ids = flags.ids.empty() ? text_ids(loaded, flags.text, flags.bos) : file_ids(flags.ids);
+  const Tensor ids =
+      flags.ids.empty() ? text_ids(loaded, flags.text, flags.bos) : file_ids(flags.ids);
   RecordOptions options;
   options.device = at::kCPU;
   Recorder recorder(loaded.model.config(), flags.record, options);
@@ -47,7 +48,9 @@ void add_run(CLI::App& app, Action& action) {
   add_common_flags(*command, *flags);
   command->add_option("--text", flags->text, "the prompt");
   command->add_option("--ids", flags->ids, "safetensors file with int64 input_ids [batch, pos]");
-  command->add_option("--record", flags->record, "site names or globs (headlens inspect lists them); also: logits")
+  command
+      ->add_option("--record", flags->record,
+                   "site names or globs (headlens inspect lists them); also: logits")
       ->required();
   command->add_flag("--bos", flags->bos, "put the tokenizer's start token before the text");
   command->callback([flags, &action] { action = [flags] { return run_forward(*flags); }; });

@@ -22,9 +22,10 @@ struct Flags : CommonFlags {
 /// How one tensor compares.
 struct Row {
   std::string name, shape;
-  double largest = 0;    // largest |ours - golden|
-  double scale = 0;      // largest |golden|
-  int64_t outside = 0;   // entries with |ours - golden| > atol + rtol |golden|, or finite in one only
+  double largest = 0;  // largest |ours - golden|
+  double scale = 0;    // largest |golden|
+  int64_t outside =
+      0;  // entries with |ours - golden| > atol + rtol |golden|, or finite in one only
   bool same_shape = true;
 };
 
@@ -47,26 +48,34 @@ Row compare(const std::string& name, const Tensor& ours, const Tensor& golden, c
   return row;
 }
 
-bool differs(const Row& row) { return !row.same_shape || row.outside > 0; }
+bool differs(const Row& row) {
+  return !row.same_shape || row.outside > 0;
+}
 
 void print_rows(const std::vector<Row>& rows, const Flags& flags, bool failed) {
   if (flags.json) {
     nlohmann::ordered_json out = {{"atol", flags.atol}, {"rtol", flags.rtol}, {"agrees", !failed}};
     for (const Row& r : rows) {
-      out["tensors"].push_back({{"name", r.name}, {"shape", r.shape}, {"max_difference", fmt::format("{:.6g}", r.largest)},
-                                {"max_golden", r.scale}, {"outside", r.outside}, {"agrees", !differs(r)}});
+      out["tensors"].push_back({{"name", r.name},
+                                {"shape", r.shape},
+                                {"max_difference", fmt::format("{:.6g}", r.largest)},
+                                {"max_golden", r.scale},
+                                {"outside", r.outside},
+                                {"agrees", !differs(r)}});
     }
     print(out.dump(2) + "\n");
     return;
   }
-  print(fmt::format("{:<44} {:<24} {:>12} {:>12} {:>9}\n", "tensor", "shape", "max |diff|", "max |golden|", "outside"));
+  print(fmt::format("{:<44} {:<24} {:>12} {:>12} {:>9}\n", "tensor", "shape", "max |diff|",
+                    "max |golden|", "outside"));
   for (const Row& r : rows) {
-    print(fmt::format("{:<44} {:<24} {:>12.3e} {:>12.3e} {:>9} {}\n", r.name, r.shape, r.largest, r.scale, r.outside,
-                      differs(r) ? "DIFFERS" : "ok"));
+    print(fmt::format("{:<44} {:<24} {:>12.3e} {:>12.3e} {:>9} {}\n", r.name, r.shape, r.largest,
+                      r.scale, r.outside, differs(r) ? "DIFFERS" : "ok"));
   }
-  print(fmt::format("{} of {} tensors agree within {} + {} |golden|\n",
-                    rows.size() - static_cast<size_t>(std::count_if(rows.begin(), rows.end(), differs)), rows.size(),
-                    flags.atol, flags.rtol));
+  print(fmt::format(
+      "{} of {} tensors agree within {} + {} |golden|\n",
+      rows.size() - static_cast<size_t>(std::count_if(rows.begin(), rows.end(), differs)),
+      rows.size(), flags.atol, flags.rtol));
 }
 
 int verify(const Flags& flags) {
@@ -77,7 +86,8 @@ int verify(const Flags& flags) {
   for (const std::string& name : golden.names()) {
     if (name != "input_ids") names.push_back(name);
   }
-  HEADLENS_CHECK(UsageError, !names.empty(), "[verify] {}, expected tensors besides input_ids, got none", flags.golden);
+  HEADLENS_CHECK(UsageError, !names.empty(),
+                 "[verify] {}, expected tensors besides input_ids, got none", flags.golden);
   RecordOptions options;
   options.device = at::kCPU;
   Recorder recorder(loaded.model.config(), names, options);
@@ -85,7 +95,8 @@ int verify(const Flags& flags) {
   loaded.model.forward(ids.to(loaded.model.device()), {.tap = &recorder});
   const ActivationCache ours = recorder.take();
   std::vector<Row> rows;
-  for (const std::string& name : names) rows.push_back(compare(name, ours[name], golden.tensor(name), flags));
+  for (const std::string& name : names)
+    rows.push_back(compare(name, ours[name], golden.tensor(name), flags));
   const bool failed = std::any_of(rows.begin(), rows.end(), differs);
   print_rows(rows, flags, failed);
   return failed ? 1 : 0;
@@ -95,9 +106,13 @@ int verify(const Flags& flags) {
 
 void add_verify(CLI::App& app, Action& action) {
   auto flags = std::make_shared<Flags>();
-  CLI::App* command = app.add_subcommand("verify", "Compares a forward with a recording, site by site");
+  CLI::App* command =
+      app.add_subcommand("verify", "Compares a forward with a recording, site by site");
   add_common_flags(*command, *flags);
-  command->add_option("--golden", flags->golden, "safetensors with input_ids and tensors under site names")->required();
+  command
+      ->add_option("--golden", flags->golden,
+                   "safetensors with input_ids and tensors under site names")
+      ->required();
   command->add_option("--atol", flags->atol, "absolute tolerance (default 1e-4)");
   command->add_option("--rtol", flags->rtol, "relative tolerance (default 1e-4)");
   command->callback([flags, &action] { action = [flags] { return verify(*flags); }; });

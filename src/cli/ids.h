@@ -13,7 +13,8 @@ namespace headlens::cli {
 /// [1, pos] int64. UsageError for a text without tokens.
 Tensor text_ids(const LoadedModel& loaded, const std::string& text, bool bos);
 
-/// The int64 tensor `input_ids` [batch, pos] of a safetensors file. CheckpointError if it is not there.
+/// The int64 tensor `input_ids` [batch, pos] of a safetensors file. CheckpointError if it is not
+/// there.
 Tensor file_ids(const std::filesystem::path& file);
 
 }  // namespace headlens::cli

@@ -24,6 +24,9 @@ struct FindOptions {
 FindResult find_gather_aggregate(const LanguageModel& model, const Objective& objective,
                                  const FindOptions& options = {});
 
+/// A result with the model described and nothing measured: what `map` puts on a page.
+FindResult describe_model(const LanguageModel& model);
+
 /// The rule: what makes a head a Gather or an Aggregate head.
 HeadRole assign_role(const HeadScore& score, double min_drop);
 

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <string>
 #include <string_view>
@@ -22,7 +23,7 @@ class ActivationCache {
 
   /// Adds a tensor, or puts it in place of the one of that name.
   void set(std::string name, Tensor value);
-  bool has(std::string_view name) const { return find(name) != nullptr; }
+  bool has(std::string_view name) const;
   /// HookError naming the recorded names if there is no such one.
   const Tensor& operator[](std::string_view name) const;
 
@@ -31,7 +32,7 @@ class ActivationCache {
   bool empty() const { return entries_.empty(); }
   /// Bytes of all tensors; storage that two of them share counts twice.
   int64_t bytes() const;
-  void clear() { entries_.clear(); }
+  void clear();
 
   std::vector<Entry>::const_iterator begin() const { return entries_.begin(); }
   std::vector<Entry>::const_iterator end() const { return entries_.end(); }
@@ -41,9 +42,8 @@ class ActivationCache {
             const std::map<std::string, std::string>& metadata = {}) const;
 
  private:
-  const Tensor* find(std::string_view name) const;
-
   std::vector<Entry> entries_;
+  std::map<std::string, size_t, std::less<>> index_;  // into entries_
 };
 
 }  // namespace headlens

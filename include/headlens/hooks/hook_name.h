@@ -36,10 +36,11 @@ struct NamedSite {
 /// The sites a pattern names in this model, in the order a forward fires them.
 ///
 /// A pattern is a canonical name, an alias (docs/sites.md), or a glob over either: `*`, `?`,
-/// `[0-3]`,
-/// `{a,b}`. A glob that matches canonical names does not match aliases too. HookError for a pattern
-/// that names nothing here: it says whether the name is unknown (with the nearest known one), has
-/// no equivalent, or exists only in other kinds of layers.
+/// `[0-3]`, `{a,b}`. In `blocks.LAYER.REST`, LAYER is matched against the number alone and REST
+/// against the whole rest (`*` takes dots). A glob that matches canonical names does not match
+/// aliases too. HookError for a pattern that names nothing here: it says whether the name is
+/// unknown (with the nearest known one), has no equivalent, or exists only in other kinds of
+/// layers.
 std::vector<NamedSite> resolve_names(std::string_view pattern, const ModelConfig& config);
 
 /// The same without the names; every point once. HookError as above.
@@ -47,11 +48,9 @@ std::vector<TapPoint> resolve_sites(std::string_view pattern, const ModelConfig&
 
 /// True where the view can be edited and the edit be carried back to the site.
 bool view_is_editable(SiteView view);
-/// The site's tensor as `named` shows it. HookError if Position is past the forward's last
-/// position.
+/// The site's tensor as `named` shows it. HookError for a Position past the forward's last one.
 Tensor view_site(const NamedSite& named, const Tensor& value);
-/// The site's tensor after its view was edited: undoes `view_site`. HookError if it cannot be
-/// edited.
+/// The site's tensor after its view was edited: undoes `view_site`. HookError if it cannot be.
 Tensor unview_site(const NamedSite& named, const Tensor& value, const Tensor& edited);
 
 /// An alias and what it stands for, for docs and listings; "{i}" is a layer, "{pos}" a position.

@@ -20,8 +20,7 @@
 namespace headlens {
 
 /// Sees the tensor of a site and returns what the forward goes on with: the same tensor, or a new
-/// one of the same shape. It must not write into the tensor it is given (other sites may share its
-/// storage).
+/// one of the same shape. It must not write into the one it is given (sites may share storage).
 using TensorHook = std::function<Tensor(TapPoint, Tensor)>;
 /// Sees the map of a layer as a handle: reads rows, reduces, edits.
 using MapHook = std::function<void(TapPoint, HeadMap&)>;
@@ -35,12 +34,14 @@ struct HookHandle {
 /// Hooks on one model's sites, called in the order they were added. The model is not changed: the
 /// set is passed to a forward as its tap. Not for use by two forwards at once.
 class HookSet final : public Tap {
+  struct State;
+
  public:
   /// Removes, when it ends, exactly the hooks that were added while it was the innermost open
   /// scope. Scopes nest, and may outlive the set.
   class Scope {
    public:
-    Scope(Scope&& other) noexcept : state_(std::exchange(other.state_, {})), id_(other.id_) {}
+    Scope(Scope&& other) noexcept;
     Scope& operator=(Scope&&) = delete;
     ~Scope() { close(); }
     /// Ends the scope now.
@@ -50,9 +51,8 @@ class HookSet final : public Tap {
 
    private:
     friend class HookSet;
-    struct Access;
-    Scope(std::weak_ptr<void> state, int64_t id) : state_(std::move(state)), id_(id) {}
-    std::weak_ptr<void> state_;
+    Scope(std::weak_ptr<State> state, int64_t id) : state_(std::move(state)), id_(id) {}
+    std::weak_ptr<State> state_;
     int64_t id_;
   };
 
@@ -87,7 +87,6 @@ class HookSet final : public Tap {
   void visit_map(TapPoint point, HeadMap& map) override;
 
  private:
-  struct State;
   std::shared_ptr<State> state_;
 };
 

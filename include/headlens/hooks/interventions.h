@@ -47,7 +47,7 @@ TapPoint head_output_point(const ModelConfig& config, int64_t layer,
                            Placement placement = Placement::PostNorm);
 /// HookError "[ablate] head, expected 0..7 in layer 3, got 9" unless the model has all of `heads`.
 void check_heads(const ModelConfig& config, const std::vector<HeadGroup>& heads);
-/// The heads of the layers that `heads` name which it does not name itself, as single heads.
+/// In the layers that `heads` name, the heads it does not name, as runs.
 std::vector<HeadGroup> other_heads(const ModelConfig& config, const std::vector<HeadGroup>& heads);
 
 /// A tap that changes a forward and can tell whether it did.
@@ -96,7 +96,9 @@ class HeadIntervention final : public Intervention {
  private:
   struct Layer {
     TapPoint point;
-    Tensor mask;          // bool [variant, head]
+    Tensor mask;            // bool [variant, head], on the CPU
+    int64_t heads_cut = 0;  // of all variants
+    int64_t fired = 0;
     int64_t touched = 0;  // (row, position, head) outputs replaced
   };
   Tensor covered(const Layer& layer, const Tensor& outputs) const;
@@ -179,6 +181,7 @@ class MapIntervention final : public Intervention {
   struct Item {
     TapPoint point;
     MapEdit edit;
+    int64_t fired = 0;
     int64_t touched = 0;  // entries on or below the diagonal that the edit covers
   };
   std::vector<Item> items_;

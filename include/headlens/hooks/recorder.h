@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "headlens/core/dtype.h"
@@ -35,13 +36,11 @@ class Recorder final : public Tap {
   Recorder(const ModelConfig& config, const std::vector<std::string>& patterns,
            RecordOptions options = {});
 
-  /// What has been recorded. Tensors without positions may share storage with the forward's own: do
-  /// not write.
+  /// What has been recorded. Tensors may share storage with the forward's own: do not write.
   const ActivationCache& cache() const { return cache_; }
   /// Hands the recording over and starts an empty one. HookError as `check_complete`.
   ActivationCache take();
-  /// HookError naming the sites that were asked for and did not fire (a forward of some layers
-  /// only).
+  /// HookError naming the sites that were asked for and did not fire.
   void check_complete() const;
 
   bool wants(TapPoint point) const override;
@@ -58,6 +57,7 @@ class Recorder final : public Tap {
   void keep(const Item& item, Tensor value);
 
   std::vector<Item> items_;
+  std::unordered_map<int64_t, std::vector<size_t>> at_point_;  // into items_
   RecordOptions options_;
   ActivationCache cache_;
 };

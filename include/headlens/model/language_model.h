@@ -24,7 +24,7 @@ namespace headlens {
 class Block;  // model/block.h: norm, mixer and MLP of one layer with their weights
 
 struct LoadOptions {
-  std::optional<at::ScalarType> dtype;  // default: float32 on CPU, the checkpoint's on CUDA
+  std::optional<at::ScalarType> dtype = std::nullopt;  // default: float32 on CPU, the checkpoint's on CUDA
   at::Device device = at::kCPU;
 };
 
@@ -34,7 +34,7 @@ struct ForwardOptions {
   ModelState* state = nullptr;  // continued and updated when given
   /// Only these positions get logits: int64 [batch, n] (index into this forward's positions);
   /// undefined: all.
-  Tensor logit_positions;
+  Tensor logit_positions = {};
 };
 
 /// A decoder-only language model. Never changed by a forward; safe to share between threads and
