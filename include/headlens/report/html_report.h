@@ -1,0 +1,17 @@
+// headlens/report: report.html, one self-contained page that needs no network.
+#pragma once
+
+#include <string>
+
+#include "headlens/analysis/types.h"
+#include "headlens/report/manifest.h"
+#include "headlens/tasks/types.h"
+
+namespace headlens {
+
+/// The page: layer x head grid of every figure, the circuit, maps of the found heads over their
+/// tokens, entropy of all heads side by side, the manifest. Values come from the same numbers as
+/// scores.json.
+std::string report_html(const FindResult& result, const TaskInfo& task, const Manifest& manifest);
+
+}  // namespace headlens

@@ -1,0 +1,143 @@
+// headlens/report: scores.json, schema headlens.scores/1.
+#include "headlens/report/json_report.h"
+
+#include <cmath>
+#include <optional>
+
+#include "core/check.h"
+#include "core/whole_file.h"
+#include "report/scores_document.h"
+
+namespace headlens {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr std::string_view kChannelKind = "mamba1";  // its entries are groups of channels
+
+/// JSON has no NaN and no infinity, and null would read as "not computed".
+double finite(double value, const std::string& what) {
+  HEADLENS_CHECK(Error, std::isfinite(value), "[scores] {}, expected a finite number, got {}", what,
+                 value);
+  return value;
+}
+
+Json interval(const Estimate& estimate, const std::string& what) {
+  return {finite(estimate.low, what + "'s lower end"),
+          finite(estimate.high, what + "'s upper end")};
+}
+
+Json head_entry(const HeadScore& s) {
+  Json e;
+  const auto where = [&](const char* name) {
+    return fmt::format("{} of layer {} head {}", name, s.head.layer, s.head.first);
+  };
+  const auto put = [&](const char* name, const std::optional<double>& value) {
+    if (value) e[name] = finite(*value, where(name));
+  };
+  e["layer"] = s.head.layer;
+  e["head"] = s.head.first;
+  e["kind"] = s.kind;
+  if (s.kind == kChannelKind) e["channels"] = {s.head.first, s.head.last};
+  put("accuracy", s.accuracy);
+  if (s.accuracy_drop) {
+    put("accuracy_drop", s.accuracy_drop->value);
+    e["accuracy_drop_ci"] = interval(*s.accuracy_drop, where("accuracy_drop"));
+  }
+  put("logprob_drop", s.logprob_drop);
+  if (s.near_ties) e["near_ties"] = *s.near_ties;
+  put("drop_at_query", s.drop_at_query);
+  put("drop_elsewhere", s.drop_elsewhere);
+  put("entropy", s.map.entropy);
+  put("entropy_norm", s.map.entropy_norm);
+  put("row_mass", s.map.row_mass);
+  put("gather", s.map.gather);
+  put("gather_uniform", s.map.gather_uniform);
+  put("aggregate", s.map.aggregate);
+  put("aggregate_uniform", s.map.aggregate_uniform);
+  put("target", s.map.target);
+  e["role"] = head_role_name(s.role);
+  return e;
+}
+
+Json head_list(const std::vector<HeadId>& heads) {
+  Json list = Json::array();
+  for (const HeadId& h : heads) list.push_back({h.layer, h.first});
+  return list;
+}
+
+Json model_entry(const ModelSummary& m) {
+  return {{"name", m.name},
+          {"family", m.family},
+          {"architecture", m.architecture},
+          {"fingerprint", m.fingerprint},
+          {"layers", m.layers},
+          {"d_model", m.d_model},
+          {"vocab_size", m.vocab_size},
+          {"parameters", m.parameters},
+          {"layer_kinds", m.layer_kinds},
+          {"head_counts", m.head_counts}};
+}
+
+Json task_entry(const TaskInfo& t) {
+  return {{"spec", t.spec},
+          {"name", t.name},
+          {"examples", t.examples},
+          {"seed", t.seed},
+          {"params", t.params}};
+}
+
+Json base_entry(const BaseScore& b) {
+  return {{"accuracy", finite(b.accuracy.value, "base accuracy")},
+          {"accuracy_ci", interval(b.accuracy, "base accuracy")},
+          {"mean_logprob", finite(b.mean_logprob, "base mean_logprob")},
+          {"near_ties", b.near_ties},
+          {"examples", b.examples}};
+}
+
+Json manifest_entry(const FindResult& r, const Manifest& m) {
+  return {{"headlens", m.headlens_version},
+          {"git", m.git_revision},
+          {"torch", m.torch_version},
+          {"command", m.command},
+          {"checkpoint", m.checkpoint},
+          {"device", m.device},
+          {"dtype", m.dtype},
+          {"seed", m.seed},
+          {"started", m.started},
+          {"seconds", finite(m.seconds, "seconds")},
+          {"mode", r.mode},
+          {"placement", r.placement},
+          {"options", m.options}};
+}
+
+}  // namespace
+
+nlohmann::ordered_json scores_document(const FindResult& result, const TaskInfo& task,
+                                       const Manifest& manifest) {
+  Json doc;
+  doc["schema"] = "headlens.scores/1";
+  doc["model"] = model_entry(result.model);
+  doc["task"] = task_entry(task);
+  doc["base"] = base_entry(result.base);
+  doc["heads"] = Json::array();
+  for (const HeadScore& s : result.heads) doc["heads"].push_back(head_entry(s));
+  doc["circuit"] = {{"gather", head_list(result.gather)},
+                    {"aggregate", head_list(result.aggregate)}};
+  doc["manifest"] = manifest_entry(result, manifest);
+  return doc;
+}
+
+std::string json_text(const nlohmann::ordered_json& document, int indent) {
+  return document.dump(indent, ' ', false, Json::error_handler_t::replace);
+}
+
+std::string scores_json(const FindResult& result, const TaskInfo& task, const Manifest& manifest) {
+  return json_text(scores_document(result, task, manifest), 2) + "\n";
+}
+
+void write_report_file(const std::filesystem::path& path, const std::string& text) {
+  write_whole_file(path, text);
+}
+
+}  // namespace headlens
