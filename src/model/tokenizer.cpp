@@ -31,7 +31,6 @@ struct Tokenizer::Impl {
   void encode(std::string_view text, std::vector<int64_t>& ids) const;
   void encode_plain(std::string_view text, bool at_start, std::vector<int64_t>& ids) const;
   void encode_words(std::string text, bool at_start, std::vector<int64_t>& ids) const;
-  const std::string* find_token(int64_t id) const;
 
   std::unique_ptr<const Normalizer> normalizer;
   std::unique_ptr<const PreTokenizer> pre_tokenizer;
@@ -96,11 +95,6 @@ void Tokenizer::Impl::encode_words(std::string text, bool at_start,
   for (const Span& span : words.spans) model->encode(words.view(span), ids);
 }
 
-const std::string* Tokenizer::Impl::find_token(int64_t id) const {
-  const AddedToken* token = added.token(id);
-  return token != nullptr ? &token->content : model->vocab().token(id);
-}
-
 Tokenizer::Tokenizer(std::shared_ptr<const Impl> impl) : impl_(std::move(impl)) {}
 
 Tokenizer Tokenizer::load(const std::filesystem::path& file_or_dir) {
@@ -125,7 +119,8 @@ std::string Tokenizer::decode(std::span<const int64_t> ids, bool skip_special_to
   std::vector<std::string> tokens;
   tokens.reserve(ids.size());
   for (const int64_t id : ids) {
-    const std::string* token = impl_->find_token(id);
+    const std::string* token = impl_->added.decoded(id);
+    if (token == nullptr) token = impl_->model->vocab().token(id);
     if (token == nullptr) continue;
     if (skip_special_tokens && impl_->added.is_special(*token)) continue;
     tokens.push_back(*token);
@@ -140,7 +135,8 @@ std::string Tokenizer::decode(std::span<const int64_t> ids, bool skip_special_to
 }
 
 std::string Tokenizer::id_to_token(int64_t id) const {
-  const std::string* token = impl_->find_token(id);
+  const std::string* token = impl_->added.content(id);
+  if (token == nullptr) token = impl_->model->vocab().token(id);
   HEADLENS_CHECK(UsageError, token != nullptr,
                  "[Tokenizer::id_to_token] id, expected one of the vocabulary, got {}", id);
   return *token;

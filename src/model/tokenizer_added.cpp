@@ -92,11 +92,12 @@ AddedTokens::AddedTokens(const nlohmann::json& list, const Vocab& vocab,
     fields.check_all_read();
     if (!token.content.empty()) add(token, said_id, vocab, where);
   }
-  for (const auto& [id, token] : tokens_) {
+  for (auto& [id, token] : tokens_) {
     NormalText pattern{token.content, /*at_start=*/true};
     if (token.normalized && normalizer != nullptr) normalizer->apply(pattern);
-    if (!pattern.text.empty()) {
-      (token.normalized ? normalized_ : plain_).insert(pattern.text, id);
+    token.pattern = std::move(pattern.text);
+    if (!token.pattern.empty()) {
+      (token.normalized ? normalized_ : plain_).insert(token.pattern, id);
     }
   }
 }
@@ -149,9 +150,14 @@ std::optional<int64_t> AddedTokens::id(std::string_view content) const {
   return it->second;
 }
 
-const AddedToken* AddedTokens::token(int64_t id) const {
+const std::string* AddedTokens::content(int64_t id) const {
   const auto it = tokens_.find(id);
-  return it == tokens_.end() ? nullptr : &it->second;
+  return it == tokens_.end() ? nullptr : &it->second.content;
+}
+
+const std::string* AddedTokens::decoded(int64_t id) const {
+  const auto it = tokens_.find(id);
+  return it == tokens_.end() ? nullptr : &it->second.pattern;
 }
 
 bool AddedTokens::is_special(std::string_view content) const {

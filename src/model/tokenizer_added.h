@@ -23,6 +23,7 @@ struct AddedToken {
   bool rstrip = false;       // takes the spaces behind it
   bool normalized = false;   // looked for in the normalized text, itself normalized
   bool special = false;
+  std::string pattern;  // what is looked for: the content, normalized if need be
 };
 
 /// A stretch of a text that is an added token, or (id -1) text between them.
@@ -65,7 +66,10 @@ class AddedTokens {
   void split(std::string_view text, bool normalized, std::vector<TextPart>& parts) const;
 
   std::optional<int64_t> id(std::string_view content) const;
-  const AddedToken* token(int64_t id) const;  // nullptr if there is none
+  const std::string* content(int64_t id) const;  // nullptr if there is none
+  /// What a decoder is given for the id: the content, normalized if the token is looked for in
+  /// normalized text.
+  const std::string* decoded(int64_t id) const;
   bool is_special(std::string_view content) const;
   const StringMap<int64_t>& ids() const { return ids_; }
 

@@ -10,13 +10,22 @@
 #include "model/tokenizer_parts.h"
 #include "model/tokenizer_pattern.h"
 #include "model/tokenizer_unicode.h"
+#include "model/tokenizer_unicode_age.h"
 
 namespace headlens {
 namespace {
 
+bool is_ascii(char c) {
+  return static_cast<unsigned char>(c) < 0x80;
+}
 bool is_ascii(std::string_view text) {
-  return std::all_of(text.begin(), text.end(),
-                     [](char c) { return static_cast<unsigned char>(c) < 0x80; });
+  return std::all_of(text.begin(), text.end(), [](char c) { return is_ascii(c); });
+}
+
+/// A character the reference knows nothing about: it neither changes nor moves, and parts what is
+/// beside it.
+bool stays(uint32_t c) {
+  return c >= 0x300 && (is_late_decomposition(c) || (is_mark(c) && is_late_mark(c)));
 }
 
 /// NFC, NFD, NFKC or NFKD (Unicode Annex 15).
@@ -24,20 +33,46 @@ class UnicodeForm : public Normalizer {
  public:
   explicit UnicodeForm(int options) : options_(options | UTF8PROC_STABLE) {}
 
-  void apply(NormalText& text) const override {
-    if (is_ascii(text.text)) return;
+  void apply(NormalText& normal) const override {
+    if (is_ascii(normal.text)) return;
+    const std::string text = std::move(normal.text);
+    normal.text.clear();
+    size_t done = 0;
+    for (size_t i = 0; i < text.size();) {
+      if (is_ascii(text[i])) {
+        ++i;
+        continue;
+      }
+      // ASCII never changes, but may compose with what follows it.
+      const size_t begin = i > done ? i - 1 : i;
+      normal.text.append(text, done, begin - done);
+      size_t end = i;
+      bool parted = false;
+      while (end < text.size() && !is_ascii(text[end]) && !parted) {
+        i = end;
+        parted = stays(next_code_point(text, end));
+      }
+      if (!parted) i = end;
+      append_form(std::string_view(text).substr(begin, i - begin), normal.text);
+      normal.text.append(text, i, end - i);
+      i = done = end;
+    }
+    normal.text.append(text, done);
+  }
+
+ private:
+  void append_form(std::string_view text, std::string& out) const {
     utf8proc_uint8_t* mapped = nullptr;
-    const auto length = utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.text.data()),
-                                     static_cast<utf8proc_ssize_t>(text.text.size()), &mapped,
+    const auto length = utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()),
+                                     static_cast<utf8proc_ssize_t>(text.size()), &mapped,
                                      static_cast<utf8proc_option_t>(options_));
     const std::unique_ptr<utf8proc_uint8_t, decltype(&std::free)> owner(mapped, &std::free);
     HEADLENS_CHECK(Error, length >= 0,
                    "[Tokenizer] Unicode normalization, expected success, got {}",
                    utf8proc_errmsg(length));
-    text.text.assign(reinterpret_cast<const char*>(mapped), static_cast<size_t>(length));
+    out.append(reinterpret_cast<const char*>(mapped), static_cast<size_t>(length));
   }
 
- private:
   int options_;
 };
 
@@ -67,7 +102,9 @@ void lowercase(uint32_t c, std::string& out) {
 }
 
 void strip_accent(uint32_t c, std::string& out) {
-  if (!is_mark(c)) append_utf8(c, out);
+  const bool was_mark = c == 0x1CF2 || c == 0x1CF3;  // letters since Unicode 12
+  if (was_mark || (is_mark(c) && !is_late_mark(c))) return;
+  append_utf8(c, out);
 }
 
 void to_printable_bytes(uint32_t c, std::string& out) {

@@ -205,7 +205,7 @@ class Translator {
           fmt::format("(?<=[{0}])(?![{0}])|(?<![{0}])(?=[{0}])", kLoneWordClass);
       return (c == 'b' ? "(?:" : "(?!") + edge + ")";
     }
-    if (std::string_view("AzZRXk123456789").find(c) != std::string_view::npos && c != '\0') {
+    if (std::string_view("AzZRk123456789").find(c) != std::string_view::npos && c != '\0') {
       ++i_;
       return std::string("\\") + c;
     }

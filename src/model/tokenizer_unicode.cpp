@@ -3,9 +3,9 @@
 
 #include <utf8proc.h>
 
-#include <algorithm>
 #include <array>
-#include <utility>
+
+#include "model/tokenizer_unicode_age.h"
 
 namespace headlens {
 namespace {
@@ -138,18 +138,9 @@ bool is_word(uint32_t c) {
 }
 
 bool is_punctuation(uint32_t c) {
-  // Punctuation that came into Unicode too late for the reference's table (and ranges that hold
-  // no other punctuation than such).
-  constexpr std::pair<uint32_t, uint32_t> kTooNew[] = {
-      {0x61D, 0x61D},     {0x9FD, 0xA76},     {0xC77, 0xC84},     {0x1B4E, 0x1B4F},
-      {0x1B7D, 0x1B7F},   {0x2E43, 0x2E5D},   {0x10D6E, 0x10F89}, {0x113D4, 0x1145D},
-      {0x11660, 0x116B9}, {0x1183B, 0x11FFF}, {0x12FF1, 0x12FF2}, {0x16D6D, 0x16FE2},
-      {0x1E5FF, 0x1E95F}};
   if (c < 0x80) return c > 0x20 && c < 0x7F && (c == '_' || !is_word(c));
   if (c == 0x166D) return true;  // was punctuation then
-  if (!in_category(c, UTF8PROC_CATEGORY_PC, UTF8PROC_CATEGORY_PO)) return false;
-  return std::none_of(std::begin(kTooNew), std::end(kTooNew),
-                      [c](const auto& r) { return c >= r.first && c <= r.second; });
+  return in_category(c, UTF8PROC_CATEGORY_PC, UTF8PROC_CATEGORY_PO) && !is_late_punctuation(c);
 }
 
 std::string_view byte_to_printable(uint8_t byte) {
