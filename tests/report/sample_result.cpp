@@ -214,6 +214,27 @@ SampleReport sample_transformer(int64_t layers, int64_t heads, int64_t pairs) {
   return with_context(std::move(r), "zoo:sample-llama", pairs);
 }
 
+SampleReport sample_hybrid() {
+  const std::vector<std::string> kinds = {"mamba2", "mlp",       "mamba2",    "mamba2",
+                                          "mlp",    "attention", "attention", "attention",
+                                          "mlp",    "mamba2",    "mamba2",    "mlp"};
+  SampleReport report = sample_transformer(12, 16, 8);
+  report.result.model.layer_kinds = kinds;
+  std::vector<HeadScore>& heads = report.result.heads;
+  for (HeadScore& s : heads) {
+    s.kind = kinds[static_cast<size_t>(s.head.layer)];
+    if (s.kind == "mamba2") s.map.entropy_norm = 0.6 + 0.4 * *s.map.entropy_norm;
+  }
+  std::erase_if(heads, [](const HeadScore& s) { return s.kind == "mlp"; });
+  std::erase_if(report.result.maps, [&](const MapSample& m) {
+    return kinds[static_cast<size_t>(m.head.layer)] == "mlp";
+  });
+  for (size_t i = 0; i < kinds.size(); ++i) {
+    if (kinds[i] == "mlp") report.result.model.head_counts[i] = 0;
+  }
+  return report;
+}
+
 SampleReport sample_mamba1() {
   constexpr int64_t kLayers = 4, kGroups = 16, kGroupSize = 16;
   std::mt19937 rng(11);

@@ -24,6 +24,7 @@ int main(int argc, char** argv) try {
   write(folder / "small.html", sample_transformer(4, 8, 8));
   write(folder / "channels.html", sample_mamba1());
   write(folder / "large.html", sample_transformer(32, 32, 60));
+  write(folder / "hybrid.html", sample_hybrid());
   SampleReport bare = sample_transformer(2, 4, 3);
   bare.result.maps.clear();
   bare.result.gather.clear();
