@@ -3,7 +3,7 @@
 
 #include <ATen/ATen.h>
 
-#include "kernels/double_backward.h"
+#include "kernels/autograd_support.h"
 #include "kernels/s6_loop.h"
 #include "kernels/segment_sums.h"
 
@@ -17,9 +17,10 @@ using torch::autograd::variable_list;
 struct S6Function : torch::autograd::Function<S6Function> {
   static variable_list forward(AutogradContext* ctx, const Tensor& x, const Tensor& dt,
                                const Tensor& A, const Tensor& B, const Tensor& C,
-                               const Tensor& state) {
-    const S6Outputs out = s6_forward({x, dt, A, B, C, state}, /*save=*/true);
-    ctx->save_for_backward({x, dt, A, B, C, state});
+                               const std::optional<Tensor>& state) {
+    const S6Inputs in{x, dt, A, B, C, state.value_or(Tensor())};
+    const S6Outputs out = s6_forward(in, /*save=*/true);
+    ctx->save_for_backward({in.x, in.dt, in.A, in.B, in.C, in.state});
     ctx->saved_data["saved"] = out.saved;
     ctx->set_materialize_grads(false);
     return {out.y, out.state};
@@ -72,7 +73,8 @@ SelectiveScanResult selective_scan(const Tensor& x, const Tensor& dt, const Tens
   if (x.dim() == 3 && x.size(1) == 1) return selective_scan_reference(x, dt, A, B, C, state);
   const S6Inputs in = checked_s6_inputs("selective_scan", x, dt, A, B, C, state);
   if (records_grad({in.x, in.dt, in.A, in.B, in.C, in.state})) {
-    const variable_list out = S6Function::apply(in.x, in.dt, in.A, in.B, in.C, in.state);
+    const variable_list out =
+        S6Function::apply(in.x, in.dt, in.A, in.B, in.C, if_defined(in.state));
     return {out[0].to(x.scalar_type()), out[1]};
   }
   const S6Outputs out = s6_forward(in, /*save=*/false);

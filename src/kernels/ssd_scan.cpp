@@ -3,7 +3,7 @@
 
 #include <ATen/ATen.h>
 
-#include "kernels/double_backward.h"
+#include "kernels/autograd_support.h"
 #include "kernels/segment_sums.h"
 #include "kernels/ssd_chunks.h"
 
@@ -14,15 +14,15 @@ using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
 // Saves its inputs and makes the chunk matrices again in the backward: what is kept is O(pos).
-// Undefined inputs travel as undefined tensors.
 struct SsdFunction : torch::autograd::Function<SsdFunction> {
   static variable_list forward(AutogradContext* ctx, const Tensor& x, const Tensor& log_decay,
-                               const Tensor& dt, const Tensor& B, const Tensor& C,
-                               const Tensor& state, int64_t chunk) {
-    ctx->save_for_backward({x, log_decay, dt, B, C, state});
+                               const std::optional<Tensor>& dt, const Tensor& B, const Tensor& C,
+                               const std::optional<Tensor>& state, int64_t chunk) {
+    const SsdInputs in{x, log_decay, dt.value_or(Tensor()), B, C, state.value_or(Tensor())};
+    ctx->save_for_backward({in.x, in.log_decay, in.dt, in.B, in.C, in.state});
     ctx->saved_data["chunk"] = chunk;
     ctx->set_materialize_grads(false);
-    const SsdOutputs out = ssd_chunks_forward({x, log_decay, dt, B, C, state}, chunk);
+    const SsdOutputs out = ssd_chunks_forward(in, chunk);
     return {out.y, out.state};
   }
 
@@ -65,8 +65,8 @@ SsdResult ssd_scan(const Tensor& x, const Tensor& log_decay, const Tensor& dt, c
   if (x.dim() == 4 && x.size(1) == 1) return ssd_scan_reference(x, log_decay, dt, B, C, state);
   const SsdInputs in = checked_ssd_inputs("ssd_scan", x, log_decay, dt, B, C, state);
   if (records_grad({in.x, in.log_decay, in.dt, in.B, in.C, in.state})) {
-    const variable_list out =
-        SsdFunction::apply(in.x, in.log_decay, in.dt, in.B, in.C, in.state, chunk);
+    const variable_list out = SsdFunction::apply(in.x, in.log_decay, if_defined(in.dt), in.B, in.C,
+                                                 if_defined(in.state), chunk);
     return {out[0].to(x.scalar_type()), out[1]};
   }
   const SsdOutputs out = ssd_chunks_forward(in, chunk);

@@ -52,7 +52,7 @@ inline SsdCase make_ssd_case(int64_t pos, int64_t heads, int64_t groups, bool wi
   c.x = random_tensor({batch, pos, heads, d_head});
   c.dt = random_between(0.01, 1.0, {batch, pos, heads});
   c.log_decay = -c.dt * random_between(0.1, 2.0, {heads});
-  if (!with_dt) c.dt = {};
+  if (!with_dt) c.dt = Tensor();
   c.B = random_tensor({batch, pos, groups, d_state});
   c.C = random_tensor({batch, pos, groups, d_state});
   if (with_state) c.state = random_tensor({batch, heads, d_head, d_state});

@@ -95,7 +95,7 @@ TEST_P(SelectiveScan, GradientsEqualThoseOfTheReference) {
 
 TEST_P(SelectiveScan, MapRowsTimesInputEqualsScan) {
   S6Case c = make();
-  c.state = {};
+  c.state = Tensor();
   const auto plain = testing::plain_s6(c);
   const Tensor rows = at::arange(GetParam().pos, at::kLong).expand({2, -1});
   const auto product = [&](const S6Case& in) {

@@ -24,23 +24,23 @@ struct MapBlock {
 /// below the diagonal. Edits that renormalize act first, before the softmax; the others then act on
 /// the rows in the order they were queued, each on what the one before left.
 struct MapEdit {
-  std::vector<int64_t> heads;  // empty: all
-  Tensor rows;                 // bool [query] or [batch, query]; undefined: all
-  Tensor keys;                 // bool [key] or [batch, key]; undefined: all
-  double factor = 0;           // M_ij *= factor; 0 knocks out
+  std::vector<int64_t> heads{};  // empty: all
+  Tensor rows{};                 // bool [query] or [batch, query]; undefined: all
+  Tensor keys{};                 // bool [key] or [batch, key]; undefined: all
+  double factor = 0;             // M_ij *= factor; 0 knocks out
   /// Softmax only, factor 0: hide before the softmax, so that the row sums to 1 again (attention
   /// knockout). A row whose keys are all hidden becomes 0.
   bool renormalize = false;
   /// Any other edit: gets rows [batch, head, row, key] and returns the same shape; its result is
   /// taken at the chosen entries and dropped elsewhere. Ignores `factor`.
-  std::function<Tensor(Tensor, const MapBlock&)> custom;
+  std::function<Tensor(Tensor, const MapBlock&)> custom{};
 };
 
 /// What a streaming reduction should compute.
 struct MapReduceOptions {
-  Tensor rows;                 // int64 [row] or [batch, row]; undefined: every query
-  std::vector<int64_t> heads;  // empty: all
-  Tensor segments;             // int64 [key] or [batch, key]: segment id of each key, -1 for none
+  Tensor rows{};                 // int64 [row] or [batch, row]; undefined: every query
+  std::vector<int64_t> heads{};  // empty: all
+  Tensor segments{};             // int64 [key] or [batch, key]: segment id of each key, -1 for none
   int64_t num_segments = 0;
   int64_t top_k = 0;
   int64_t row_block = 64;  // rows held at once; memory is O(batch x heads x row_block x keys)

@@ -1,10 +1,11 @@
-// headlens/kernels: gradients of gradients for ops whose backward is written by hand.
+// headlens/kernels: what ops with a backward of their own share.
 #pragma once
 
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/custom_function.h>
 
-#include <utility>
+#include <initializer_list>
+#include <optional>
 
 #include "headlens/core/dtype.h"
 
@@ -30,6 +31,11 @@ inline torch::autograd::variable_list differentiable_grads(
     if (inputs[i].defined() && inputs[i].requires_grad()) result[i] = found[next++];
   }
   return result;
+}
+
+/// How an input that may be undefined is handed to an autograd function.
+inline std::optional<Tensor> if_defined(const Tensor& tensor) {
+  return tensor.defined() ? std::optional<Tensor>(tensor) : std::nullopt;
 }
 
 /// True if any of the tensors is part of a graph that is being recorded.
