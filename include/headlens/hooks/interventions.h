@@ -63,7 +63,7 @@ struct HeadCutOptions {
   Placement placement = Placement::PostNorm;
   /// bool [pos] or [batch, pos]: cut only there; undefined: at every position. With variants, [row,
   /// pos] is repeated for each of them.
-  Tensor positions;
+  Tensor positions{};
   bool keep = false;  // cut all other heads of the layers named, not these
 };
 

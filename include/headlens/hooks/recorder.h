@@ -20,12 +20,12 @@
 namespace headlens {
 
 struct RecordOptions {
-  bool keep_grad = false;               // default: tensors are detached from the graph
-  std::optional<at::Device> device;     // where to keep them; default: where they are made
-  std::optional<at::ScalarType> dtype;  // of floating-point tensors; default: as they are made
+  bool keep_grad = false;                 // default: tensors are detached from the graph
+  std::optional<at::Device> device{};     // where to keep them; default: where they are made
+  std::optional<at::ScalarType> dtype{};  // of floating-point tensors; default: as they are made
   /// Positions of this forward to keep along "pos" (maps: rows), negative from the end; empty: all.
   /// The map's rows are then made alone, never the whole of it. Logits: of those that are computed.
-  std::vector<int64_t> positions;
+  std::vector<int64_t> positions{};
 };
 
 /// Records what a forward makes at each site that `patterns` name (hook_name.h). Patterns are
