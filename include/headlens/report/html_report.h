@@ -9,9 +9,10 @@
 
 namespace headlens {
 
-/// The page: layer x head grid of every figure, the circuit, maps of the found heads over their
+/// The page: the circuit, a layer x head grid of every figure, maps of the found heads over their
 /// tokens, entropy of all heads side by side, the manifest. Values come from the same numbers as
-/// scores.json.
+/// scores.json; maps are rounded to 1 / 32767 of their largest entry. ShapeError for a map that is
+/// not square or does not fit its tokens, Error for numbers that are not finite.
 std::string report_html(const FindResult& result, const TaskInfo& task, const Manifest& manifest);
 
 }  // namespace headlens
