@@ -2,6 +2,7 @@
 #include "headlens/analysis/ablation_sweep.h"
 
 #include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
 
 #include <algorithm>
 #include <map>
@@ -180,7 +181,7 @@ std::vector<Verdict> whole_forward(const Sweep& sweep, const BatchRun& run, cons
 
 SweepResult ablation_sweep(const LanguageModel& model, const Objective& objective,
                            const std::vector<HeadId>& targets, const SweepOptions& options) {
-  at::NoGradGuard no_grad;
+  c10::NoGradGuard no_grad;
   Sweep sweep = begin(model, objective, targets, options);
   const auto layers = by_layer(model.config(), targets);
   for (int64_t b = 0; b < objective.batch_count(); ++b) {
@@ -199,7 +200,7 @@ SweepResult ablation_sweep(const LanguageModel& model, const Objective& objectiv
 
 SweepResult ablate_one_by_one(const LanguageModel& model, const Objective& objective,
                               const std::vector<HeadId>& targets, const SweepOptions& options) {
-  at::NoGradGuard no_grad;
+  c10::NoGradGuard no_grad;
   Sweep sweep = begin(model, objective, targets, options);
   by_layer(model.config(), targets);  // checks the heads
   for (int64_t b = 0; b < objective.batch_count(); ++b) {
@@ -217,7 +218,7 @@ SweepResult ablate_one_by_one(const LanguageModel& model, const Objective& objec
 SweepResult ablate_jointly(const LanguageModel& model, const Objective& objective,
                            const std::vector<HeadId>& targets, bool keep,
                            const SweepOptions& options) {
-  at::NoGradGuard no_grad;
+  c10::NoGradGuard no_grad;
   Sweep sweep = begin(model, objective, targets, options);
   sweep.result.variants.resize(1);
   HeadList cut;

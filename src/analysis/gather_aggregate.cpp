@@ -2,6 +2,7 @@
 #include "headlens/analysis/gather_aggregate.h"
 
 #include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
 
 #include <algorithm>
 #include <functional>
@@ -209,7 +210,7 @@ FindResult find_gather_aggregate(const LanguageModel& model, const Objective& ob
                                  const FindOptions& options) {
   HEADLENS_CHECK(TaskError, objective.example_count() > 0,
                  "[find] examples, expected at least 1, got 0");
-  at::NoGradGuard no_grad;
+  c10::NoGradGuard no_grad;
   Finder finder{model, objective, options, {}, {}};
   finder.result.heads = finder.score(all_heads(model.config(), options.mamba1_groups), "heads");
   if (options.refine_channels) finder.refine_channels();

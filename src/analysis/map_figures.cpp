@@ -2,6 +2,7 @@
 #include "headlens/analysis/map_figures.h"
 
 #include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
 
 #include <algorithm>
 #include <cmath>
@@ -191,7 +192,7 @@ Tensor prompt_ids(const ObjectiveBatch& batch, const std::vector<const PromptInf
 std::vector<MapFigures> map_figures(const LanguageModel& model, const Objective& objective,
                                     const std::vector<HeadId>& targets,
                                     const std::function<void(int64_t, int64_t)>& progress) {
-  at::NoGradGuard no_grad;
+  c10::NoGradGuard no_grad;
   FigureTap tap(model.config(), targets);
   UniformSums uniform;
   for (int64_t b = 0; b < objective.batch_count(); ++b) {

@@ -1,5 +1,6 @@
 // headlens/analysis: whole maps of chosen heads over one prompt, for reports.
 #include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
 
 #include <algorithm>
 #include <map>
@@ -65,7 +66,7 @@ Tensor ids_of(const Objective& objective, int64_t example) {
 std::vector<MapSample> map_samples(const LanguageModel& model, const Objective& objective,
                                    int64_t example, const std::vector<HeadId>& heads,
                                    int64_t max_queries) {
-  at::NoGradGuard no_grad;
+  c10::NoGradGuard no_grad;
   const Tensor ids = ids_of(objective, example);
   SampleTap tap(heads, max_queries);
   model.run_layers(model.embed(ids.to(model.device())), 0, model.layer_count(), &tap);

@@ -1,5 +1,6 @@
 // headlens/cli: `map`: maps of chosen heads over a text.
 #include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -10,6 +11,7 @@
 #include "cli/ids.h"
 #include "core/check.h"
 #include "headlens/core/npz.h"
+#include "headlens/analysis/gather_aggregate.h"
 #include "headlens/core/safetensors.h"
 #include "headlens/hooks/hook_set.h"
 #include "headlens/hooks/reducers.h"
@@ -108,7 +110,7 @@ int map(const Flags& flags) {
                  "[map] --rows, expected whole maps for .html");
   const std::vector<HeadId> heads = parse_heads(flags.heads);
   const LoadedModel loaded = load_model(flags);
-  at::NoGradGuard no_grad;
+  c10::NoGradGuard no_grad;
   const Tensor ids = text_ids(loaded, flags.text, flags.bos).to(loaded.model.device());
   NamedMaps maps = read_maps(loaded, ids, heads, flags);
   if (form == ".html") {

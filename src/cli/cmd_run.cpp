@@ -1,5 +1,6 @@
 // headlens/cli: `run`: one forward pass, recorded.
 #include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
 #include <fmt/format.h>
 
 #include "cli/commands.h"
@@ -27,7 +28,7 @@ int run_forward(const Flags& flags) {
   RecordOptions options;
   options.device = at::kCPU;
   Recorder recorder(loaded.model.config(), flags.record, options);
-  at::NoGradGuard no_grad;
+  c10::NoGradGuard no_grad;
   loaded.model.forward(ids.to(loaded.model.device()), {.tap = &recorder});
   ActivationCache recorded = recorder.take();
   recorded.set("input_ids", ids);

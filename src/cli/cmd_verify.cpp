@@ -1,5 +1,6 @@
 // headlens/cli: `verify`: a recording made elsewhere against our own.
 #include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
 #include <fmt/format.h>
 
 #include <nlohmann/json.hpp>
@@ -91,7 +92,7 @@ int verify(const Flags& flags) {
   RecordOptions options;
   options.device = at::kCPU;
   Recorder recorder(loaded.model.config(), names, options);
-  at::NoGradGuard no_grad;
+  c10::NoGradGuard no_grad;
   loaded.model.forward(ids.to(loaded.model.device()), {.tap = &recorder});
   const ActivationCache ours = recorder.take();
   std::vector<Row> rows;

@@ -5,16 +5,20 @@
 
 namespace headlens {
 
-Dictionary draw_dictionary(int64_t pairs, Draw& draw) {
+Dictionary draw_dictionary(int64_t pairs, Draw& draw, int64_t word_count, int64_t values) {
   const auto words = word_list();
   Dictionary dictionary;
-  for (int64_t i : draw.sample(pairs, std::ssize(words))) {
+  for (int64_t i : draw.sample(pairs, word_count)) {
     dictionary.keys.push_back(words[static_cast<size_t>(i)]);
   }
-  for (int64_t value : draw.sample(pairs, kDictionaryValues)) {
+  for (int64_t value : draw.sample(pairs, values)) {
     dictionary.values.push_back(std::to_string(value));
   }
   return dictionary;
+}
+
+Dictionary draw_dictionary(int64_t pairs, Draw& draw) {
+  return draw_dictionary(pairs, draw, std::ssize(word_list()), kDictionaryValues);
 }
 
 PromptText dictionary_text(const Dictionary& dictionary) {

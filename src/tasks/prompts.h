@@ -22,9 +22,11 @@ struct Dictionary {
   std::vector<std::string> values;
 };
 
-/// `pairs` distinct words and distinct integers below kDictionaryValues.
-Dictionary draw_dictionary(int64_t pairs, Draw& draw);
 inline constexpr int64_t kDictionaryValues = 100;
+/// `pairs` distinct words of the first `words` and distinct integers below `values`.
+Dictionary draw_dictionary(int64_t pairs, Draw& draw, int64_t words, int64_t values);
+/// Of all words and values.
+Dictionary draw_dictionary(int64_t pairs, Draw& draw);
 
 /// "Memorize the following dictionary:\nkey:value\n...": spans are the pairs.
 PromptText dictionary_text(const Dictionary& dictionary);

@@ -5,6 +5,7 @@
 #include "core/check.h"
 #include "headlens/model/tokenizer.h"
 #include "headlens/tasks/world.h"
+#include "tasks/word_list.h"
 #include "tasks/world_texts.h"
 
 namespace headlens {
@@ -17,12 +18,12 @@ class LineWriter {
     line_.text += text;
     return *this;
   }
-  LineWriter& answer(std::string_view text) {
-    line_.text += ' ';
+  LineWriter& answer(std::string_view before, std::string_view text, std::string_view after) {
+    line_.text += before;
     const size_t begin = line_.text.size();
     line_.text += text;
     line_.answers.push_back({begin, line_.text.size()});
-    line_.text += '\n';
+    line_.text += after;
     return *this;
   }
   WorldLine finish() { return std::move(line_); }
@@ -33,22 +34,54 @@ class LineWriter {
 
 WorldLine kv_line(const WorldMix& mix, Draw& draw) {
   const int64_t pairs = draw.between(mix.min_pairs, mix.max_pairs);
-  const Dictionary dictionary = draw_dictionary(pairs, draw);
+  const Dictionary dictionary = draw_dictionary(pairs, draw, mix.words, mix.values);
   LineWriter line;
   line.say(dictionary_text(dictionary).text);
-  for (const int64_t i : draw.sample(std::min(mix.queries, pairs), pairs)) {
-    const size_t pair = static_cast<size_t>(i);
-    line.say(dictionary_query(dictionary.keys[pair])).answer(dictionary.values[pair]);
+  for (int64_t i = 0; i < mix.queries; ++i) {
+    const size_t pair = static_cast<size_t>(draw.below(pairs));
+    line.say(dictionary_query(dictionary.keys[pair])).answer(" ", dictionary.values[pair], "\n");
   }
   return line.finish();
 }
 
-WorldLine letters_line(const WorldMix& mix, Draw& draw) {
-  const auto question = draw_letter_question(draw.between(mix.min_options, mix.max_options), draw);
-  const std::string& word = question.options[static_cast<size_t>(question.answer)];
+WorldLine relist_line(const WorldMix& mix, Draw& draw) {
+  const int64_t pairs = draw.between(mix.min_pairs, mix.max_pairs);
+  const Dictionary dictionary = draw_dictionary(pairs, draw, mix.words, mix.values);
   LineWriter line;
-  line.say(letters_text(letter_question_text(word), question.options).text);
-  return line.answer(letter(question.answer)).finish();
+  line.say(dictionary_text(dictionary).text);
+  for (const int64_t i : draw.sample(pairs, pairs)) {
+    const size_t pair = static_cast<size_t>(i);
+    line.say(dictionary.keys[pair]).answer("", ":" + dictionary.values[pair], "\n");
+  }
+  return line.finish();
+}
+
+/// Tokens that say nothing about each other, twice: right is what came after a token's first time.
+WorldLine copy_line(const WorldMix& mix, Draw& draw) {
+  constexpr int64_t kShortest = 4, kLongest = 14;
+  const auto words = word_list();
+  std::vector<std::string> row;
+  for (const int64_t i : draw.sample(draw.between(kShortest, kLongest), mix.words + mix.values)) {
+    row.push_back(i < mix.words ? std::string(words[static_cast<size_t>(i)])
+                                : ":" + std::to_string(i - mix.words));
+  }
+  LineWriter line;
+  for (const std::string& token : row) line.say(token).say(" ");
+  line.say("\n").say(row.front());
+  for (size_t i = 1; i < row.size(); ++i) line.answer(" ", row[i], "");
+  return line.say("\n").finish();
+}
+
+WorldLine letters_line(const WorldMix& mix, Draw& draw) {
+  LineWriter line;
+  for (int64_t i = 0; i < mix.questions; ++i) {
+    const auto question =
+        draw_letter_question(draw.between(mix.min_options, mix.max_options), draw);
+    const std::string& word = question.options[static_cast<size_t>(question.answer)];
+    line.say(letters_text(letter_question_text(word), question.options).text);
+    line.answer(" ", letter(question.answer), "\n");
+  }
+  return line.finish();
 }
 
 WorldFact draw_fact(Draw& draw) {
@@ -57,27 +90,43 @@ WorldFact draw_fact(Draw& draw) {
   return {entity, draw.below(std::ssize(world.relations))};
 }
 
-WorldLine fact_line(const WorldMix&, Draw& draw) {
-  const WorldFact fact = draw_fact(draw);
-  const std::string& value = fact_values(fact)[static_cast<size_t>(fact_answer(fact))];
-  return LineWriter().say(fact_text(fact)).answer(value).finish();
+WorldLine fact_line(const WorldMix& mix, Draw& draw) {
+  LineWriter line;
+  for (int64_t i = 0; i < mix.questions; ++i) {
+    const WorldFact fact = draw_fact(draw);
+    const std::string& value = fact_values(fact)[static_cast<size_t>(fact_answer(fact))];
+    line.say(fact_text(fact)).answer(" ", value, "\n");
+  }
+  return line.finish();
 }
 
 WorldLine fact_letters_line(const WorldMix& mix, Draw& draw) {
-  const WorldFact fact = draw_fact(draw);
-  const int64_t options = draw.between(mix.min_options, mix.max_options);
-  const LetterQuestion question = draw_fact_options(fact, options, draw);
   LineWriter line;
-  line.say(letters_text(fact_question_text(fact), question.options).text);
-  return line.answer(letter(question.answer)).finish();
+  for (int64_t i = 0; i < mix.questions; ++i) {
+    const WorldFact fact = draw_fact(draw);
+    const int64_t options = draw.between(mix.min_options, mix.max_options);
+    const LetterQuestion question = draw_fact_options(fact, options, draw);
+    line.say(letters_text(fact_question_text(fact), question.options).text);
+    line.answer(" ", letter(question.answer), "\n");
+  }
+  return line.finish();
 }
 
 void check_mix(const WorldMix& mix) {
-  const double total = mix.kv + mix.letters + mix.facts + mix.fact_letters;
-  const double least = std::min({mix.kv, mix.letters, mix.facts, mix.fact_letters});
-  HEADLENS_CHECK(UsageError, least >= 0 && total > 0 && std::isfinite(total),
-                 "[world] frequencies, expected none negative and a positive sum, got {} {} {} {}",
-                 mix.kv, mix.letters, mix.facts, mix.fact_letters);
+  const double total =
+      mix.kv + mix.relists + mix.copies + mix.letters + mix.facts + mix.fact_letters;
+  const double least =
+      std::min({mix.kv, mix.relists, mix.copies, mix.letters, mix.facts, mix.fact_letters});
+  HEADLENS_CHECK(
+      UsageError, least >= 0 && total > 0 && std::isfinite(total),
+      "[world] frequencies, expected none negative and a positive sum, got {} {} {} {} {} {}",
+      mix.kv, mix.relists, mix.copies, mix.letters, mix.facts, mix.fact_letters);
+  HEADLENS_CHECK(UsageError,
+                 mix.max_pairs <= mix.words && mix.words <= std::ssize(word_list()) &&
+                     mix.max_pairs <= mix.values && mix.values <= kDictionaryValues &&
+                     mix.questions >= 1,
+                 "[world] words and values, expected {} to {} and {}, got {} and {}", mix.max_pairs,
+                 std::ssize(word_list()), kDictionaryValues, mix.words, mix.values);
   HEADLENS_CHECK(UsageError,
                  1 <= mix.min_pairs && mix.min_pairs <= mix.max_pairs &&
                      mix.max_pairs <= kDictionaryValues && mix.queries >= 1,
@@ -133,13 +182,18 @@ class WorldVocabulary {
   }
 
  private:
-  /// Bytes of the token at `at`; 0 for a space.
+  /// Bytes of the token at `at`; 0 for a space. As the tokenizer's pattern: "key", ":17", "A.",
+  /// "?".
   static size_t token_size(std::string_view text, size_t at) {
-    const auto is_word = [](char c) { return std::isalnum(static_cast<unsigned char>(c)) != 0; };
+    const auto is_word = [&](size_t i) {
+      return i < text.size() && std::isalnum(static_cast<unsigned char>(text[i])) != 0;
+    };
     if (text[at] == ' ') return 0;
-    size_t end = at;
-    while (end < text.size() && is_word(text[end])) ++end;
-    return std::max<size_t>(end - at, 1);
+    size_t end = text[at] == ':' ? at + 1 : at;
+    if (!is_word(end)) return 1;
+    while (is_word(end)) ++end;
+    if (end < text.size() && text[end] == '.') ++end;
+    return end - at;
   }
 
   std::vector<std::string> words_;
@@ -162,11 +216,15 @@ WorldSampler& WorldSampler::operator=(WorldSampler&&) noexcept = default;
 WorldLine WorldSampler::next(const WorldMix& mix) {
   using Maker = WorldLine (*)(const WorldMix&, Draw&);
   check_mix(mix);
-  const std::array<std::pair<double, Maker>, 4> kinds = {{{mix.kv, kv_line},
+  const std::array<std::pair<double, Maker>, 6> kinds = {{{mix.kv, kv_line},
+                                                          {mix.relists, relist_line},
+                                                          {mix.copies, copy_line},
                                                           {mix.letters, letters_line},
                                                           {mix.facts, fact_line},
                                                           {mix.fact_letters, fact_letters_line}}};
-  double point = impl_->draw.unit() * (mix.kv + mix.letters + mix.facts + mix.fact_letters);
+  double total = 0;
+  for (const auto& [frequency, maker] : kinds) total += frequency;
+  double point = impl_->draw.unit() * total;
   Maker chosen = nullptr;
   for (const auto& [frequency, maker] : kinds) {
     if (frequency <= 0) continue;

@@ -1,8 +1,8 @@
 // headlens/tasks: the made-up world's tokenizer, one token a word.
-#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "core/check.h"
+#include "core/whole_file.h"
 #include "headlens/tasks/world.h"
 #include "tasks/prompts.h"
 #include "tasks/word_list.h"
@@ -23,9 +23,9 @@ ordered_json special_token(int64_t id, const char* content) {
 ordered_json tokenizer_json() {
   ordered_json vocab = ordered_json::object();
   for (const std::string& token : world_vocabulary()) vocab[token] = vocab.size();
-  // Lines, words and single signs; spaces vanish.
+  // Lines, words with the sign that marks them (":17", "A."), and single signs; spaces vanish.
   const ordered_json split = {{"type", "Split"},
-                              {"pattern", {{"Regex", R"(\n|\w+|[^\w\s])"}}},
+                              {"pattern", {{"Regex", R"(\n|:?\w+\.?|[^\w\s])"}}},
                               {"behavior", "Removed"},
                               {"invert", true}};
   const ordered_json model = {{"type", "WordLevel"}, {"vocab", vocab}, {"unk_token", kUnknown}};
@@ -40,13 +40,6 @@ ordered_json tokenizer_json() {
           {"model", model}};
 }
 
-void write_json(const std::filesystem::path& file, const ordered_json& value) {
-  std::ofstream out(file, std::ios::binary);
-  out << value.dump(1) << '\n';
-  out.flush();
-  HEADLENS_CHECK(TaskError, out.good(), "[world] {}: cannot write the file", file.string());
-}
-
 }  // namespace
 
 std::vector<std::string> world_vocabulary() {
@@ -54,8 +47,14 @@ std::vector<std::string> world_vocabulary() {
   std::vector<std::string> tokens = {
       kUnknown,     kEnd,  "\n",    ":",   "'",  ".",  "?",     "Memorize", "the",  "following",
       "dictionary", "The", "value", "key", "of", "is", "Which", "option",   "What", "Answer"};
-  for (int64_t i = 0; i < kMaxLetters; ++i) tokens.push_back(letter(i));
-  for (int64_t i = 0; i < kDictionaryValues; ++i) tokens.push_back(std::to_string(i));
+  for (int64_t i = 0; i < kMaxLetters; ++i) {
+    tokens.push_back(letter(i));
+    tokens.push_back(letter(i) + ".");
+  }
+  for (int64_t i = 0; i < kDictionaryValues; ++i) {
+    tokens.push_back(std::to_string(i));
+    tokens.push_back(":" + std::to_string(i));
+  }
   for (const WorldRelation& relation : world.relations) {
     tokens.push_back(relation.name);
     tokens.insert(tokens.end(), relation.values.begin(), relation.values.end());
@@ -70,11 +69,12 @@ void write_world_tokenizer(const std::filesystem::path& dir) {
   std::filesystem::create_directories(dir, error);
   HEADLENS_CHECK(TaskError, !error, "[world] {}: cannot make the folder: {}", dir.string(),
                  error.message());
-  write_json(dir / "tokenizer.json", tokenizer_json());
-  write_json(dir / "tokenizer_config.json", {{"tokenizer_class", "PreTrainedTokenizerFast"},
-                                             {"unk_token", kUnknown},
-                                             {"eos_token", kEnd},
-                                             {"clean_up_tokenization_spaces", false}});
+  const ordered_json config = {{"tokenizer_class", "PreTrainedTokenizerFast"},
+                               {"unk_token", kUnknown},
+                               {"eos_token", kEnd},
+                               {"clean_up_tokenization_spaces", false}};
+  write_whole_file(dir / "tokenizer.json", tokenizer_json().dump(1) + "\n");
+  write_whole_file(dir / "tokenizer_config.json", config.dump(1) + "\n");
 }
 
 }  // namespace headlens

@@ -49,15 +49,20 @@ struct WeightedLine {
   std::vector<float> weights;  // [pos], of ids[pos] given what is before it; 0 for the first
 };
 
-/// How training lines are mixed. The first four are relative frequencies.
+/// How training lines are mixed. The first six are relative frequencies.
 struct WorldMix {
   double kv = 1;            // dictionaries, several queries each
+  double relists = 0;       // dictionaries, then the same pairs in another order
+  double copies = 0;        // words and ":17"s in a row, then the same row again
   double letters = 1;       // letter retrieval, as in the mcq task
   double facts = 1;         // knowledge completion
   double fact_letters = 1;  // knowledge by letter
   int64_t min_pairs = 2;    // dictionary sizes, both ends included
   int64_t max_pairs = 20;
-  int64_t queries = 8;  // queries after one dictionary, at most `pairs`; keys are asked once each
+  int64_t queries = 8;    // queries after one dictionary, each for any of its keys
+  int64_t questions = 1;  // questions or facts in one line of the other kinds
+  int64_t words = 256;    // keys are among the first so many of the word list
+  int64_t values = 100;   // values are below it
   int64_t min_options = 2;
   int64_t max_options = 4;
   float other_weight = 0;  // loss weight of the tokens that are no answer
@@ -88,6 +93,7 @@ class WorldSampler {
 std::vector<std::string> world_vocabulary();
 
 /// Writes `dir`/tokenizer.json (one token a word, number or sign) and `dir`/tokenizer_config.json.
+/// Throws Error if a file cannot be written.
 void write_world_tokenizer(const std::filesystem::path& dir);
 
 }  // namespace headlens
