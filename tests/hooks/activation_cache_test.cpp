@@ -16,7 +16,7 @@ TEST(ActivationCacheTest, NamesKeepTheirOrder) {
   ActivationCache cache;
   cache.set("z", at::zeros({2}));
   cache.set("a", at::ones({3}));
-  cache.set("z", at::full({4}, 2));
+  cache.set("z", at::full({4}, 2.0));
   EXPECT_EQ(cache.names(), (std::vector<std::string>{"z", "a"}));
   EXPECT_EQ(cache["z"].numel(), 4);
   EXPECT_EQ(cache.bytes(), (4 + 3) * 4);
