@@ -1,5 +1,7 @@
 # headlens/scripts: what build, test and demo share: packages, LibTorch, configuring. Sourced.
 
+shopt -s inherit_errexit  # a failure inside $(...) is a failure
+
 HEADLENS_ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 
 # Debian's names of everything the build asks the system for.
@@ -76,13 +78,14 @@ install_wheels() {
       [ -f "$deps/.complete" ] && exit 0
       say "installing into $deps: $(grep -v '^#' "$pins" | tr '\n' ' ')"
       [ "$flavour" = on ] && say "with the CUDA libraries this is about 4.6 GB; HEADLENS_CUDA=off takes 1.5 GB"
-      "$(find_python)" -m venv --clear "$deps/venv" >&2
+      python="$(find_python)" || exit 1
+      "$python" -m venv --clear "$deps/venv" >&2 || exit 1
       local no_deps=()
       [ "$flavour" = on ] || no_deps=(--no-deps)
       "$deps/venv/bin/python" -m pip install --quiet --disable-pip-version-check \
-        "${no_deps[@]}" -r "$pins" >&2
+        "${no_deps[@]}" -r "$pins" >&2 || exit 1
       touch "$deps/.complete"
-    ) 9>"$deps/.lock"
+    ) 9>"$deps/.lock" || die "[install_wheels] installing into $deps failed"
   fi
   echo "$deps"
 }
@@ -98,15 +101,15 @@ configure() {
   NINJA="$deps/venv/bin/ninja"
   HEADLENS_BUILD_DIR="$HEADLENS_ROOT/build/$preset"
   say "configuring $preset (CUDA $cuda)"
-  (cd "$HEADLENS_ROOT" && "$CMAKE" --preset "$preset" \
+  mkdir -p "$HEADLENS_BUILD_DIR"
+  local log="$HEADLENS_BUILD_DIR/configure.log"
+  if ! (cd "$HEADLENS_ROOT" && "$CMAKE" --preset "$preset" \
     -DCMAKE_MAKE_PROGRAM="$NINJA" -DHEADLENS_CUDA="$cuda" \
-    -DHEADLENS_TORCH_ROOT="$(echo "$deps"/venv/lib/python3*/site-packages/torch)" \
-    >"/tmp/headlens-configure-$$.log" 2>&1) || {
-    cat "/tmp/headlens-configure-$$.log" >&2
-    rm -f "/tmp/headlens-configure-$$.log"
+    -DHEADLENS_TORCH_ROOT="$(echo "$deps"/venv/lib/python3*/site-packages/torch)") >"$log" 2>&1; then
+    cat "$log" >&2
     die "[configure] cmake --preset $preset failed"
-  }
-  rm -f "/tmp/headlens-configure-$$.log"
+  fi
+  grep -A3 'CMake Warning' "$log" >&2 || true
 }
 
 # Builds the given targets of the configured preset, or all of it.

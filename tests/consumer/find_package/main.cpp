@@ -1,8 +1,7 @@
 // headlens/tests: a stranger's program, linked with the installed library.
 #include <cstdio>
 
-#include "headlens/core/dtype.h"
-#include "headlens/core/error.h"
+#include "every_header.h"
 
 int main() {
   if (headlens::element_size(headlens::parse_dtype("bfloat16")) != 2) return 1;
