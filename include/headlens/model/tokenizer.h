@@ -14,8 +14,8 @@ namespace headlens {
 
 /// Turns text into token ids and back, exactly as the tokenizer.json of Hugging Face's `tokenizers`
 /// says. Cheap to copy: copies share one immutable body. All methods may be called from any thread.
-/// Models BPE and WordLevel. Letters newer than the Unicode of the linked PCRE2 and utf8proc (14 and
-/// 15 in Debian 12) count as unassigned characters.
+/// Models BPE and WordLevel. Letters newer than the Unicode of the linked PCRE2 and utf8proc (14
+/// and 15 in Debian 12) count as unassigned characters.
 class Tokenizer {
  public:
   /// Reads a tokenizer.json, or the one in a directory. Throws ConfigError naming the file and the
