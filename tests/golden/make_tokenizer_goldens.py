@@ -23,8 +23,8 @@ TEXTS = [
     "",
     "Hello world, the 1234 in A: key!\nthat's it...",
     "  hello--world   don't ² ½\t\n\n é_1 ,.a. ",
-    "HER her ther WORLD  <mask>  her<sep>  <|end|>hello<sep> x  émile y",
-    "E\u0301te\u0323\u0302 ﬁ Å İß \u0301 日本 😀\u00a0\u3000x\r\n",
+    "HER her ther WORLD  <mask>  her<sep>  <|end|>hello<sep>\tx  émile y",
+    "E\u0301te\u0323\u0302 ﬁ Å İß \u0301 日本㋿ 😀\u00a0\u3000x\r\n",
     " the▁▁and<b>x a <s>b</s>",
 ]
 DECODE_EVERY = 61  # ids 0, 61, 122, ...: tokens that do not belong together, cut characters

@@ -120,7 +120,7 @@ def fused_unknown(fuse):
 
 
 def normalizers():
-    plain = {name: {"type": name} for name in ["NFC", "NFD", "NFKC", "NFKD", "Lowercase"]}
+    plain = {name: {"type": name} for name in ["NFC", "NFKC", "NFKD", "Lowercase"]}
     plain["StripAccents"] = sequence("normalizers", {"type": "NFD"}, {"type": "StripAccents"})
     strip = {"type": "Strip", "strip_left": True, "strip_right": True}
     replace = {"type": "Replace", "pattern": {"Regex": r"\s{2,}"}, "content": " "}
