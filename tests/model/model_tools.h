@@ -1,4 +1,5 @@
-// headlens/tests: what tests of whole models share: the golden models, and taps to look and to edit.
+// headlens/tests: what tests of whole models share: the golden models, and taps to look and to
+// edit.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -16,9 +17,8 @@
 namespace headlens::testing {
 
 /// Every golden model: all families, with the variants that the goldens' README tells apart.
-inline const std::vector<std::string> kGoldenModels = {"llama",  "llama_tied", "mamba",
-                                                       "falcon_mamba", "mamba2", "bamba",
-                                                       "nemotron_h", "llamba"};
+inline const std::vector<std::string> kGoldenModels = {
+    "llama", "llama_tied", "mamba", "falcon_mamba", "mamba2", "bamba", "nemotron_h", "llamba"};
 
 inline std::filesystem::path golden_dir(const std::string& name) {
   return std::filesystem::path(HEADLENS_GOLDEN_DIR) / name;
