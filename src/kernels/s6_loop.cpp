@@ -28,12 +28,6 @@ struct Loop {
   int64_t saves() const { return (length + kSaveEvery - 1) / kSaveEvery; }
 };
 
-int64_t piece_length(const Tensor& x) {
-  const int64_t pos = x.size(1);
-  if (x.is_cpu() || pos <= 32) return pos;
-  return std::max<int64_t>(16, std::lround(std::sqrt(static_cast<double>(pos) / 2)));
-}
-
 // [batch, pos, ..] -> [batch * pieces, length, ..]; zeros at a ragged end neither decay nor add.
 Tensor in_pieces(const Loop& l, const Tensor& t) {
   const int64_t missing = l.pieces * l.length - l.pos;
@@ -48,16 +42,16 @@ Tensor out_of_pieces(const Loop& l, const Tensor& t) {
   return t.reshape({l.batch, l.pieces * l.length, t.size(2)}).narrow(1, 0, l.pos);
 }
 
-Loop loop_sizes(const S6Inputs& in) {
+Loop loop_sizes(const S6Inputs& in, int64_t piece) {
   Loop l{};
   l.batch = in.x.size(0), l.pos = in.x.size(1), l.channels = in.x.size(2);
   l.d_state = in.A.size(1);
-  l.length = piece_length(in.x), l.pieces = (l.pos + l.length - 1) / l.length;
+  l.length = std::min(piece, l.pos), l.pieces = (l.pos + l.length - 1) / l.length;
   return l;
 }
 
-Loop make_loop(const S6Inputs& in) {
-  Loop l = loop_sizes(in);
+Loop make_loop(const S6Inputs& in, int64_t piece) {
+  Loop l = loop_sizes(in, piece);
   l.dt = in_pieces(l, in.dt), l.u = in_pieces(l, in.dt * in.x);
   l.A = in.A.t().contiguous();
   l.B = in_pieces(l, in.B), l.C = in_pieces(l, in.C);
@@ -122,8 +116,8 @@ Tensor entering_states(const Loop& l, const Tensor& first) {
 }
 
 // Fills `to`, whose tensors are this block's part of the whole outputs.
-void block_forward(const S6Inputs& in, const S6Outputs& to) {
-  const Loop l = make_loop(in);
+void block_forward(const S6Inputs& in, int64_t piece, const S6Outputs& to) {
+  const Loop l = make_loop(in, piece);
   const int64_t rows = l.batch * l.pieces;
   Tensor h = entering_states(
       l, in.state.defined() ? in.state.transpose(1, 2) : at::zeros({1, 1, 1}, in.x.options()));
@@ -211,9 +205,9 @@ Tensor positions_last(const Loop& l, const Tensor& t) {
   return out_of_pieces(l, t.flatten(2).transpose(0, 1));
 }
 
-S6Inputs block_backward(const S6Inputs& in, const Tensor& saved, const Tensor& grad_y,
-                        const Tensor& grad_state) {
-  const Loop l = make_loop(in);
+S6Inputs block_backward(const S6Inputs& in, int64_t piece, const Tensor& saved,
+                        const Tensor& grad_y, const Tensor& grad_state) {
+  const Loop l = make_loop(in, piece);
   const Tensor grad = in_pieces(l, grad_y);
   Tensor g = gradients_entering(l, grad, grad_state);
   LoopGrads d = new_grads(l);
@@ -246,23 +240,30 @@ Tensor fresh_like(const Tensor& t) {
 
 }  // namespace
 
-S6Outputs s6_forward(const S6Inputs& in, bool save) {
+int64_t s6_piece(const Tensor& x) {
+  const int64_t pos = x.size(1);
+  if (x.is_cpu() || pos <= 32) return pos;
+  // Launches go with 2 piece + pos / piece, which is least here.
+  return std::max<int64_t>(16, std::lround(std::sqrt(static_cast<double>(pos) / 2)));
+}
+
+S6Outputs s6_forward(const S6Inputs& in, int64_t piece, bool save) {
   const int64_t batch = in.x.size(0), channels = in.x.size(2), d_state = in.A.size(1);
   S6Outputs out;
   out.y = fresh_like(in.x);
   out.state = at::empty({batch, channels, d_state}, in.x.options());
   if (save) {
-    const Loop l = loop_sizes(in);
+    const Loop l = loop_sizes(in, piece);
     out.saved = at::empty({batch, l.pieces * l.saves(), d_state, channels}, in.x.options());
   }
   for_batch_blocks(batch, block_size(in), [&](int64_t first, int64_t count) {
     const auto part = [&](const Tensor& t) { return t.defined() ? t.narrow(0, first, count) : t; };
-    block_forward(narrow(in, first, count), {part(out.y), part(out.state), part(out.saved)});
+    block_forward(narrow(in, first, count), piece, {part(out.y), part(out.state), part(out.saved)});
   });
   return out;
 }
 
-S6Inputs s6_backward(const S6Inputs& in, const Tensor& saved, const Tensor& grad_y,
+S6Inputs s6_backward(const S6Inputs& in, int64_t piece, const Tensor& saved, const Tensor& grad_y,
                      const Tensor& grad_state) {
   const int64_t batch = in.x.size(0), block = block_size(in);
   S6Inputs out{fresh_like(in.x), fresh_like(in.dt), {},
@@ -272,9 +273,10 @@ S6Inputs s6_backward(const S6Inputs& in, const Tensor& saved, const Tensor& grad
       at::zeros({(batch + block - 1) / block, in.A.size(0), in.A.size(1)}, in.A.options());
   for_batch_blocks(batch, block, [&](int64_t first, int64_t count) {
     const S6Inputs to = narrow(out, first, count);
-    const S6Inputs part = block_backward(
-        narrow(in, first, count), saved.narrow(0, first, count), grad_y.narrow(0, first, count),
-        grad_state.defined() ? grad_state.narrow(0, first, count) : grad_state);
+    const S6Inputs part =
+        block_backward(narrow(in, first, count), piece, saved.narrow(0, first, count),
+                       grad_y.narrow(0, first, count),
+                       grad_state.defined() ? grad_state.narrow(0, first, count) : grad_state);
     to.x.copy_(part.x), to.dt.copy_(part.dt), to.B.copy_(part.B), to.C.copy_(part.C);
     if (to.state.defined()) to.state.copy_(part.state);
     grad_A.select(0, first / block).copy_(part.A);

@@ -11,11 +11,16 @@ struct S6Outputs {
   Tensor saved;  // states every few positions, for the backward; undefined unless asked for
 };
 
-/// y and the last state. Inputs in one dtype; nothing is recorded for autograd.
-S6Outputs s6_forward(const S6Inputs& in, bool save);
+/// Positions that are advanced one after another; a longer sequence is cut into pieces of this
+/// length that advance side by side.
+int64_t s6_piece(const Tensor& x);
 
-/// Gradients of everything in `in` from those of y and of the last state (may be undefined).
-S6Inputs s6_backward(const S6Inputs& in, const Tensor& saved, const Tensor& grad_y,
+/// y and the last state. Inputs in one dtype; nothing is recorded for autograd.
+S6Outputs s6_forward(const S6Inputs& in, int64_t piece, bool save);
+
+/// Gradients of everything in `in` from those of y and of the last state (may be undefined);
+/// `piece` and `saved` as in the forward.
+S6Inputs s6_backward(const S6Inputs& in, int64_t piece, const Tensor& saved, const Tensor& grad_y,
                      const Tensor& grad_state);
 
 }  // namespace headlens

@@ -19,7 +19,7 @@ struct S6Function : torch::autograd::Function<S6Function> {
                                const Tensor& A, const Tensor& B, const Tensor& C,
                                const std::optional<Tensor>& state) {
     const S6Inputs in{x, dt, A, B, C, state.value_or(Tensor())};
-    const S6Outputs out = s6_forward(in, /*save=*/true);
+    const S6Outputs out = s6_forward(in, s6_piece(in.x), /*save=*/true);
     ctx->save_for_backward({in.x, in.dt, in.A, in.B, in.C, in.state});
     ctx->saved_data["saved"] = out.saved;
     ctx->set_materialize_grads(false);
@@ -33,7 +33,7 @@ struct S6Function : torch::autograd::Function<S6Function> {
       return differentiable_grads({out.y, out.state}, grads, in);
     }
     const Tensor grad_y = grads[0].defined() ? grads[0] : at::zeros_like(in[0]);
-    const S6Inputs d = s6_backward({in[0], in[1], in[2], in[3], in[4], in[5]},
+    const S6Inputs d = s6_backward({in[0], in[1], in[2], in[3], in[4], in[5]}, s6_piece(in[0]),
                                    ctx->saved_data["saved"].toTensor(), grad_y, grads[1]);
     return {d.x, d.dt, d.A, d.B, d.C, d.state};
   }
@@ -77,7 +77,7 @@ SelectiveScanResult selective_scan(const Tensor& x, const Tensor& dt, const Tens
         S6Function::apply(in.x, in.dt, in.A, in.B, in.C, if_defined(in.state));
     return {out[0].to(x.scalar_type()), out[1]};
   }
-  const S6Outputs out = s6_forward(in, /*save=*/false);
+  const S6Outputs out = s6_forward(in, s6_piece(in.x), /*save=*/false);
   return {out.y.to(x.scalar_type()), out.state};
 }
 

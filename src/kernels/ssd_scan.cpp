@@ -64,6 +64,9 @@ SsdResult ssd_scan(const Tensor& x, const Tensor& log_decay, const Tensor& dt, c
   HEADLENS_CHECK(ShapeError, chunk > 0, "[ssd_scan] chunk, expected at least 1, got {}", chunk);
   if (x.dim() == 4 && x.size(1) == 1) return ssd_scan_reference(x, log_decay, dt, B, C, state);
   const SsdInputs in = checked_ssd_inputs("ssd_scan", x, log_decay, dt, B, C, state);
+  // Longer chunks mean more multiplications for fewer, larger products, which a CPU does not need.
+  constexpr int64_t kCpuChunk = 32;
+  if (x.is_cpu()) chunk = std::min(chunk, kCpuChunk);
   if (records_grad({in.x, in.log_decay, in.dt, in.B, in.C, in.state})) {
     const variable_list out = SsdFunction::apply(in.x, in.log_decay, if_defined(in.dt), in.B, in.C,
                                                  if_defined(in.state), chunk);

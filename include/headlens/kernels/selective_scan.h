@@ -11,10 +11,12 @@ struct SelectiveScanResult {
   at::Tensor state;  // [batch, channel, d_state]
 };
 
-/// h_t = exp(dt_t A) h_{t-1} + dt_t B_t x_t, y_t = C_t . h_t (arXiv 2312.00752, eq. 2), memory
-/// O(pos), differentiable. x, dt [batch, pos, channel]; A [channel, d_state] (negative); B, C
-/// [batch, pos, d_state]; state [batch, channel, d_state] or undefined (zeros). Computes in at
-/// least float32.
+/// h_t = exp(dt_t A) h_{t-1} + dt_t B_t x_t, y_t = C_t . h_t (arXiv 2312.00752, eq. 2).
+///
+/// x, dt [batch, pos, channel]; A [channel, d_state] (negative); B, C [batch, pos, d_state];
+/// state [batch, channel, d_state] or undefined (zeros). Computes in at least float32, in which the
+/// state stays; y has x's dtype. Differentiable, twice too; keeps a state every few positions for
+/// the backward, else memory is O(pos). Only decays are multiplied: no dt is too large. ShapeError.
 SelectiveScanResult selective_scan(const at::Tensor& x, const at::Tensor& dt, const at::Tensor& A,
                                    const at::Tensor& B, const at::Tensor& C,
                                    const at::Tensor& state);

@@ -14,10 +14,13 @@ struct SsdResult {
 };
 
 /// h_t = exp(log_decay_t) h_{t-1} + dt_t x_t B_t^T, y_t = h_t C_t, in chunks of matrix products
-/// (arXiv 2405.21060, section 6) with the stable segment sum. Any length; memory O(pos x chunk).
-/// Differentiable. x [batch, pos, head, d_head]; log_decay, dt [batch, pos, head] (dt undefined:
-/// 1); B, C [batch, pos, group, d_state]; state [batch, head, d_head, d_state] or undefined
-/// (zeros). Computes in at least float32.
+/// (arXiv 2405.21060, section 6) with the stable segment sum.
+///
+/// x [batch, pos, head, d_head]; log_decay, dt [batch, pos, head] (dt undefined: 1); B, C [batch,
+/// pos, group, d_state], head h reads group h / (heads / groups); state [batch, head, d_head,
+/// d_state] or undefined (zeros). `chunk` is the most positions a chunk may have; any length goes.
+/// Computes in at least float32, in which the state stays; y has x's dtype. Differentiable, twice
+/// too; memory O(pos x chunk), of which a backward finds only the inputs kept. ShapeError.
 SsdResult ssd_scan(const at::Tensor& x, const at::Tensor& log_decay, const at::Tensor& dt,
                    const at::Tensor& B, const at::Tensor& C, const at::Tensor& state,
                    int64_t chunk);
