@@ -1,0 +1,101 @@
+// headlens/examples: the shapes of the bundled models.
+#include "zoo_configs.h"
+
+#include <cmath>
+#include <string>
+
+#include "headlens/core/error.h"
+#include "headlens/tasks/world.h"
+
+namespace headlens::examples {
+namespace {
+
+constexpr int64_t kWidth = 64;
+constexpr int64_t kHeadWidth = 16;
+constexpr int64_t kMlpWidth = 128;
+
+AttentionSpec attention(int64_t rotary_dim) {
+  AttentionSpec spec;
+  spec.heads = 4;
+  spec.kv_heads = 2;
+  spec.d_head = kHeadWidth;
+  spec.scale = 1 / std::sqrt(static_cast<double>(kHeadWidth));
+  spec.rope = RopeSpec{.theta = 10000, .rotary_dim = rotary_dim, .llama3 = std::nullopt};
+  return spec;
+}
+
+Mamba2Spec mamba2() {
+  Mamba2Spec spec;
+  spec.heads = 8;
+  spec.d_head = kHeadWidth;
+  spec.d_state = 32;
+  spec.groups = 1;
+  spec.d_conv = 4;
+  spec.chunk = 64;
+  return spec;
+}
+
+DiscreteMamba2Spec discrete_mamba2() {
+  DiscreteMamba2Spec spec;
+  spec.v_heads = 4;
+  spec.qk_heads = 4;
+  spec.d_head = kHeadWidth;
+  spec.d_state = 32;
+  spec.d_conv = 4;
+  spec.chunk = 64;
+  return spec;
+}
+
+Mamba1Spec falcon_mamba() {
+  Mamba1Spec spec;
+  spec.d_inner = 2 * kWidth;
+  spec.d_state = 8;
+  spec.d_conv = 4;
+  spec.dt_rank = 8;
+  spec.bcdt_rms_eps = 1e-6;
+  return spec;
+}
+
+const MlpSpec kMlp{
+    .d_mlp = kMlpWidth, .activation = Activation::Silu, .gated = true, .bias = false};
+
+ModelConfig model(const char* family, const char* architecture, std::vector<LayerSpec> layers) {
+  ModelConfig config;
+  config.family = family;
+  config.architecture = architecture;
+  config.vocab_size = static_cast<int64_t>(world_vocabulary().size());
+  config.d_model = kWidth;
+  config.eos_token_ids = {1};
+  config.layers = std::move(layers);
+  return config;
+}
+
+}  // namespace
+
+ModelConfig zoo_config(std::string_view name) {
+  if (name == "transformer") {
+    return model("llama", "LlamaForCausalLM",
+                 std::vector<LayerSpec>(4, {attention(kHeadWidth), kMlp}));
+  }
+  if (name == "llamba") {
+    return model("llamba", "LlambaLMHeadModel",
+                 std::vector<LayerSpec>(4, {discrete_mamba2(), kMlp}));
+  }
+  if (name == "mamba2") {
+    return model("mamba2", "Mamba2ForCausalLM",
+                 std::vector<LayerSpec>(4, {mamba2(), std::nullopt}));
+  }
+  if (name == "falcon-mamba") {
+    return model("falcon_mamba", "FalconMambaForCausalLM",
+                 std::vector<LayerSpec>(4, {falcon_mamba(), std::nullopt}));
+  }
+  if (name == "hybrid") {  // attention once, late, as hybrids have it
+    const LayerSpec ssm{mamba2(), kMlp};
+    return model("bamba", "BambaForCausalLM", {ssm, ssm, {attention(kHeadWidth / 2), kMlp}, ssm});
+  }
+  throw UsageError(
+      "[zoo] model, expected transformer, llamba, mamba2, falcon-mamba or hybrid, got '" +
+      std::string(name) + "'");
+}
+
+}  // namespace headlens::examples
