@@ -8,6 +8,7 @@
 #include "core/check.h"
 #include "headlens/model/head_map.h"
 #include "hooks/point_key.h"
+#include "model/promote.h"
 
 namespace headlens {
 namespace {
@@ -67,6 +68,45 @@ Tensor index_of(const std::vector<int64_t>& positions, int64_t size, at::Device 
 Tensor without_excess(const Tensor& value) {
   const size_t own = static_cast<size_t>(value.numel()) * value.element_size();
   return value.storage().nbytes() > own ? value.clone(at::MemoryFormat::Contiguous) : value;
+}
+
+/// The dtype a model of `dtype` makes a site in: what sums over many terms is at least float32.
+at::ScalarType made_in(Site site, const ModelConfig& config, at::ScalarType dtype) {
+  switch (site) {
+    case Site::ResidPre:
+    case Site::ResidMid:
+    case Site::ResidPost:
+      return config.residual_in_fp32 ? at_least_float32(dtype) : dtype;
+    case Site::FinalScale:
+    case Site::Ln1Scale:
+    case Site::Ln2Scale:
+    case Site::AttnScores:
+    case Site::Pattern:
+    case Site::Map:
+    case Site::A:
+    case Site::ABar:
+    case Site::BBar:
+    case Site::Dt:
+    case Site::StateStart:
+    case Site::State:
+    case Site::SsmOut:
+      return at_least_float32(dtype);
+    default:
+      return dtype;
+  }
+}
+
+/// Elements that `named` holds of a batch, with `kept` of `pos` positions.
+int64_t numel_of(const NamedSite& named, const SiteInfo& info, int64_t batch, int64_t pos,
+                 int64_t kept) {
+  int64_t numel = named.view == SiteView::HeadCopies ? named.extra : 1;
+  for (size_t i = 0; i < info.dims.size(); ++i) {
+    const bool over_positions = info.dims[i] == "pos" || info.dims[i] == "q";
+    const int64_t positions = named.view == SiteView::Position ? 1 : kept;
+    const int64_t of_prompt = info.dims[i] == "batch" ? batch : over_positions ? positions : pos;
+    numel *= info.sizes[i] < 0 ? of_prompt : info.sizes[i];
+  }
+  return numel;
 }
 
 }  // namespace
@@ -143,19 +183,13 @@ int64_t recording_bytes(const ModelConfig& config, const std::vector<std::string
                         const RecordOptions& options) {
   const auto sites = sites_by_key(config);
   const int64_t kept = options.positions.empty() ? pos : std::ssize(options.positions);
-  int64_t numel = 0;
+  int64_t bytes = 0;
   for (const NamedSite& named : all_names(config, patterns)) {
     const SiteInfo& info = sites.at(point_key(named.point));
-    int64_t of_site = named.view == SiteView::HeadCopies ? named.extra : 1;
-    for (size_t i = 0; i < info.dims.size(); ++i) {
-      const bool over_positions = info.dims[i] == "pos" || info.dims[i] == "q";
-      const int64_t positions = named.view == SiteView::Position ? 1 : kept;
-      const int64_t of_prompt = info.dims[i] == "batch" ? batch : over_positions ? positions : pos;
-      of_site *= info.sizes[i] < 0 ? of_prompt : info.sizes[i];
-    }
-    numel += of_site;
+    const at::ScalarType made = made_in(named.point.site, config, dtype);
+    bytes += numel_of(named, info, batch, pos, kept) * element_size(options.dtype.value_or(made));
   }
-  return numel * element_size(options.dtype.value_or(dtype));
+  return bytes;
 }
 
 }  // namespace headlens

@@ -54,14 +54,15 @@ TEST_P(RecorderFamilyTest, PositionsOfEverySite) {
 }
 
 TEST_P(RecorderFamilyTest, PredictedBytesAreRight) {
-  const LanguageModel model = load_model(GetParam());
-  for (const std::vector<int64_t>& positions :
-       {std::vector<int64_t>{}, std::vector<int64_t>{0, 3, -1}}) {
-    const RecordOptions options{.positions = positions};
-    Recorder recorder(model.config(), {"*"}, options);
-    model.forward(some_ids(2, 6), {.tap = &recorder});
-    EXPECT_EQ(recorder.cache().bytes(),
-              recording_bytes(model.config(), {"*"}, 2, 6, at::kDouble, options));
+  for (const at::ScalarType dtype : {at::kDouble, at::kFloat, at::kBFloat16}) {
+    const LanguageModel model = load_model(GetParam(), dtype);
+    for (const std::vector<int64_t>& positions : {std::vector<int64_t>{}, {0, 3, -1}}) {
+      const RecordOptions options{.positions = positions};
+      Recorder recorder(model.config(), {"*"}, options);
+      model.forward(some_ids(2, 6), {.tap = &recorder});
+      EXPECT_EQ(recorder.cache().bytes(),
+                recording_bytes(model.config(), {"*"}, 2, 6, dtype, options));
+    }
   }
 }
 

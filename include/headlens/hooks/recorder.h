@@ -62,8 +62,8 @@ class Recorder final : public Tap {
   ActivationCache cache_;
 };
 
-/// Bytes that a recording of `patterns` holds for `batch` prompts of `pos` tokens, in `dtype` (that
-/// of the model) unless the options name another. HookError as the recorder's.
+/// Bytes that a recording of `patterns` holds for `batch` prompts of `pos` tokens, made by a model
+/// of `dtype`. Storage that sites share is counted for each. HookError as the recorder's.
 int64_t recording_bytes(const ModelConfig& config, const std::vector<std::string>& patterns,
                         int64_t batch, int64_t pos, at::ScalarType dtype = at::kFloat,
                         const RecordOptions& options = {});
