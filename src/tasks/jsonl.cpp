@@ -5,6 +5,7 @@
 
 #include "core/check.h"
 #include "core/json_fields.h"
+#include "core/whole_file.h"
 #include "headlens/model/tokenizer.h"
 #include "headlens/tasks/task.h"
 #include "tasks/task_spec.h"
@@ -143,10 +144,9 @@ std::vector<Example> load_jsonl(const std::filesystem::path& file) {
 
 void save_jsonl(const std::vector<Example>& examples, const Tokenizer& tokenizer,
                 const std::filesystem::path& file) {
-  std::ofstream out(file, std::ios::binary);
-  for (const Example& example : examples) out << to_json(example, tokenizer).dump() << '\n';
-  out.flush();
-  HEADLENS_CHECK(TaskError, out.good(), "[task] {}: cannot write the file", file.string());
+  std::string lines;
+  for (const Example& example : examples) lines += to_json(example, tokenizer).dump() + '\n';
+  write_whole_file(file, lines);
 }
 
 }  // namespace headlens

@@ -43,11 +43,11 @@ TEST(ChoiceObjective, DescribesItsPrompts) {
   const Task task = make_task("mcq:options=3,n=2", 3);
   const auto objective = make_choice_objective(tokenize(task, tokenizer));
   const PromptInfo& prompt = objective->prompt(1);
-  EXPECT_EQ(prompt.length, 20);
-  EXPECT_EQ(prompt.tokens.size(), 20u);
+  EXPECT_EQ(prompt.length, 17);
+  EXPECT_EQ(prompt.tokens.size(), 17u);
   ASSERT_EQ(prompt.segments.size(), 3u);
-  EXPECT_EQ(prompt.segments[2].start, 14);
-  EXPECT_EQ(prompt.segments[2].end, 17);
+  EXPECT_EQ(prompt.segments[2].start, 12);
+  EXPECT_EQ(prompt.segments[2].end, 14);
   EXPECT_EQ(prompt.target_segment, task.examples[1].answer);
 }
 

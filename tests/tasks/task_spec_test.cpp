@@ -11,7 +11,7 @@ TEST(EditDistance, CountsSlips) {
   EXPECT_EQ(edit_distance("", "abc"), 3);
   EXPECT_EQ(edit_distance("kitten", "sitting"), 3);
   EXPECT_EQ(edit_distance("segment", "segments"), 1);
-  EXPECT_EQ(edit_distance("awnser", "answer"), 1);  // neighbours swapped
+  EXPECT_EQ(edit_distance("anwser", "answer"), 1);  // neighbours swapped
 }
 
 TEST(Suggestion, NeedsARealLikeness) {

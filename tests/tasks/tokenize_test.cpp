@@ -75,20 +75,20 @@ TEST(Tokenize, TheCrossingBpeDoesCrossEdges) {
 TEST(Tokenize, SegmentsUnderOneTokenAWord) {
   const Tokenizer tokenizer = testing::word_tokenizer();
   const TokenizedExample kv = tokenize(make_kv_retrieval({3, 1}, 3)[0], tokenizer);
-  // Memorize the following dictionary : \n | nail : 29 \n | light : 57 \n | cup : 50 \n | ...
-  EXPECT_EQ(kv.segments, (std::vector<Segment>{{6, 8}, {10, 12}, {14, 16}}));
-  EXPECT_EQ(kv.tokens[8], "29");
-  EXPECT_EQ(kv.tokens[10], "light");
-  EXPECT_EQ(kv.prompt_ids.size(), 28u);
+  // Memorize the following dictionary : \n | nail :29 \n | light :57 \n | cup :50 \n | ...
+  EXPECT_EQ(kv.segments, (std::vector<Segment>{{6, 7}, {9, 10}, {12, 13}}));
+  EXPECT_EQ(kv.tokens[7], ":29");
+  EXPECT_EQ(kv.tokens[9], "light");
+  EXPECT_EQ(kv.prompt_ids.size(), 24u);
   EXPECT_EQ(kv.choice_ids, (std::vector<Ids>{{*tokenizer.token_to_id("29")},
                                              {*tokenizer.token_to_id("57")},
                                              {*tokenizer.token_to_id("50")}}));
   EXPECT_EQ(kv.answer, 2);
   const TokenizedExample mcq = tokenize(make_multiple_choice({4, 1}, 3)[0], tokenizer);
-  // Which option is light ? \n | A . nail \n | B . light \n | ...
-  EXPECT_EQ(mcq.segments, (std::vector<Segment>{{6, 9}, {10, 13}, {14, 17}, {18, 21}}));
-  EXPECT_EQ(mcq.tokens[13], "\n");
-  EXPECT_EQ(mcq.tokens.size(), 24u);
+  // Which option is light ? \n | A. nail \n | B. light \n | ...
+  EXPECT_EQ(mcq.segments, (std::vector<Segment>{{6, 8}, {9, 11}, {12, 14}, {15, 17}}));
+  EXPECT_EQ(mcq.tokens[11], "\n");
+  EXPECT_EQ(mcq.tokens.size(), 20u);
 }
 
 TEST(Tokenize, ChoicesAreWhatFollowsThePromptByCount) {

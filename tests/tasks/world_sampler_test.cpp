@@ -1,7 +1,9 @@
 // headlens/tests: training lines are the tasks' own prompts, and their weights lie on the answers.
 #include <gtest/gtest.h>
 
+#include <map>
 #include <set>
+#include <sstream>
 
 #include "core/error_message.h"
 #include "headlens/core/error.h"
@@ -13,7 +15,7 @@ namespace {
 
 WorldMix only(double WorldMix::*kind) {
   WorldMix mix;
-  mix.kv = mix.letters = mix.facts = mix.fact_letters = 0;
+  mix.kv = mix.relists = mix.copies = mix.letters = mix.facts = mix.fact_letters = 0;
   mix.*kind = 1;
   return mix;
 }
@@ -22,34 +24,75 @@ std::string answer_text(const WorldLine& line, size_t i) {
   return line.text.substr(line.answers[i].begin, line.answers[i].end - line.answers[i].begin);
 }
 
-TEST(WorldSampler, DictionariesAskSeveralKeysOnceEach) {
+TEST(WorldSampler, DictionariesAreAskedForTheirOwnPairs) {
   WorldMix mix = only(&WorldMix::kv);
   mix.min_pairs = 3;
   mix.max_pairs = 9;
   mix.queries = 6;
   WorldSampler sampler(4);
-  std::set<size_t> sizes;
+  std::set<int64_t> sizes;
   for (int i = 0; i < 60; ++i) {
     const WorldLine line = sampler.next(mix);
     EXPECT_EQ(line.text.rfind("Memorize the following dictionary:\n", 0), 0u);
     EXPECT_EQ(line.text.back(), '\n');
-    const size_t pairs = static_cast<size_t>(std::count(line.text.begin(), line.text.end(), '\n')) -
-                         1 - line.answers.size();
-    sizes.insert(pairs);
-    EXPECT_EQ(line.answers.size(), std::min<size_t>(6, pairs));
-    std::set<std::string> asked;
+    ASSERT_EQ(line.answers.size(), 6u);
+    sizes.insert(std::count(line.text.begin(), line.text.end(), '\n') - 1 - 6);
     for (size_t a = 0; a < line.answers.size(); ++a) {
       const size_t close = line.answers[a].begin - std::string("' is ").size();
       const size_t open = line.text.rfind('\'', close - 1) + 1;
       const std::string key = line.text.substr(open, close - open);
-      asked.insert(key);
       EXPECT_NE(line.text.find("\n" + key + ":" + answer_text(line, a) + "\n"), std::string::npos);
       const std::string query = "\nThe value of the key '" + key + "' is " + answer_text(line, a);
       EXPECT_NE(line.text.find(query + "\n"), std::string::npos);
     }
-    EXPECT_EQ(asked.size(), line.answers.size());
   }
-  EXPECT_EQ(sizes, (std::set<size_t>{3, 4, 5, 6, 7, 8, 9}));
+  EXPECT_EQ(sizes, (std::set<int64_t>{3, 4, 5, 6, 7, 8, 9}));
+}
+
+TEST(WorldSampler, RelistsHoldTheSamePairsAgain) {
+  WorldMix mix = only(&WorldMix::relists);
+  mix.min_pairs = mix.max_pairs = 6;
+  mix.words = 8;
+  mix.values = 7;
+  WorldSampler sampler(8);
+  for (int i = 0; i < 20; ++i) {
+    const WorldLine line = sampler.next(mix);
+    std::istringstream lines(line.text);
+    std::string text;
+    std::getline(lines, text);
+    EXPECT_EQ(text, "Memorize the following dictionary:");
+    std::multiset<std::string> first, second;
+    for (int row = 0; row < 12; ++row) {
+      ASSERT_TRUE(std::getline(lines, text));
+      (row < 6 ? first : second).insert(text);
+    }
+    EXPECT_EQ(first, second);
+    EXPECT_FALSE(std::getline(lines, text));
+    for (const std::string& pair : first) EXPECT_LT(std::stoi(pair.substr(pair.find(':') + 1)), 7);
+    ASSERT_EQ(line.answers.size(), 6u);
+    EXPECT_EQ(answer_text(line, 0)[0], ':');
+  }
+}
+
+TEST(WorldSampler, CopiesAnswerWithTheRowAgain) {
+  WorldSampler sampler(9);
+  for (int i = 0; i < 20; ++i) {
+    const WorldLine line = sampler.next(only(&WorldMix::copies));
+    const size_t middle = line.text.find(" \n");
+    const std::string row = line.text.substr(0, middle);
+    EXPECT_EQ(line.text, row + " \n" + row + "\n");
+    EXPECT_EQ(std::count(row.begin(), row.end(), ' '), std::ssize(line.answers));
+  }
+}
+
+TEST(WorldSampler, AsksSeveralQuestionsInALine) {
+  WorldMix mix = only(&WorldMix::facts);
+  mix.questions = 3;
+  WorldSampler sampler(3);
+  EXPECT_EQ(sampler.next(mix).answers.size(), 3u);
+  mix.facts = 0;
+  mix.letters = 1;
+  EXPECT_EQ(sampler.next(mix).answers.size(), 3u);
 }
 
 TEST(WorldSampler, LettersNameTheRightOption) {
@@ -85,6 +128,7 @@ TEST(WorldSampler, FactsAreTheWorlds) {
 TEST(WorldSampler, IdsAreTheTokenizersOwnAndWeightsLieOnAnswers) {
   const Tokenizer tokenizer = testing::word_tokenizer();
   WorldMix mix;
+  mix.relists = mix.copies = 1;
   mix.other_weight = 0.25F;
   WorldSampler texts(7), ids(7);
   for (int i = 0; i < 200; ++i) {
@@ -135,7 +179,7 @@ TEST(WorldSampler, RefusesImpossibleMixesAndOtherTokenizers) {
   WorldMix none = only(&WorldMix::kv);
   none.kv = 0;
   EXPECT_EQ(error_message<UsageError>([&] { sampler.next(none); }),
-            "[world] frequencies, expected none negative and a positive sum, got 0 0 0 0");
+            "[world] frequencies, expected none negative and a positive sum, got 0 0 0 0 0 0");
   WorldMix pairs;
   pairs.min_pairs = 5;
   pairs.max_pairs = 4;
@@ -145,6 +189,10 @@ TEST(WorldSampler, RefusesImpossibleMixesAndOtherTokenizers) {
   options.max_options = 9;
   EXPECT_EQ(error_message<UsageError>([&] { sampler.next(options); }),
             "[world] options, expected 2 <= min <= max <= 8, got 2 to 9");
+  WorldMix words;
+  words.words = 12;
+  EXPECT_EQ(error_message<UsageError>([&] { sampler.next(words); }),
+            "[world] words and values, expected 20 to 256 and 100, got 12 and 100");
   const Tokenizer bytes = testing::bpe_tokenizer({}, true);
   EXPECT_EQ(error_message<UsageError>([&] { sampler.next({}, bytes); }),
             "[world] tokenizer, expected the world's own, got another");

@@ -17,7 +17,7 @@ namespace {
 TEST(WorldVocabulary, IsDistinctAndSmall) {
   const auto tokens = world_vocabulary();
   EXPECT_EQ(std::set<std::string>(tokens.begin(), tokens.end()).size(), tokens.size());
-  EXPECT_EQ(tokens.size(), 497u);
+  EXPECT_EQ(tokens.size(), 605u);
   EXPECT_EQ(tokens[0], "<unk>");
   EXPECT_EQ(tokens[1], "<eos>");
 }
@@ -39,9 +39,10 @@ TEST(WorldTokenizer, KnowsEveryWordOfItsTasks) {
 TEST(WorldTokenizer, SplitsAsItsPatternSays) {
   const Tokenizer tokenizer = testing::word_tokenizer();
   const auto id = [&](const char* token) { return *tokenizer.token_to_id(token); };
-  EXPECT_EQ(tokenizer.encode("What is  the?\n\nA. 12 'no'"),
+  EXPECT_EQ(tokenizer.encode("What is  the?\n\nA. 12 A 'no':12\nkey:\n."),
             (std::vector<int64_t>{id("What"), id("is"), id("the"), id("?"), id("\n"), id("\n"),
-                                  id("A"), id("."), id("12"), id("'"), 0, id("'")}));
+                                  id("A."), id("12"), id("A"), id("'"), 0, id("'"), id(":12"),
+                                  id("\n"), id("key"), id(":"), id("\n"), id(".")}));
 }
 
 TEST(WorldTokenizer, WritesItsConfig) {

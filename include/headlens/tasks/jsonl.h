@@ -16,7 +16,7 @@ class Tokenizer;
 std::vector<Example> load_jsonl(const std::filesystem::path& file);
 
 /// Writes examples in the same form; byte spans become token segments of `tokenizer`. Throws
-/// TaskError.
+/// TaskError for an example that does not tokenize, Error if the file cannot be written.
 void save_jsonl(const std::vector<Example>& examples, const Tokenizer& tokenizer,
                 const std::filesystem::path& file);
 
