@@ -1,0 +1,71 @@
+// headlens/tests: root-mean-square norms by hand.
+#include "headlens/model/norm.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "model/model_tools.h"
+
+namespace headlens {
+namespace {
+
+using testing::largest_difference;
+
+const LayerTap kNoTap(nullptr, 0);
+
+Tensor row(std::vector<double> values) {
+  return at::tensor(values, at::kDouble).unsqueeze(0);
+}
+
+TEST(RmsNormTest, ByHand) {
+  const RmsNorm norm(at::tensor({2.0, 10.0}, at::kDouble), /*eps=*/0.5);
+  // mean(x^2) + eps = (9 + 16) / 2 + 0.5 = 13
+  const Tensor y = norm.forward(row({3, 4}), kNoTap, Site::Ln1Scale, Site::Ln1Normalized);
+  EXPECT_LT(largest_difference(y, row({6, 40}) / std::sqrt(13.0)), 1e-14);
+}
+
+TEST(RmsNormTest, ShowsTheScaleAndTakesAnEdit) {
+  class Halver : public Tap {
+   public:
+    bool wants(TapPoint point) const override { return point.site == Site::Ln2Scale; }
+    Tensor visit(TapPoint, Tensor scale) override { return scale / 2; }
+  } halver;
+  const RmsNorm norm(at::ones({2}, at::kDouble), 0);
+  const Tensor x = row({3, 4});
+  const Tensor plain = norm.forward(x, kNoTap, Site::Ln2Scale, Site::Ln2Normalized);
+  const Tensor halved = norm.forward(x, LayerTap(&halver, 0), Site::Ln2Scale, Site::Ln2Normalized);
+  EXPECT_LT(largest_difference(halved, plain * 2), 1e-14);
+}
+
+// Squares of 300 overflow float16; the statistics are taken in float32.
+TEST(RmsNormTest, HalfPrecisionDoesNotOverflow) {
+  const RmsNorm norm(at::ones({2}, at::kHalf), 0);
+  const Tensor x = at::full({1, 2}, 300.0, at::kHalf);
+  const Tensor y = norm.forward(x, kNoTap, Site::Ln1Scale, Site::Ln1Normalized);
+  EXPECT_EQ(y.scalar_type(), at::kHalf);
+  EXPECT_TRUE(at::equal(y, at::ones({1, 2}, at::kHalf)));
+}
+
+TEST(WeightlessRmsNormTest, ByHand) {
+  EXPECT_LT(largest_difference(weightless_rms_norm(row({3, 4}), 0), row({3, 4}) / std::sqrt(12.5)),
+            1e-14);
+}
+
+TEST(GatedRmsNormTest, GateBeforeNormAndGroupsApart) {
+  const Tensor x = row({3, 4, 1, 7});
+  const Tensor gate = row({0.5, -1, 2, 0.1});
+  const Tensor weight = at::tensor({1.0, 2.0, 3.0, 4.0}, at::kDouble);
+  const Tensor gated = x * gate / (1 + (-gate).exp());
+  const Tensor scale = [&] {
+    const Tensor square = gated * gated;
+    const double first = std::sqrt((square[0][0] + square[0][1]).item<double>() / 2 + 0.1);
+    const double second = std::sqrt((square[0][2] + square[0][3]).item<double>() / 2 + 0.1);
+    return row({first, first, second, second});
+  }();
+  EXPECT_LT(largest_difference(gated_rms_norm(x, gate, weight, 0.1, 2), weight * gated / scale),
+            1e-14);
+}
+
+}  // namespace
+}  // namespace headlens
