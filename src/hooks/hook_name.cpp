@@ -246,6 +246,14 @@ std::string map_hint(const Pattern& pattern, const ModelConfig& config) {
                 near.empty() ? "" : fmt::format(" (did you mean '{}'?)", near), pattern.text);
 }
 
+/// Could the pattern name a site in layers of another kind? (Else it is a mistake.)
+bool is_known(const Pattern& pattern, const ModelConfig& config) {
+  if (pattern.layer && !takes_a_layer(pattern, config)) return false;
+  const std::vector<std::string> names = general_names(pattern.layer.has_value());
+  return std::any_of(names.begin(), names.end(),
+                     [&](const std::string& name) { return glob_match(pattern.rest, name); });
+}
+
 /// Position of each point in the order of firing.
 size_t firing_index(const std::vector<SiteInfo>& sites, TapPoint point) {
   const auto found = std::find_if(sites.begin(), sites.end(),
@@ -260,7 +268,10 @@ std::vector<NamedSite> resolve_names(std::string_view pattern, const ModelConfig
   std::vector<NamedSite> all;
   const std::vector<std::string> alternatives = expand_braces(pattern);
   for (const std::string& one : alternatives) {
-    for (NamedSite& named : match(parse_pattern(one), config, sites)) {
+    const Pattern parsed = parse_pattern(one);
+    std::vector<NamedSite> matched = match(parsed, config, sites);
+    if (matched.empty() && !is_known(parsed, config)) fail_unmatched(parsed, config, sites);
+    for (NamedSite& named : matched) {
       if (std::find(all.begin(), all.end(), named) == all.end()) all.push_back(std::move(named));
     }
   }

@@ -176,6 +176,17 @@ TEST(HookNameTest, HybridsHaveBothKindsOfMaps) {
   EXPECT_EQ(maps, expected);
 }
 
+// An alternative may be a name of other kinds of layers, but not a slip of the pen.
+TEST(HookNameTest, EveryAlternativeIsChecked) {
+  EXPECT_EQ(resolve_sites("blocks.*.{attn.hook_pattern,mixer.hook_map}", config_of("llama")).size(),
+            3u);
+  EXPECT_EQ(error_of("blocks.*.{attn.hook_patern,mixer.hook_map}", "bamba"),
+            "[hooks] hook name, expected a site of this model (did you mean "
+            "'blocks.*.attn.hook_pattern'?), got 'blocks.*.attn.hook_patern'");
+  EXPECT_EQ(error_of("blocks.{0,9}.hook_resid_pre", "bamba"),
+            "[hooks] layer of 'blocks.9.hook_resid_pre', expected 0 to 2, got 9");
+}
+
 TEST(HookNameTest, MlpOnlyBlocksReadTheResidualBeforeTheirMlp) {
   const ModelConfig config = config_of("nemotron_h");  // Mamba-2, MLP, attention, Mamba-2
   EXPECT_EQ(only_name("blocks.1.ln2.hook_in", config), "blocks.1.hook_resid_pre");
