@@ -8,7 +8,7 @@
 #include <sstream>
 
 #include "headlens/report/json_report.h"
-#include "report/sample_result.h"
+#include "samples/sample_result.h"
 
 namespace headlens {
 namespace {

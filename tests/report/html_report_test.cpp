@@ -13,7 +13,7 @@
 #include "headlens/core/error.h"
 #include "headlens/report/json_report.h"
 #include "report/report_page.h"
-#include "report/sample_result.h"
+#include "samples/sample_result.h"
 
 namespace headlens {
 namespace {

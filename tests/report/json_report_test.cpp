@@ -9,7 +9,7 @@
 #include <set>
 
 #include "headlens/core/error.h"
-#include "report/sample_result.h"
+#include "samples/sample_result.h"
 #include "support/temp_dir.h"
 
 namespace headlens {

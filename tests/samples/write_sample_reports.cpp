@@ -6,7 +6,7 @@
 
 #include "headlens/report/html_report.h"
 #include "headlens/report/json_report.h"
-#include "report/sample_result.h"
+#include "samples/sample_result.h"
 
 namespace {
 

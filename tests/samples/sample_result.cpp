@@ -1,5 +1,5 @@
 // headlens/tests: made-up results that look like real ones, for tests and pictures of the report.
-#include "report/sample_result.h"
+#include "samples/sample_result.h"
 
 #include <algorithm>
 #include <cmath>
