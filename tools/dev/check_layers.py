@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Checks the rules of the house that a compiler does not: who may include whom, that every file is
 listed and every test has its subject, sizes, door plates. Prints one line per breach; status 1 if
-there is one. Run by ctest and pre-commit; needs Python 3.8 and nothing else."""
+there is one. Run by ctest and pre-commit; needs Python 3.9 and nothing else."""
 
 import pathlib
 import re
@@ -81,6 +81,8 @@ def check_quoted(path, room, name):
     if target is None:
         breach(path, f'includes "{name}", which is not there')
         return
+    if path.is_relative_to(ROOT / "include") and target.parts[0] != "include":
+        breach(path, f'a public header may not include the private "{name}"')
     other = room_of(target)
     if room is None or other in (None, room):
         return
@@ -92,6 +94,8 @@ def check_quoted(path, room, name):
 
 
 def check_angled(path, room, name):
+    if name.startswith("headlens/") or name.split("/")[0] in ROOMS:
+        breach(path, f"includes our own <{name}>, expected quotes")
     relative = str(path.relative_to(ROOT))
     public = relative.startswith("include/")
     torch = name.startswith(TORCH)
