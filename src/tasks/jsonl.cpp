@@ -82,6 +82,7 @@ class Line {
       HEADLENS_CHECK(TaskError, slip.empty(), "[task] {}: 'segments' missing{}", source_, slip);
       return {};
     }
+    if (list->is_null()) return {};
     HEADLENS_CHECK(TaskError, list->is_array(), "[task] {}: 'segments', expected an array, got {}",
                    source_, describe_json(*list));
     std::vector<Segment> out;

@@ -123,10 +123,11 @@ void check_mix(const WorldMix& mix) {
       mix.kv, mix.relists, mix.copies, mix.letters, mix.facts, mix.fact_letters);
   HEADLENS_CHECK(UsageError,
                  mix.max_pairs <= mix.words && mix.words <= std::ssize(word_list()) &&
-                     mix.max_pairs <= mix.values && mix.values <= kDictionaryValues &&
-                     mix.questions >= 1,
+                     mix.max_pairs <= mix.values && mix.values <= kDictionaryValues,
                  "[world] words and values, expected {} to {} and {}, got {} and {}", mix.max_pairs,
                  std::ssize(word_list()), kDictionaryValues, mix.words, mix.values);
+  HEADLENS_CHECK(UsageError, mix.questions >= 1, "[world] questions, expected at least 1, got {}",
+                 mix.questions);
   HEADLENS_CHECK(UsageError,
                  1 <= mix.min_pairs && mix.min_pairs <= mix.max_pairs &&
                      mix.max_pairs <= kDictionaryValues && mix.queries >= 1,

@@ -35,19 +35,21 @@ std::string with(const std::string& rest) {
 
 TEST(LoadJsonl, ReadsLinesAndSkipsBlankOnes) {
   const TempDir dir;
-  const auto file =
-      dir.write("data.jsonl", "\xEF\xBB\xBF" + kGood + "\r\n  \n" +
-                                  R"({"prompt":"\u00e9","choices":["1","2","3"],"answer":0,)" +
-                                  R"("segments":[[0,0],[1,3]],"subject":"x"})");
+  const auto file = dir.write(
+      "data.jsonl", "\xEF\xBB\xBF" + kGood + "\r\n  \n" +
+                        R"({"prompt":"p","choices":["1","2"],"answer":0,"segments":null})" + "\n" +
+                        R"({"prompt":"\u00e9","choices":["1","2","3"],"answer":0,)" +
+                        R"("segments":[[0,0],[1,3]],"subject":"x"})");
   const auto examples = load_jsonl(file);
-  ASSERT_EQ(examples.size(), 2u);
+  ASSERT_EQ(examples.size(), 3u);
+  EXPECT_TRUE(examples[1].segments.empty());
   EXPECT_EQ(examples[0].prompt, "a b");
   EXPECT_EQ(examples[0].choices, (std::vector<std::string>{" x", " y"}));
   EXPECT_EQ(examples[0].answer, 1);
   EXPECT_TRUE(examples[0].segments.empty());
-  EXPECT_EQ(examples[1].prompt, "\xC3\xA9");
-  EXPECT_EQ(examples[1].segments, (std::vector<Segment>{{0, 0}, {1, 3}}));
-  EXPECT_EQ(examples[1].source, file.string() + " line 3");
+  EXPECT_EQ(examples[2].prompt, "\xC3\xA9");
+  EXPECT_EQ(examples[2].segments, (std::vector<Segment>{{0, 0}, {1, 3}}));
+  EXPECT_EQ(examples[2].source, file.string() + " line 4");
 }
 
 TEST(LoadJsonl, NamesTheMissingKey) {

@@ -193,6 +193,10 @@ TEST(WorldSampler, RefusesImpossibleMixesAndOtherTokenizers) {
   words.words = 12;
   EXPECT_EQ(error_message<UsageError>([&] { sampler.next(words); }),
             "[world] words and values, expected 20 to 256 and 100, got 12 and 100");
+  WorldMix questions;
+  questions.questions = 0;
+  EXPECT_EQ(error_message<UsageError>([&] { sampler.next(questions); }),
+            "[world] questions, expected at least 1, got 0");
   const Tokenizer bytes = testing::bpe_tokenizer({}, true);
   EXPECT_EQ(error_message<UsageError>([&] { sampler.next({}, bytes); }),
             "[world] tokenizer, expected the world's own, got another");

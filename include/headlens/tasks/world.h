@@ -92,8 +92,8 @@ class WorldSampler {
 /// words, ...
 std::vector<std::string> world_vocabulary();
 
-/// Writes `dir`/tokenizer.json (one token a word, number or sign) and `dir`/tokenizer_config.json.
-/// Throws Error if a file cannot be written.
+/// Writes `dir`/tokenizer.json (one token a word, ":17", "A." or sign) and
+/// `dir`/tokenizer_config.json. Throws Error if a file cannot be written.
 void write_world_tokenizer(const std::filesystem::path& dir);
 
 }  // namespace headlens
