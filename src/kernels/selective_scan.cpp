@@ -5,6 +5,7 @@
 
 #include "kernels/autograd_support.h"
 #include "kernels/s6_loop.h"
+#include "kernels/s6_rows.h"
 #include "kernels/segment_sums.h"
 
 namespace headlens {
@@ -98,6 +99,10 @@ Tensor selective_scan_map_rows(const Tensor& dt, const Tensor& A, const Tensor& 
     steps = steps.index_select(1, channels), rates = rates.index_select(0, channels);
   }
   steps = steps.to(dtype);
+  if (!records_grad({steps, rates, B, C}) &&
+      s6_rows_worthwhile(rows, steps.size(1), rates.size(1))) {
+    return s6_rows(steps.transpose(1, 2), rates, B.to(dtype), C.to(dtype), rows);
+  }
   const Tensor written = B.to(dtype), read = take_rows(C, rows).to(dtype);
   const Tensor causal = causal_rows(rows, pos, 0).to(dtype);  // [batch, 1, row, pos]
   const int64_t count = steps.size(1), block = channel_block(rows, pos);

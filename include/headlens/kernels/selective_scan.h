@@ -32,7 +32,8 @@ at::Tensor selective_scan_states(const at::Tensor& x, const at::Tensor& dt, cons
 
 /// Rows of M: [batch, channel, row, pos] for `rows` [batch, row]; `channels` int64 [n] or undefined
 /// for all. M_ij = sum_n C_i[n] exp(A[n] sum_{k=j+1..i} dt_k) dt_j B_j[n] for j <= i, else 0.
-/// Memory O(batch x channel x row x pos), one state index at a time.
+/// Memory O(batch x channel x row x pos), never times d_state (save under autograd, which keeps one
+/// such tensor a state index). At least float32.
 at::Tensor selective_scan_map_rows(const at::Tensor& dt, const at::Tensor& A, const at::Tensor& B,
                                    const at::Tensor& C, const at::Tensor& rows,
                                    const at::Tensor& channels);
