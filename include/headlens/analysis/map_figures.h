@@ -23,6 +23,6 @@ std::vector<MapFigures> map_figures(const LanguageModel& model, const Objective&
 /// kept. A channel group gives the mean of its channels' row-normalised |M|.
 std::vector<MapSample> map_samples(const LanguageModel& model, const Objective& objective,
                                    int64_t example, const std::vector<HeadId>& heads,
-                                   int64_t max_queries = 512);
+                                   int64_t max_queries = 384);
 
 }  // namespace headlens
