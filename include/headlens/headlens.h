@@ -1,4 +1,4 @@
-// headlens: every public header, for programs that want them all.
+// headlens/all: every public header, for programs that want them all.
 #pragma once
 
 #include "headlens/analysis/ablation_sweep.h"
