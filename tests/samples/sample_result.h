@@ -20,7 +20,8 @@ struct SampleReport {
 /// over a key-value prompt of `pairs` pairs.
 SampleReport sample_transformer(int64_t layers, int64_t heads, int64_t pairs);
 
-/// Twelve layers that mix Mamba-2, attention and MLPs, which have no heads; the circuit is in attention.
+/// Twelve layers that mix Mamba-2, attention and MLPs, which have no heads; the circuit is in
+/// attention.
 SampleReport sample_hybrid();
 
 /// Four layers of channel groups with one group refined down to single channels; signed, smooth

@@ -24,7 +24,8 @@ namespace headlens {
 class Block;  // model/block.h: norm, mixer and MLP of one layer with their weights
 
 struct LoadOptions {
-  std::optional<at::ScalarType> dtype = std::nullopt;  // default: float32 on CPU, the checkpoint's on CUDA
+  // Default: float32 on CPU, the checkpoint's on CUDA.
+  std::optional<at::ScalarType> dtype = std::nullopt;
   at::Device device = at::kCPU;
 };
 
