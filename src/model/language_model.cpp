@@ -60,6 +60,16 @@ void prepare_state(ModelState* state, size_t layers, int64_t batch) {
   }
 }
 
+/// Weights stored as integers are quantised, in ways that only their own library knows.
+void check_dtypes(const Checkpoint& checkpoint) {
+  for (const std::string& name : checkpoint.names()) {
+    const at::ScalarType dtype = checkpoint.info(name).dtype;
+    HEADLENS_CHECK(CheckpointError, at::isFloatingType(dtype),
+                   "[{}] tensor '{}', expected a floating-point dtype, got {}",
+                   checkpoint.path().string(), name, dtype_name(dtype));
+  }
+}
+
 Tensor read_lm_head(const ModelConfig& config, const TensorNames& names, const WeightScope& weights,
                     const Tensor& embed) {
   if (config.tied_embeddings) return embed;
@@ -72,6 +82,7 @@ LanguageModel LanguageModel::load(const std::filesystem::path& dir, const LoadOp
   const auto checkpoint = std::make_shared<const Checkpoint>(Checkpoint::open(dir));
   const ModelConfig config =
       parse_model_config(checkpoint->config_json(), (dir / "config.json").string());
+  check_dtypes(*checkpoint);
   const at::ScalarType native = options.device.is_cpu() ? at::kFloat : parse_dtype(config.dtype);
   const WeightScope weights =
       WeightScope::from_checkpoint(checkpoint, options.dtype.value_or(native), options.device);

@@ -71,6 +71,11 @@ const SiteRow& row_of(Site site) {
   return kSites[static_cast<size_t>(site)];
 }
 
+/// Counts writes into a tensor; inference tensors do not count.
+int64_t version_of(const Tensor& x) {
+  return x.is_inference() ? 0 : x._version();
+}
+
 std::optional<TapPoint> find_site(std::string_view name, bool in_layer, int64_t layer) {
   for (const SiteRow& row : kSites) {
     if (row.in_layer == in_layer && row.name == name) return TapPoint{row.site, layer};
@@ -83,7 +88,11 @@ std::optional<TapPoint> find_site(std::string_view name, bool in_layer, int64_t 
 Tensor LayerTap::operator()(Site site, Tensor value) const {
   if (!wants(site)) return value;
   const TapPoint point{site, layer_};
+  const int64_t version = version_of(value);
   Tensor seen = tap_->visit(point, value);
+  HEADLENS_CHECK(HookError, version_of(value) == version,
+                 "[{}] the tap wrote into the tensor, expected it to return another",
+                 site_name(point));
   HEADLENS_CHECK(HookError, seen.defined(), "[{}] the tap returned no tensor", site_name(point));
   HEADLENS_CHECK(ShapeError, seen.sizes() == value.sizes(),
                  "[{}] shape after the tap, expected {}, got {}", site_name(point),

@@ -212,6 +212,8 @@ TEST(TapErrors, ShapeAndUndefined) {
             "[blocks.0.attn.hook_z] shape after the tap, expected [1, 2, 4, 12], got [1, 2, 48]");
   EXPECT_EQ(error_message<HookError>([&] { run([](Tensor) { return Tensor(); }); }),
             "[blocks.0.attn.hook_z] the tap returned no tensor");
+  EXPECT_EQ(error_message<HookError>([&] { run([](Tensor z) { return z.zero_(); }); }),
+            "[blocks.0.attn.hook_z] the tap wrote into the tensor, expected it to return another");
 }
 
 }  // namespace

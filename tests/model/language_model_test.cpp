@@ -8,6 +8,7 @@
 #include "headlens/core/safetensors.h"
 #include "headlens/model/families.h"
 #include "model/model_tools.h"
+#include "support/temp_dir.h"
 
 namespace headlens {
 namespace {
@@ -19,6 +20,7 @@ using testing::largest_difference;
 using testing::load_golden;
 using testing::make_ids;
 using testing::Recorder;
+using testing::TempDir;
 
 // Float64: other orders of summation, and a scan cut into other chunks, at logits of order ten.
 constexpr double kClose = 1e-11;
@@ -181,6 +183,48 @@ TEST(LanguageModelLoad, CountsTiedWeightsOnce) {
   for (const std::string& name : file.names()) bytes += file.info(name).bytes();
   EXPECT_EQ(model.weight_bytes(), bytes);
   EXPECT_EQ(model.fingerprint().size(), 16u);
+}
+
+TEST(LanguageModelLoad, NamesWhatIsWrongWithACheckpoint) {
+  const auto file = SafetensorsFile::open(golden_dir("llama") / "model.safetensors");
+  std::vector<std::pair<std::string, Tensor>> weights;
+  for (const std::string& key : file.names()) weights.emplace_back(key, file.tensor(key));
+  const TempDir dir;
+  std::filesystem::copy_file(golden_dir("llama") / "config.json", dir.path() / "config.json");
+  const auto refusal = [&](const std::string& name, const Tensor& tensor) {
+    auto changed = weights;
+    std::erase_if(changed, [&](const auto& entry) { return entry.first == name; });
+    if (tensor.defined()) changed.emplace_back(name, tensor);
+    save_safetensors(dir.path() / "model.safetensors", changed);
+    return error_message<CheckpointError>([&] { LanguageModel::load(dir.path()); });
+  };
+  const std::string at_dir = "[" + dir.path().string() + "] ";
+  const std::string up_proj = "model.layers.1.mlp.up_proj.weight";
+  EXPECT_EQ(refusal(up_proj, {}),
+            at_dir + "tensor '" + up_proj + "', expected shape [52, 36], got no such tensor");
+  EXPECT_EQ(refusal(up_proj, at::zeros({36, 52})),
+            at_dir + "tensor '" + up_proj + "', expected shape [52, 36], got [36, 52]");
+  EXPECT_EQ(refusal(up_proj, at::zeros({52, 36}, at::kChar)),
+            at_dir + "tensor '" + up_proj + "', expected a floating-point dtype, got int8");
+  EXPECT_EQ(refusal("model.layers.3.mlp.up_proj.weight", at::zeros({52, 36})),
+            at_dir +
+                "expected every tensor to be read, got 1 unread: "
+                "model.layers.3.mlp.up_proj.weight");
+}
+
+// Buffers of older checkpoints, and an lm_head that a tied model does not read.
+TEST(LanguageModelLoad, PassesOverWhatNoForwardReads) {
+  const auto file = SafetensorsFile::open(golden_dir("llama_tied") / "model.safetensors");
+  std::vector<std::pair<std::string, Tensor>> weights = {
+      {"lm_head.weight", at::zeros({97, 36})},
+      {"model.layers.0.self_attn.rotary_emb.inv_freq", at::zeros({6})}};
+  for (const std::string& key : file.names()) weights.emplace_back(key, file.tensor(key));
+  const TempDir dir;
+  std::filesystem::copy_file(golden_dir("llama_tied") / "config.json", dir.path() / "config.json");
+  save_safetensors(dir.path() / "model.safetensors", weights);
+  const Tensor ids = make_ids(1, 4);
+  EXPECT_TRUE(at::equal(LanguageModel::load(dir.path()).forward(ids),
+                        load_golden("llama_tied", at::kFloat).forward(ids)));
 }
 
 // A model built from tensors holds those very tensors, so that they can be trained in place.

@@ -47,30 +47,30 @@ enum class Site : uint8_t {
   Z,           // hook_z           [batch, pos, head, d_head]; input of o_proj: where heads are cut
   Result,      // hook_result      [batch, pos, head, d_model]
   AttnOut,     // blocks.{i}.hook_attn_out [batch, pos, d_model]
-  // SSM layers: blocks.{i}.mixer.  ("head.." is [head, d_head] for Mamba-2 kinds, [channel] for
-  // Mamba-1)
-  InProj,     // hook_in_proj     [batch, pos, d_in_proj]: the whole projection
-  Gate,       // hook_gate        [batch, pos, d_inner]: z before its activation
-  ConvIn,     // hook_conv_in     [batch, pos, d_conv_channels]
-  Conv,       // hook_conv        [batch, pos, d_conv_channels]: before the activation
-  SsmInput,   // hook_ssm_input   [batch, pos, head..]: x, what the scan reads
-  DtLowRank,  // hook_dt_lowrank  [batch, pos, dt_rank]; Mamba-1
-  DtPre,      // hook_dt_pre      [batch, pos, head|channel]: before bias and softplus
-  Dt,         // hook_dt          [batch, pos, head|channel]: after softplus and clamp
-  B,          // hook_B           [batch, pos, group, d_state]; Mamba-1 [batch, pos, d_state]
-  C,          // hook_C           as B
-  A,  // hook_A           Mamba-1 [channel, d_state]; Mamba-2 [head]; Llamba: log decay [batch, pos,
-      // head]
-  ABar,        // hook_A_bar       Mamba-1 [batch, pos, channel, d_state] (made only when wanted)
-  BBar,        // hook_B_bar       Mamba-1 [batch, pos, channel, d_state] (made only when wanted)
+  // SSM layers: blocks.{i}.mixer.
+  // "head.." is [head, d_head] for Mamba-2 kinds, [channel] for Mamba-1. ABar, BBar and State are
+  // made only when wanted.
+  InProj,      // hook_in_proj     [batch, pos, d_in_proj]: the whole projection
+  Gate,        // hook_gate        [batch, pos, d_inner]: z before its activation
+  ConvIn,      // hook_conv_in     [batch, pos, d_conv_channels]
+  Conv,        // hook_conv        [batch, pos, d_conv_channels]: before the activation
+  SsmInput,    // hook_ssm_input   [batch, pos, head..]: x, what the scan reads
+  DtLowRank,   // hook_dt_lowrank  [batch, pos, dt_rank]; Mamba-1: what dt_proj reads
+  DtPre,       // hook_dt_pre      [batch, pos, head|channel]: before bias and softplus
+  Dt,          // hook_dt          [batch, pos, head|channel]: after softplus and clamp
+  B,           // hook_B           [batch, pos, group, d_state]; Mamba-1 [batch, pos, d_state]
+  C,           // hook_C           as B
+  A,           // hook_A           [channel, d_state] (Mamba-1), [head] (Mamba-2),
+               //                  [batch, pos, head] (Llamba: the log decay)
+  ABar,        // hook_A_bar       [batch, pos, channel, d_state]; Mamba-1
+  BBar,        // hook_B_bar       [batch, pos, channel, d_state]; Mamba-1
   StateStart,  // hook_state_start [batch, head.., d_state]: state before the first position
-  State,     // hook_state       [batch, pos, head.., d_state]: after each position (made only when
-             // wanted)
-  Map,       // hook_map         [batch, head|channel, q, k]; the SSM layer's map M
-  Y,         // hook_y           [batch, pos, head..]: M x, without the D skip
-  SsmOut,    // hook_ssm_out     [batch, pos, head..]: with the D skip, before gate and norm
-  MixerZ,    // hook_z           [batch, pos, head..]: input of out_proj: where heads are cut
-  MixerOut,  // hook_out         [batch, pos, d_model]
+  State,       // hook_state       [batch, pos, head.., d_state]: after each position
+  Map,         // hook_map         [batch, head|channel, q, k]; the SSM layer's map M
+  Y,           // hook_y           [batch, pos, head..]: M x, without the D skip
+  SsmOut,      // hook_ssm_out     [batch, pos, head..]: with the D skip, before gate and norm
+  MixerZ,      // hook_z           [batch, pos, head..]: input of out_proj: where heads are cut
+  MixerOut,    // hook_out         [batch, pos, d_model]
   kCount
 };
 
@@ -90,7 +90,8 @@ class Tap {
   virtual ~Tap() = default;
   /// Is the tensor at `point` to be visited in this forward?
   virtual bool wants(TapPoint point) const = 0;
-  /// Sees the tensor at `point`; what it returns (same shape) is what the forward goes on with.
+  /// Sees the tensor at `point`; what it returns (same shape) is what the forward goes on with. To
+  /// edit, return another tensor: the one given may be shared with weights, states and other sites.
   virtual Tensor visit(TapPoint point, Tensor value) = 0;
   /// Is the map handle of `point` (Site::Pattern or Site::Map) to be visited, without making it
   /// dense?

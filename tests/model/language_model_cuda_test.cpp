@@ -1,0 +1,64 @@
+// headlens/tests: models on a GPU give what they give on the CPU.
+#include <gtest/gtest.h>
+
+#include "headlens/core/device.h"
+#include "model/model_tools.h"
+
+namespace headlens {
+namespace {
+
+using testing::golden_dir;
+using testing::kGoldenModels;
+using testing::largest_difference;
+using testing::load_golden;
+using testing::make_ids;
+using testing::Recorder;
+
+class LanguageModelCuda : public ::testing::TestWithParam<std::string> {
+ protected:
+  void SetUp() override {
+    if (!cuda_available()) GTEST_SKIP() << "no CUDA device";
+  }
+
+  LanguageModel on_cuda(std::optional<at::ScalarType> dtype) const {
+    return LanguageModel::load(golden_dir(GetParam()), {.dtype = dtype, .device = at::kCUDA});
+  }
+
+  Tensor ids_ = make_ids(2, 11);
+};
+
+TEST_P(LanguageModelCuda, EverySiteInFloat64) {
+  Recorder here;
+  Recorder there;
+  load_golden(GetParam()).forward(ids_, {.tap = &here});
+  on_cuda(at::kDouble).forward(ids_, {.tap = &there});
+  ASSERT_EQ(here.order, there.order);
+  for (const std::string& name : here.order) {
+    const Tensor got = there.seen[name].cpu();
+    const Tensor finite = here.seen[name].isfinite();
+    const Tensor difference = at::where(finite, got - here.seen[name], 0.0);
+    // Float64 with sums in another order.
+    EXPECT_LT(difference.abs().max().item<double>(), 1e-10) << name;
+  }
+}
+
+TEST_P(LanguageModelCuda, DecodingAndNarrowDtypes) {
+  const Tensor exact = load_golden(GetParam()).forward(ids_);
+  const double scale = exact.abs().max().item<double>();
+  // Half precision: 8 bits of mantissa through three layers of random weights.
+  for (const auto& [dtype, share] :
+       {std::pair{at::kFloat, 1e-4}, {at::kHalf, 0.05}, {at::kBFloat16, 0.25}}) {
+    ModelState state;
+    const LanguageModel model = on_cuda(dtype);
+    const Tensor first = model.forward(ids_.narrow(1, 0, 7), {.state = &state});
+    const Tensor rest = model.forward(ids_.narrow(1, 7, 4), {.state = &state});
+    const Tensor logits = at::cat({first, rest}, 1).cpu().to(at::kDouble);
+    EXPECT_LT(largest_difference(logits, exact), share * scale) << dtype_name(dtype);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, LanguageModelCuda, ::testing::ValuesIn(kGoldenModels),
+                         [](const auto& info) { return info.param; });
+
+}  // namespace
+}  // namespace headlens
