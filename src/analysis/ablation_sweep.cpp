@@ -7,90 +7,28 @@
 #include <algorithm>
 #include <map>
 
+#include "analysis/batch_rows.h"
+#include "analysis/replacements.h"
 #include "core/check.h"
 
 namespace headlens {
 namespace {
 
-/// Everything a batch needs on the device, made once.
+/// What is the same in every forward of a batch.
 struct BatchRun {
-  const LanguageModel& model;
-  const Objective& objective;
   int64_t index;
   const ObjectiveBatch& batch;
-  Tensor ids;        // [row, pos]
-  Tensor positions;  // [row, n]
-  Tensor cut_mask;   // [row, pos] bool, undefined: everywhere
-
-  int64_t rows() const { return ids.size(0); }
+  Tensor ids;                       // [row, pos]
+  Tensor positions;                 // [row, n]
+  Tensor cut_mask;                  // bool [row, pos] on the CPU; undefined: everywhere
+  std::map<int64_t, Tensor> given;  // in place of cut outputs; empty: zeros
 };
-
-/// True where a head is to be cut: rows that hold no example's prompt are answered like their
-/// example's.
-Tensor cut_mask(const Objective& objective, const ObjectiveBatch& batch, CutPositions where) {
-  if (where == CutPositions::All) return {};
-  Tensor at_query = at::zeros(batch.ids.sizes(), at::kBool);
-  for (size_t i = 0; i < batch.examples.size(); ++i) {
-    const int64_t q = objective.prompt(batch.examples[i]).length - 1;
-    const int64_t end =
-        i + 1 < batch.examples.size() ? batch.example_rows[i + 1] : batch.ids.size(0);
-    for (int64_t row = batch.example_rows[i]; row < end; ++row) at_query[row][q] = true;
-  }
-  return where == CutPositions::QueryOnly ? at_query : at_query.logical_not();
-}
-
-BatchRun start_batch(const LanguageModel& model, const Objective& objective, int64_t index,
-                     CutPositions where) {
-  const ObjectiveBatch& batch = objective.batch(index);
-  const at::Device device = model.device();
-  Tensor mask = cut_mask(objective, batch, where);
-  return {model,
-          objective,
-          index,
-          batch,
-          batch.ids.to(device),
-          batch.logit_positions.to(device),
-          mask.defined() ? mask.to(device) : mask};
-}
-
-/// Logits at the judged positions only: residual [variant * row, pos, d_model] -> verdicts
-/// [variant][example].
-std::vector<std::vector<Verdict>> judge(const BatchRun& run, const Tensor& resid,
-                                        int64_t variants) {
-  const Tensor where =
-      run.positions.repeat({variants, 1}).unsqueeze(-1).expand({-1, -1, resid.size(2)});
-  return run.objective.judge(run.index, run.model.unembed(resid.gather(1, where)), variants);
-}
-
-void store(std::vector<Verdict>& out, const ObjectiveBatch& batch,
-           const std::vector<Verdict>& verdicts) {
-  for (size_t i = 0; i < batch.examples.size(); ++i)
-    out[static_cast<size_t>(batch.examples[i])] = verdicts[i];
-}
-
-std::map<int64_t, Tensor> mean_outputs(const LanguageModel& model, const Objective& objective,
-                                       Placement placement) {
-  MeanActivations tap(model.config(), {}, placement);
-  for (int64_t b = 0; b < objective.batch_count(); ++b) {
-    const ObjectiveBatch& batch = objective.batch(b);
-    Tensor valid = at::zeros(batch.ids.sizes(), at::kBool);
-    for (size_t i = 0; i < batch.examples.size(); ++i) {
-      valid[batch.example_rows[i]]
-          .slice(0, 0, objective.prompt(batch.examples[i]).length)
-          .fill_(true);
-    }
-    tap.set_valid(valid.to(model.device()));
-    model.run_layers(model.embed(batch.ids.to(model.device())), 0, model.layer_count(), &tap);
-  }
-  return tap.means();
-}
 
 HeadGroup group_of(const HeadId& head) {
   return {head.layer, head.first, head.last};
 }
 
-/// The targets of each layer, as indices into the caller's list. HookError for a head that does not
-/// exist.
+/// The targets of each layer, as indices into `targets`. HookError for a head that does not exist.
 std::map<int64_t, std::vector<size_t>> by_layer(const ModelConfig& config,
                                                 const std::vector<HeadId>& targets) {
   std::map<int64_t, std::vector<size_t>> layers;
@@ -101,80 +39,167 @@ std::map<int64_t, std::vector<size_t>> by_layer(const ModelConfig& config,
   return layers;
 }
 
-/// State of one sweep: the means (if that is the mode), the result, and the progress.
-struct Sweep {
-  const LanguageModel& model;
-  const std::vector<HeadId>& targets;
-  const SweepOptions& options;
-  std::map<int64_t, Tensor> means;
-  SweepResult result;
-  int64_t done = 0, total = 0;
+std::vector<int64_t> layers_of(const HeadList& heads) {
+  std::vector<int64_t> layers;
+  for (const VariantCuts& cuts : cuts_of(heads)) layers.push_back(cuts.layer);
+  return layers;
+}
 
-  /// The tap that cuts `cuts`, each variant its own heads, in the sweep's mode.
-  std::shared_ptr<Tap> cut(const std::vector<VariantCuts>& cuts, const Tensor& mask) const;
-  void advance(int64_t steps) {
-    done += steps;
-    if (options.progress) options.progress(done, total);
+HeadList groups_of(const std::vector<HeadId>& heads) {
+  HeadList groups;
+  for (const HeadId& head : heads) groups.push_back(group_of(head));
+  return groups;
+}
+
+Tensor cut_mask(const Objective& objective, const ObjectiveBatch& batch, CutPositions where) {
+  if (where == CutPositions::All) return {};
+  const Tensor query = query_of_rows(objective, batch).unsqueeze(1);  // [row, 1]
+  const Tensor position = at::arange(batch.ids.size(1), at::kLong);
+  return where == CutPositions::FromQuery ? position.ge(query) : position.lt(query);
+}
+
+/// One sweep: what it was asked for, its result so far, and the progress.
+class Sweep {
+ public:
+  Sweep(const LanguageModel& model, const Objective& objective, const HeadList& heads,
+        size_t variants, const SweepOptions& options);
+
+  BatchRun start_batch(int64_t index) const;
+  /// Verdicts [variant][example] of a batch whose residual [row, pos, d_model] enters `layer`.
+  std::vector<std::vector<Verdict>> run_variants(const BatchRun& run, const Tensor& resid,
+                                                 int64_t layer,
+                                                 const std::vector<HeadId>& heads) const;
+  /// One whole forward with `heads` cut together.
+  std::vector<Verdict> run_whole(const BatchRun& run, const HeadList& heads) const;
+  std::vector<Verdict> run_base(const BatchRun& run) const;
+  /// Logits at the judged positions only: residual [variant * row, pos, d_model] -> verdicts
+  /// [variant][example].
+  std::vector<std::vector<Verdict>> judge(const BatchRun& run, const Tensor& resid,
+                                          int64_t variants) const;
+
+  /// Variants of `per_variant` row x pos that run together.
+  size_t variants_at_once(int64_t per_variant) const;
+  void store_base(const BatchRun& run, const std::vector<Verdict>& verdicts);
+  void store(const BatchRun& run, size_t variant, const std::vector<Verdict>& verdicts);
+  SweepResult take_result() { return std::move(result_); }
+
+ private:
+  /// The last layers of a forward with a tap, which must have cut something.
+  Tensor run_cut(const BatchRun& run, const Tensor& resid, int64_t layer,
+                 const std::vector<VariantCuts>& cuts) const;
+  void advance() {
+    ++done_;
+    if (options_.progress) options_.progress(done_, total_);
   }
+
+  const LanguageModel& model_;
+  const Objective& objective_;
+  const SweepOptions& options_;
+  Replacements replacements_;
+  SweepResult result_;
+  int64_t done_ = 0, total_ = 0;
 };
 
-std::shared_ptr<Tap> Sweep::cut(const std::vector<VariantCuts>& cuts, const Tensor& mask) const {
-  const HeadCutOptions where{options.placement, mask, /*keep=*/false};
-  if (options.mode == AblationMode::Zero) return zero_variants(model.config(), cuts, where);
-  const int64_t variants = static_cast<int64_t>(cuts.front().heads.size());
-  HeadReplacement replacement;
-  if (options.mode == AblationMode::Mean) {
-    replacement = [this](const Tensor&, int64_t layer) { return means.at(layer); };
-  } else {  // the next row's output of the same variant, position by position
-    replacement = [variants](const Tensor& outputs, int64_t) {
-      return outputs.unflatten(0, {variants, -1}).roll(1, 1).flatten(0, 1);
-    };
-  }
-  return std::make_shared<HeadIntervention>(model.config(), cuts, std::move(replacement), where);
+Sweep::Sweep(const LanguageModel& model, const Objective& objective, const HeadList& heads,
+             size_t variants, const SweepOptions& options)
+    : model_(model),
+      objective_(objective),
+      options_(options),
+      replacements_(model, objective, layers_of(heads), options.mode, options.placement) {
+  HEADLENS_CHECK(UsageError, options.max_batch_tokens > 0,
+                 "[ablate] tokens a batch, expected at least 1, got {}", options.max_batch_tokens);
+  result_.base.verdicts.resize(static_cast<size_t>(objective.example_count()));
+  result_.variants.assign(variants, result_.base);
+  total_ = objective.batch_count() * (static_cast<int64_t>(variants) + 1);
 }
 
-Sweep begin(const LanguageModel& model, const Objective& objective,
-            const std::vector<HeadId>& targets, const SweepOptions& options) {
-  Sweep sweep{model, targets, options, {}, {}, 0, 0};
-  if (options.mode == AblationMode::Mean)
-    sweep.means = mean_outputs(model, objective, options.placement);
-  const std::vector<Verdict> empty(static_cast<size_t>(objective.example_count()));
-  sweep.result.base.verdicts = empty;
-  sweep.result.variants.assign(targets.size(), SweepOutcome{empty});
-  sweep.total = objective.batch_count() * static_cast<int64_t>(targets.size() + 1);
-  return sweep;
+BatchRun Sweep::start_batch(int64_t index) const {
+  const ObjectiveBatch& batch = objective_.batch(index);
+  return {index,
+          batch,
+          batch.ids.to(model_.device()),
+          batch.logit_positions.to(model_.device()),
+          cut_mask(objective_, batch, options_.positions),
+          replacements_.for_batch(index)};
 }
 
-/// All variants of one layer from the residual that enters it, `max_batch_tokens` at a time.
-void sweep_layer(Sweep& sweep, const BatchRun& run, int64_t layer,
-                 const std::vector<size_t>& members, const Tensor& resid) {
-  const int64_t per_variant = run.ids.numel();
-  const size_t step =
-      static_cast<size_t>(std::max<int64_t>(1, sweep.options.max_batch_tokens / per_variant));
-  for (size_t first = 0; first < members.size(); first += step) {
-    const size_t count = std::min(step, members.size() - first);
-    VariantCuts cuts{layer, {}};
-    for (size_t i = 0; i < count; ++i)
-      cuts.heads.push_back({group_of(sweep.targets[members[first + i]])});
-    const int64_t n = static_cast<int64_t>(count);
-    const auto tap = sweep.cut({cuts}, run.cut_mask);
-    const Tensor out = sweep.model.run_layers(resid.repeat({n, 1, 1}), layer,
-                                              sweep.model.layer_count(), tap.get());
-    const auto verdicts = judge(run, out, n);
-    for (size_t i = 0; i < count; ++i) {
-      store(sweep.result.variants[members[first + i]].verdicts, run.batch, verdicts[i]);
+Tensor Sweep::run_cut(const BatchRun& run, const Tensor& resid, int64_t layer,
+                      const std::vector<VariantCuts>& cuts) const {
+  const HeadCutOptions where{options_.placement, run.cut_mask, /*keep=*/false};
+  const InterventionPtr tap = cut_variants(model_.config(), cuts, run.given, where);
+  const Tensor out = model_.run_layers(resid, layer, model_.layer_count(), tap.get());
+  // A prompt of one token has nothing before its query: only whole cuts must touch something.
+  if (options_.positions == CutPositions::All) tap->check_touched();
+  return out;
+}
+
+std::vector<std::vector<Verdict>> Sweep::run_variants(const BatchRun& run, const Tensor& resid,
+                                                      int64_t layer,
+                                                      const std::vector<HeadId>& heads) const {
+  VariantCuts cuts{layer, {}};
+  for (const HeadId& head : heads) cuts.heads.push_back({group_of(head)});
+  const int64_t variants = std::ssize(heads);
+  return judge(run, run_cut(run, resid.repeat({variants, 1, 1}), layer, {cuts}), variants);
+}
+
+std::vector<Verdict> Sweep::run_whole(const BatchRun& run, const HeadList& heads) const {
+  return judge(run, run_cut(run, model_.embed(run.ids), 0, cuts_of(heads)), 1).front();
+}
+
+std::vector<Verdict> Sweep::run_base(const BatchRun& run) const {
+  return judge(run, model_.run_layers(model_.embed(run.ids), 0, model_.layer_count()), 1).front();
+}
+
+std::vector<std::vector<Verdict>> Sweep::judge(const BatchRun& run, const Tensor& resid,
+                                               int64_t variants) const {
+  constexpr int64_t kLogits = 1 << 26;  // held at once
+  const int64_t rows = run.ids.size(0), per_variant = run.positions.numel();
+  const int64_t step =
+      std::clamp<int64_t>(kLogits / (per_variant * model_.config().vocab_size), 1, variants);
+  std::vector<std::vector<Verdict>> verdicts;
+  for (int64_t first = 0; first < variants; first += step) {
+    const int64_t count = std::min(step, variants - first);
+    const Tensor where = run.positions.repeat({count, 1}).unsqueeze(-1);
+    const Tensor judged = resid.narrow(0, first * rows, count * rows)
+                              .gather(1, where.expand({-1, -1, resid.size(2)}));
+    for (auto& part : objective_.judge(run.index, model_.unembed(judged), count)) {
+      verdicts.push_back(std::move(part));
     }
-    sweep.advance(n);
+  }
+  return verdicts;
+}
+
+size_t Sweep::variants_at_once(int64_t per_variant) const {
+  return static_cast<size_t>(std::max<int64_t>(1, options_.max_batch_tokens / per_variant));
+}
+
+void store_verdicts(const BatchRun& run, const std::vector<Verdict>& verdicts, SweepOutcome& out) {
+  for (size_t i = 0; i < run.batch.examples.size(); ++i) {
+    out.verdicts.at(static_cast<size_t>(run.batch.examples[i])) = verdicts.at(i);
   }
 }
 
-/// One whole forward with `heads` cut (none: the base).
-std::vector<Verdict> whole_forward(const Sweep& sweep, const BatchRun& run, const HeadList& heads) {
-  const std::shared_ptr<Tap> tap =
-      heads.empty() ? nullptr : sweep.cut(cuts_of(heads), run.cut_mask);
-  const Tensor resid =
-      run.model.run_layers(run.model.embed(run.ids), 0, run.model.layer_count(), tap.get());
-  return judge(run, resid, 1)[0];
+void Sweep::store_base(const BatchRun& run, const std::vector<Verdict>& verdicts) {
+  store_verdicts(run, verdicts, result_.base);
+  advance();
+}
+
+void Sweep::store(const BatchRun& run, size_t variant, const std::vector<Verdict>& verdicts) {
+  store_verdicts(run, verdicts, result_.variants[variant]);
+  advance();
+}
+
+/// The targets of one layer from the residual that enters it, as many at once as fit.
+void sweep_layer(Sweep& sweep, const BatchRun& run, const Tensor& resid, int64_t layer,
+                 const std::vector<HeadId>& targets, const std::vector<size_t>& members) {
+  const size_t step = sweep.variants_at_once(run.ids.numel());
+  for (size_t first = 0; first < members.size(); first += step) {
+    const size_t end = std::min(first + step, members.size());
+    std::vector<HeadId> heads;
+    for (size_t i = first; i < end; ++i) heads.push_back(targets[members[i]]);
+    const auto verdicts = sweep.run_variants(run, resid, layer, heads);
+    for (size_t i = first; i < end; ++i) sweep.store(run, members[i], verdicts[i - first]);
+  }
 }
 
 }  // namespace
@@ -182,65 +207,63 @@ std::vector<Verdict> whole_forward(const Sweep& sweep, const BatchRun& run, cons
 SweepResult ablation_sweep(const LanguageModel& model, const Objective& objective,
                            const std::vector<HeadId>& targets, const SweepOptions& options) {
   c10::NoGradGuard no_grad;
-  Sweep sweep = begin(model, objective, targets, options);
   const auto layers = by_layer(model.config(), targets);
+  Sweep sweep(model, objective, groups_of(targets), targets.size(), options);
   for (int64_t b = 0; b < objective.batch_count(); ++b) {
-    const BatchRun run = start_batch(model, objective, b, options.positions);
+    const BatchRun run = sweep.start_batch(b);
     Tensor resid = model.embed(run.ids);
     for (int64_t layer = 0; layer < model.layer_count(); ++layer) {
       const auto members = layers.find(layer);
-      if (members != layers.end()) sweep_layer(sweep, run, layer, members->second, resid);
+      if (members != layers.end()) {
+        sweep_layer(sweep, run, resid, layer, targets, members->second);
+      }
       resid = model.run_layers(resid, layer, layer + 1);
     }
-    store(sweep.result.base.verdicts, run.batch, judge(run, resid, 1)[0]);
-    sweep.advance(1);
+    sweep.store_base(run, sweep.judge(run, resid, 1).front());
   }
-  return std::move(sweep.result);
+  return sweep.take_result();
 }
 
 SweepResult ablate_one_by_one(const LanguageModel& model, const Objective& objective,
                               const std::vector<HeadId>& targets, const SweepOptions& options) {
   c10::NoGradGuard no_grad;
-  Sweep sweep = begin(model, objective, targets, options);
-  by_layer(model.config(), targets);  // checks the heads
+  check_heads(model.config(), groups_of(targets));
+  Sweep sweep(model, objective, groups_of(targets), targets.size(), options);
   for (int64_t b = 0; b < objective.batch_count(); ++b) {
-    const BatchRun run = start_batch(model, objective, b, options.positions);
-    store(sweep.result.base.verdicts, run.batch, whole_forward(sweep, run, {}));
+    const BatchRun run = sweep.start_batch(b);
+    sweep.store_base(run, sweep.run_base(run));
     for (size_t t = 0; t < targets.size(); ++t) {
-      const std::vector<Verdict> verdicts = whole_forward(sweep, run, {group_of(targets[t])});
-      store(sweep.result.variants[t].verdicts, run.batch, verdicts);
+      sweep.store(run, t, sweep.run_whole(run, {group_of(targets[t])}));
     }
-    sweep.advance(static_cast<int64_t>(targets.size()) + 1);
   }
-  return std::move(sweep.result);
+  return sweep.take_result();
 }
 
 SweepResult ablate_jointly(const LanguageModel& model, const Objective& objective,
                            const std::vector<HeadId>& targets, bool keep,
                            const SweepOptions& options) {
   c10::NoGradGuard no_grad;
-  Sweep sweep = begin(model, objective, targets, options);
-  sweep.result.variants.resize(1);
-  HeadList cut;
-  for (const HeadId& target : targets) cut.push_back(group_of(target));
+  HeadList cut = groups_of(targets);
   check_heads(model.config(), cut);
   if (keep) cut = other_heads(model.config(), cut);
+  HEADLENS_CHECK(HookError, !cut.empty(), "[ablate] heads to cut, expected at least one, got none");
+  Sweep sweep(model, objective, cut, 1, options);
   for (int64_t b = 0; b < objective.batch_count(); ++b) {
-    const BatchRun run = start_batch(model, objective, b, options.positions);
-    store(sweep.result.base.verdicts, run.batch, whole_forward(sweep, run, {}));
-    store(sweep.result.variants[0].verdicts, run.batch, whole_forward(sweep, run, cut));
-    sweep.advance(2);
+    const BatchRun run = sweep.start_batch(b);
+    sweep.store_base(run, sweep.run_base(run));
+    sweep.store(run, 0, sweep.run_whole(run, cut));
   }
-  return std::move(sweep.result);
+  return sweep.take_result();
 }
 
 std::vector<HeadId> all_heads(const ModelConfig& config, int64_t groups) {
   HEADLENS_CHECK(UsageError, groups > 0,
                  "[find] channel groups a layer, expected at least 1, got {}", groups);
   std::vector<HeadId> heads;
-  for (size_t i = 0; i < config.layers.size(); ++i) {
-    const int64_t layer = static_cast<int64_t>(i), count = head_count(config.layers[i]);
-    const bool channels = layer_kind(config.layers[i]) == LayerKind::Mamba1;
+  for (int64_t layer = 0; layer < std::ssize(config.layers); ++layer) {
+    const LayerSpec& spec = config.layers[static_cast<size_t>(layer)];
+    const int64_t count = head_count(spec);
+    const bool channels = layer_kind(spec) == LayerKind::Mamba1;
     const int64_t entries = channels ? std::min(groups, count) : count;
     for (int64_t e = 0; e < entries; ++e) {
       heads.push_back({layer, e * count / entries, (e + 1) * count / entries - 1});

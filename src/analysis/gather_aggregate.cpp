@@ -110,8 +110,8 @@ void Finder::locate_drops() {
     index.push_back(i);
   }
   if (heads.empty()) return;
-  const SweepResult at_query = sweep(heads, CutPositions::QueryOnly, "where: last token");
-  const SweepResult elsewhere = sweep(heads, CutPositions::AllButQuery, "where: before it");
+  const SweepResult at_query = sweep(heads, CutPositions::FromQuery, "where: last token");
+  const SweepResult elsewhere = sweep(heads, CutPositions::BeforeQuery, "where: before it");
   for (size_t i = 0; i < heads.size(); ++i) {
     HeadScore& s = result.heads[index[i]];
     s.drop_at_query = accuracy_drop(at_query.base, at_query.variants[i]).value;
@@ -155,6 +155,7 @@ void Finder::sample_maps() {
       std::min(order.size(), static_cast<size_t>(std::max<int64_t>(0, options.map_samples))));
   std::vector<HeadId> heads;
   for (const HeadScore* s : order) heads.push_back(s->head);
+  if (heads.empty()) return;
   const auto right = std::find_if(base.verdicts.begin(), base.verdicts.end(),
                                   [](const Verdict& v) { return v.correct; });
   const int64_t example = right == base.verdicts.end() ? 0 : right - base.verdicts.begin();
@@ -171,7 +172,7 @@ ModelSummary model_summary(const LanguageModel& model) {
   s.layers = model.layer_count();
   s.d_model = config.d_model;
   s.vocab_size = config.vocab_size;
-  s.parameters = model.weight_bytes() / static_cast<int64_t>(c10::elementSize(model.dtype()));
+  s.parameters = model.parameter_count();
   for (const LayerSpec& layer : config.layers) {
     s.layer_kinds.push_back(layer_kind_name(layer_kind(layer)));
     s.head_counts.push_back(head_count(layer));
@@ -179,11 +180,13 @@ ModelSummary model_summary(const LanguageModel& model) {
   return s;
 }
 
+const char* mode_name(AblationMode mode) {
+  return mode == AblationMode::Zero ? "zero" : mode == AblationMode::Mean ? "mean" : "resample";
+}
+
 BaseScore base_score(const SweepOutcome& base) {
-  const int64_t n = static_cast<int64_t>(base.verdicts.size());
-  const int64_t correct = std::count_if(base.verdicts.begin(), base.verdicts.end(),
-                                        [](const Verdict& v) { return v.correct; });
-  return {accuracy_interval(correct, n), base.mean_logprob(), base.near_ties(), n};
+  return {accuracy_estimate(base), base.mean_logprob(), base.near_ties(),
+          std::ssize(base.verdicts)};
 }
 
 }  // namespace
@@ -197,8 +200,11 @@ FindResult describe_model(const LanguageModel& model) {
 HeadRole assign_role(const HeadScore& s, double min_drop) {
   if (!matters(s, min_drop) || !s.drop_at_query || !s.drop_elsewhere) return HeadRole::None;
   const double half = 0.5 * s.accuracy_drop->value;
-  const bool reads_summaries = s.map.aggregate && *s.map.aggregate > *s.map.aggregate_uniform;
-  const bool reads_segment = s.map.gather && *s.map.gather > *s.map.gather_uniform;
+  const auto above = [](const std::optional<double>& mass, const std::optional<double>& uniform) {
+    return mass && uniform && *mass > *uniform;
+  };
+  const bool reads_summaries = above(s.map.aggregate, s.map.aggregate_uniform);
+  const bool reads_segment = above(s.map.gather, s.map.gather_uniform);
   const bool aggregate = *s.drop_at_query >= half && reads_summaries;
   const bool gather = *s.drop_elsewhere >= half && reads_segment;
   if (aggregate && gather)
@@ -220,6 +226,9 @@ FindResult find_gather_aggregate(const LanguageModel& model, const Objective& ob
   finder.sample_maps();
   finder.result.model = model_summary(model);
   finder.result.base = base_score(finder.base);
+  finder.result.mode = mode_name(options.sweep.mode);
+  finder.result.placement =
+      options.sweep.placement == Placement::PostNorm ? "post_norm" : "pre_norm";
   return std::move(finder.result);
 }
 

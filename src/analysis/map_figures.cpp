@@ -5,178 +5,152 @@
 #include <c10/core/GradMode.h>
 
 #include <algorithm>
-#include <cmath>
 #include <map>
+#include <set>
 
-#include "core/check.h"
+#include "headlens/hooks/interventions.h"
 #include "headlens/model/head_map.h"
 
 namespace headlens {
 namespace {
 
-/// Where the rows and segments of a batch of prompts lie, as tensors; segment axes are padded to
-/// the longest list.
+/// Where the rows and segments of a batch of prompts lie; segment axes are padded to the longest
+/// list.
 struct PromptLayout {
-  Tensor rows;          // [batch, 1 + segment] int64: q, then the segment ends
-  Tensor query;         // [batch] double: q
-  Tensor has_segment;   // [batch, segment] double 0/1
-  Tensor in_segment;    // [batch, segment, key] double 0/1
-  Tensor in_target;     // [batch, key] double 0/1
-  Tensor has_segments;  // [batch] double 0/1
-  Tensor has_target;    // [batch] double 0/1
-  int64_t segments = 0;
+  Tensor rows;         // [batch, 1 + segment] int64: q, then the segment ends (padding: q)
+  Tensor has_segment;  // [batch, segment] double 0/1
+  Tensor in_segment;   // [batch, segment, key] double 0/1
+  Tensor in_target;    // [batch, key] double 0/1
 };
 
-PromptLayout prompt_layout(const std::vector<const PromptInfo*>& prompts, int64_t keys) {
-  int64_t batch = static_cast<int64_t>(prompts.size()), segments = 0;
-  for (const PromptInfo* p : prompts)
-    segments = std::max<int64_t>(segments, static_cast<int64_t>(p->segments.size()));
+PromptLayout prompt_layout(const std::vector<const PromptInfo*>& prompts, int64_t keys,
+                           at::Device device) {
+  const int64_t batch = std::ssize(prompts);
+  int64_t segments = 0;
+  for (const PromptInfo* p : prompts) segments = std::max(segments, std::ssize(p->segments));
   PromptLayout layout;
-  layout.segments = segments;
   layout.rows = at::zeros({batch, 1 + segments}, at::kLong);
-  layout.query = at::zeros({batch}, at::kDouble);
   layout.has_segment = at::zeros({batch, segments}, at::kDouble);
   layout.in_segment = at::zeros({batch, segments, keys}, at::kDouble);
   layout.in_target = at::zeros({batch, keys}, at::kDouble);
-  layout.has_target = at::zeros({batch}, at::kDouble);
   for (int64_t b = 0; b < batch; ++b) {
     const PromptInfo& prompt = *prompts[static_cast<size_t>(b)];
     layout.rows[b].fill_(prompt.length - 1);
-    layout.query[b] = static_cast<double>(prompt.length - 1);
-    for (int64_t s = 0; s < static_cast<int64_t>(prompt.segments.size()); ++s) {
+    for (int64_t s = 0; s < std::ssize(prompt.segments); ++s) {
       const auto [start, end] = prompt.segments[static_cast<size_t>(s)];
       layout.rows[b][1 + s] = end;
       layout.has_segment[b][s] = 1;
       layout.in_segment[b][s].slice(0, start, end + 1).fill_(1);
       if (s == prompt.target_segment) layout.in_target[b].slice(0, start, end + 1).fill_(1);
     }
-    layout.has_target[b] = static_cast<double>(prompt.target_segment >= 0);
   }
-  layout.has_segments = (layout.has_segment.sum(1) > 0).to(at::kDouble);
-  return layout;
+  return {layout.rows.to(device), layout.has_segment.to(device), layout.in_segment.to(device),
+          layout.in_target.to(device)};
 }
 
-PromptLayout layout_to(PromptLayout layout, at::Device device) {
-  for (Tensor* t : {&layout.rows, &layout.query, &layout.has_segment, &layout.in_segment,
-                    &layout.in_target, &layout.has_segments, &layout.has_target}) {
-    *t = t->to(device);
-  }
-  return layout;
-}
+enum Figure { kEntropy, kEntropyNorm, kRowMass, kGather, kAggregate, kTarget, kFigures };
 
-/// Sums over examples of each figure, [head] double on the CPU; the means are taken at the end.
-struct FigureSums {
-  Tensor entropy, entropy_norm, row_mass, gather, aggregate, target;
-};
-
-/// Figures of P's rows for every head of `map` in `heads`; formulas of docs/metrics.md, in double.
-FigureSums figure_sums(const HeadMap& map, const PromptLayout& at_,
-                       const std::vector<int64_t>& heads) {
-  const Tensor raw = map.rows(at_.rows, heads).to(at::kDouble);  // [batch, head, 1 + segment, key]
+/// Figures of P's rows, summed over the batch's examples; an example without what a figure needs
+/// adds 0. Formulas of docs/metrics.md, in double: [figure, head] on the CPU.
+Tensor figure_sums(const HeadMap& map, const PromptLayout& layout,
+                   const std::vector<int64_t>& heads) {
+  const Tensor raw = map.rows(layout.rows, heads).to(at::kDouble);  // [batch, head, row, key]
   const Tensor p = normalized_rows(raw, map.is_softmax());
-  const Tensor q_row = p.select(2, 0);  // [batch, head, key]
-  FigureSums sums;
-  const Tensor entropy = -at::xlogy(q_row, q_row).sum(-1);    // [batch, head]
-  const Tensor log_keys = at::log1p(at_.query).unsqueeze(1);  // ln(q + 1); 0 for a one-token prompt
-  sums.entropy = entropy.sum(0).cpu();
-  sums.entropy_norm =
-      at::where(log_keys > 0, entropy / log_keys, at::zeros_like(entropy)).sum(0).cpu();
-  sums.row_mass = raw.select(2, 0).abs().sum(-1).sum(0).cpu();
-  if (at_.segments == 0) return sums;
-  const Tensor ends = at_.rows.slice(1, 1).unsqueeze(1).expand({-1, p.size(1), -1});
-  const Tensor valid = at_.has_segment.unsqueeze(1);  // [batch, 1, segment]
-  const Tensor count = at_.has_segment.sum(1).clamp_min(1).unsqueeze(1);
-  const Tensor in_own =
-      (p.slice(2, 1) * at_.in_segment.unsqueeze(1)).sum(-1);  // [batch, head, segment]
-  sums.gather = ((in_own * valid).sum(-1) / count).sum(0).cpu();
-  sums.aggregate = (q_row.gather(2, ends) * valid).sum(-1).sum(0).cpu();
-  sums.target = (q_row * at_.in_target.unsqueeze(1)).sum(-1).sum(0).cpu();
-  return sums;
+  const Tensor from_query = p.select(2, 0);  // [batch, head, key]
+  const Tensor from_ends = p.slice(2, 1);    // [batch, head, segment, key]
+  const Tensor valid = layout.has_segment.unsqueeze(1);
+  const Tensor ends = layout.rows.slice(1, 1).unsqueeze(1).expand({-1, p.size(1), -1});
+
+  const Tensor entropy = -at::xlogy(from_query, from_query).sum(-1);  // [batch, head]
+  const Tensor log_keys = layout.rows.select(1, 0).to(at::kDouble).log1p().unsqueeze(1);
+  const Tensor entropy_norm = (entropy / log_keys).masked_fill(log_keys == 0, 0);
+  const Tensor own = at::einsum("bhsk,bsk->bhs", {from_ends, layout.in_segment});
+  const Tensor gather = (own * valid).sum(-1) / valid.sum(-1).clamp_min(1);
+  const Tensor aggregate = (from_query.gather(2, ends) * valid).sum(-1);
+  const Tensor target = (from_query * layout.in_target.unsqueeze(1)).sum(-1);
+  const Tensor row_mass = raw.select(2, 0).abs().sum(-1);
+  return at::stack({entropy, entropy_norm, row_mass, gather, aggregate, target}).sum(1).cpu();
 }
 
-void add(Tensor& total, const Tensor& part, int64_t first) {
-  if (part.defined()) total.slice(0, first, first + part.size(0)).add_(part);
-}
-
-/// Visits the maps of the layers that have targets and adds their figures up.
+/// Visits the maps of the heads asked for and adds their figures up.
 class FigureTap final : public Tap {
  public:
   FigureTap(const ModelConfig& config, const std::vector<HeadId>& targets) {
     for (const HeadId& t : targets) {
-      const int64_t heads = head_count(config.layers[static_cast<size_t>(t.layer)]);
-      if (!sums_.contains(t.layer)) sums_[t.layer] = zeros(heads);
+      check_heads(config, {{t.layer, t.first, t.last}});
+      Layer& layer = layers_[t.layer];
+      for (int64_t h = t.first; h <= t.last; ++h) layer.heads.insert(h);
+      const int64_t count = head_count(config.layers[static_cast<size_t>(t.layer)]);
+      if (!layer.sums.defined()) layer.sums = at::zeros({kFigures, count}, at::kDouble);
     }
   }
   void set_layout(PromptLayout layout) { layout_ = std::move(layout); }
-  const FigureSums& sums(int64_t layer) const { return sums_.at(layer); }
+  int64_t end_layer() const { return layers_.empty() ? 0 : layers_.rbegin()->first + 1; }
+  /// [figure, head], over all examples so far
+  const Tensor& sums(int64_t layer) const { return layers_.at(layer).sums; }
 
   bool wants(TapPoint) const override { return false; }
   Tensor visit(TapPoint, Tensor value) override { return value; }
-  bool wants_map(TapPoint point) const override { return sums_.contains(point.layer); }
+  bool wants_map(TapPoint point) const override { return layers_.contains(point.layer); }
 
   void visit_map(TapPoint point, HeadMap& map) override {
-    // Channels come by the thousand in Mamba-1: a slice at a time keeps memory at O(slice x rows x
-    // keys).
+    Layer& layer = layers_.at(point.layer);
+    // Mamba-1 has channels by the thousand: a slice at a time bounds the rows held.
     const int64_t per_head = map.batch() * layout_.rows.size(1) * map.keys();
-    const int64_t step =
-        std::clamp<int64_t>(kMaxElements / std::max<int64_t>(1, per_head), 1, map.heads());
-    FigureSums& total = sums_.at(point.layer);
-    for (int64_t first = 0; first < map.heads(); first += step) {
-      std::vector<int64_t> heads;
-      for (int64_t h = first; h < std::min(first + step, map.heads()); ++h) heads.push_back(h);
-      const FigureSums part = figure_sums(map, layout_, heads);
-      add(total.entropy, part.entropy, first);
-      add(total.entropy_norm, part.entropy_norm, first);
-      add(total.row_mass, part.row_mass, first);
-      add(total.gather, part.gather, first);
-      add(total.aggregate, part.aggregate, first);
-      add(total.target, part.target, first);
+    const int64_t step = std::max<int64_t>(1, kMaxElements / per_head);
+    const std::vector<int64_t> all(layer.heads.begin(), layer.heads.end());
+    for (int64_t first = 0; first < std::ssize(all); first += step) {
+      const auto end = std::min(first + step, std::ssize(all));
+      const std::vector<int64_t> heads(all.begin() + first, all.begin() + end);
+      layer.sums.index_add_(1, at::tensor(heads, at::kLong), figure_sums(map, layout_, heads));
     }
   }
 
  private:
-  static constexpr int64_t kMaxElements = 1 << 24;
-  static FigureSums zeros(int64_t heads) {
-    const auto z = [heads] { return at::zeros({heads}, at::kDouble); };
-    return {z(), z(), z(), z(), z(), z()};
-  }
-  std::map<int64_t, FigureSums> sums_;
+  static constexpr int64_t kMaxElements = 1 << 22;
+  struct Layer {
+    std::set<int64_t> heads;
+    Tensor sums;
+  };
+  std::map<int64_t, Layer> layers_;
   PromptLayout layout_;
 };
 
-/// Sums over examples of what the uniform row would score, and how many examples count.
+/// What the uniform row scores, summed over examples, and how many examples a figure is a mean of.
 struct UniformSums {
-  double gather = 0, aggregate = 0, with_segments = 0, with_target = 0, examples = 0;
+  double gather = 0, aggregate = 0;
+  double examples = 0, several_keys = 0, with_segments = 0, with_target = 0;
+
+  void add(const PromptInfo& prompt) {
+    examples += 1;
+    several_keys += prompt.length > 1;
+    if (prompt.segments.empty()) return;
+    with_segments += 1;
+    with_target += prompt.target_segment >= 0;
+    const double n = static_cast<double>(prompt.segments.size());
+    for (const auto& [start, end] : prompt.segments) {
+      gather += static_cast<double>(end - start + 1) / static_cast<double>(end + 1) / n;
+    }
+    aggregate += n / static_cast<double>(prompt.length);
+  }
 };
 
-void add_uniform(UniformSums& sums, const PromptInfo& prompt) {
-  sums.examples += 1;
-  if (prompt.segments.empty()) return;
-  sums.with_segments += 1;
-  sums.with_target += prompt.target_segment >= 0;
-  const double n = static_cast<double>(prompt.segments.size());
-  for (const PromptSegment& s : prompt.segments) {
-    sums.gather += static_cast<double>(s.end - s.start + 1) / static_cast<double>(s.end + 1) / n;
-  }
-  sums.aggregate += n / static_cast<double>(prompt.length);
-}
-
-double group_mean(const Tensor& sums, const HeadId& head, double examples) {
-  return sums.slice(0, head.first, head.last + 1).mean().item<double>() / examples;
-}
-
-MapFigures figures_of(const HeadId& head, const FigureSums& sums, const UniformSums& uniform) {
+MapFigures figures_of(const HeadId& head, const Tensor& sums, const UniformSums& uniform) {
+  const Tensor means = sums.slice(1, head.first, head.last + 1).mean(1);  // over channels
+  const auto over = [&](Figure figure, double examples) {
+    return examples > 0 ? std::optional(means[figure].item<double>() / examples) : std::nullopt;
+  };
   MapFigures f;
-  f.entropy = group_mean(sums.entropy, head, uniform.examples);
-  f.entropy_norm = group_mean(sums.entropy_norm, head, uniform.examples);
-  f.row_mass = group_mean(sums.row_mass, head, uniform.examples);
+  f.entropy = over(kEntropy, uniform.examples);
+  f.entropy_norm = over(kEntropyNorm, uniform.several_keys);
+  f.row_mass = over(kRowMass, uniform.examples);
+  f.gather = over(kGather, uniform.with_segments);
+  f.aggregate = over(kAggregate, uniform.with_segments);
+  f.target = over(kTarget, uniform.with_target);
   if (uniform.with_segments > 0) {
-    f.gather = group_mean(sums.gather, head, uniform.with_segments);
     f.gather_uniform = uniform.gather / uniform.with_segments;
-    f.aggregate = group_mean(sums.aggregate, head, uniform.with_segments);
     f.aggregate_uniform = uniform.aggregate / uniform.with_segments;
   }
-  if (uniform.with_target > 0) f.target = group_mean(sums.target, head, uniform.with_target);
   return f;
 }
 
@@ -198,13 +172,13 @@ std::vector<MapFigures> map_figures(const LanguageModel& model, const Objective&
   for (int64_t b = 0; b < objective.batch_count(); ++b) {
     const ObjectiveBatch& batch = objective.batch(b);
     std::vector<const PromptInfo*> prompts;
-    for (int64_t example : batch.examples) {
+    for (const int64_t example : batch.examples) {
       prompts.push_back(&objective.prompt(example));
-      add_uniform(uniform, *prompts.back());
+      uniform.add(*prompts.back());
     }
-    const Tensor ids = prompt_ids(batch, prompts);
-    tap.set_layout(layout_to(prompt_layout(prompts, ids.size(1)), model.device()));
-    model.run_layers(model.embed(ids.to(model.device()), &tap), 0, model.layer_count(), &tap);
+    const Tensor ids = prompt_ids(batch, prompts).to(model.device());
+    tap.set_layout(prompt_layout(prompts, ids.size(1), model.device()));
+    model.run_layers(model.embed(ids), 0, tap.end_layer(), &tap);
     if (progress) progress(b + 1, objective.batch_count());
   }
   std::vector<MapFigures> figures;

@@ -7,18 +7,25 @@
 
 #include "core/check.h"
 #include "headlens/analysis/map_figures.h"
+#include "headlens/hooks/interventions.h"
 #include "headlens/model/head_map.h"
 
 namespace headlens {
 namespace {
 
-/// Copies the last `max_queries` rows and keys of the wanted heads' maps.
+/// Keeps the last `max_queries` rows and keys of the wanted heads' maps.
 class SampleTap final : public Tap {
  public:
-  SampleTap(const std::vector<HeadId>& heads, int64_t max_queries) : max_queries_(max_queries) {
-    for (size_t i = 0; i < heads.size(); ++i) wanted_[heads[i].layer].emplace_back(i, heads[i]);
-    maps_.resize(heads.size());
+  SampleTap(const ModelConfig& config, const std::vector<HeadId>& heads, int64_t max_queries)
+      : maps_(heads.size()), max_queries_(max_queries) {
+    for (size_t i = 0; i < heads.size(); ++i) {
+      check_heads(config, {{heads[i].layer, heads[i].first, heads[i].last}});
+      wanted_[heads[i].layer].emplace_back(i, heads[i]);
+    }
   }
+  int64_t end_layer() const { return wanted_.empty() ? 0 : wanted_.rbegin()->first + 1; }
+  const Tensor& map(size_t index) const { return maps_[index]; }  // [query, key] float32, CPU
+
   bool wants(TapPoint) const override { return false; }
   Tensor visit(TapPoint, Tensor value) override { return value; }
   bool wants_map(TapPoint point) const override { return wanted_.contains(point.layer); }
@@ -26,16 +33,16 @@ class SampleTap final : public Tap {
   void visit_map(TapPoint point, HeadMap& map) override {
     const int64_t count = std::min(map.queries(), max_queries_), first = map.queries() - count;
     for (const auto& [index, head] : wanted_.at(point.layer)) {
-      std::vector<int64_t> members;
-      for (int64_t h = head.first; h <= head.last; ++h) members.push_back(h);
-      Tensor rows = map.block(first, count, members).select(0, 0);  // [head, row, key]
-      if (members.size() > 1) rows = normalized_rows(rows, map.is_softmax());
-      maps_[index] =
-          rows.mean(0).slice(1, map.first_query() + first).to(at::kCPU, at::kFloat).contiguous();
+      Tensor sum;  // one channel at a time: a group of them may not fit
+      for (int64_t h = head.first; h <= head.last; ++h) {
+        Tensor rows = map.block(first, count, {h})[0][0];  // [query, key]
+        if (head.first != head.last) rows = normalized_rows(rows, map.is_softmax());
+        sum = sum.defined() ? sum + rows : rows;
+      }
+      const double channels = static_cast<double>(head.last - head.first + 1);
+      maps_[index] = (sum.slice(1, first) / channels).to(at::kCPU, at::kFloat).contiguous();
     }
   }
-
-  const Tensor& map(size_t index) const { return maps_[index]; }
 
  private:
   std::map<int64_t, std::vector<std::pair<size_t, HeadId>>> wanted_;
@@ -67,9 +74,11 @@ std::vector<MapSample> map_samples(const LanguageModel& model, const Objective& 
                                    int64_t example, const std::vector<HeadId>& heads,
                                    int64_t max_queries) {
   c10::NoGradGuard no_grad;
-  const Tensor ids = ids_of(objective, example);
-  SampleTap tap(heads, max_queries);
-  model.run_layers(model.embed(ids.to(model.device())), 0, model.layer_count(), &tap);
+  HEADLENS_CHECK(UsageError, max_queries > 0,
+                 "[map_samples] queries to keep, expected at least 1, got {}", max_queries);
+  const Tensor ids = ids_of(objective, example).to(model.device());
+  SampleTap tap(model.config(), heads, max_queries);
+  model.run_layers(model.embed(ids), 0, tap.end_layer(), &tap);
   const PromptInfo& prompt = objective.prompt(example);
   const int64_t first = std::max<int64_t>(0, prompt.length - max_queries);
   std::vector<MapSample> samples;

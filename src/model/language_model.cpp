@@ -114,19 +114,29 @@ at::Device LanguageModel::device() const {
   return embed_.device();
 }
 
-int64_t LanguageModel::weight_bytes() const {
+/// Tied and shared tensors once.
+std::vector<Tensor> LanguageModel::distinct_weights() const {
   std::vector<Tensor> all = {embed_, final_norm_, lm_head_};
   for (const auto& block : blocks_) {
     const std::vector<Tensor> more = block->weights();
     all.insert(all.end(), more.begin(), more.end());
   }
-  std::set<const void*> seen;  // tied and shared tensors count once
+  std::set<const void*> seen;
+  std::erase_if(
+      all, [&](const Tensor& tensor) { return !seen.insert(tensor.unsafeGetTensorImpl()).second; });
+  return all;
+}
+
+int64_t LanguageModel::weight_bytes() const {
   int64_t bytes = 0;
-  for (const Tensor& tensor : all) {
-    if (seen.insert(tensor.unsafeGetTensorImpl()).second)
-      bytes += static_cast<int64_t>(tensor.nbytes());
-  }
+  for (const Tensor& tensor : distinct_weights()) bytes += static_cast<int64_t>(tensor.nbytes());
   return bytes;
+}
+
+int64_t LanguageModel::parameter_count() const {
+  int64_t count = 0;
+  for (const Tensor& tensor : distinct_weights()) count += tensor.numel();
+  return count;
 }
 
 Tensor LanguageModel::forward(const Tensor& ids, const ForwardOptions& options) const {

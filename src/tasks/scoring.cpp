@@ -5,8 +5,8 @@
 #include <ATen/core/grad_mode.h>
 
 #include "core/check.h"
+#include "headlens/core/intervals.h"
 #include "headlens/model/language_model.h"
-#include "headlens/tasks/intervals.h"
 
 namespace headlens {
 namespace {

@@ -13,20 +13,23 @@
 
 namespace headlens {
 
-/// Where along the prompt a head is cut.
+/// Where along a sequence a head is cut; q is the last prompt token. The last two share all
+/// positions out between them.
 enum class CutPositions {
-  All,         // at every position (the definition of accuracy_drop)
-  QueryOnly,   // at the last prompt token only: what an Aggregate head does there
-  AllButQuery  // everywhere else: what a Gather head does at segment ends
+  All,         // the definition of accuracy_drop
+  FromQuery,   // at q and the answer's tokens after it: what an Aggregate head does there
+  BeforeQuery  // at every position before q: what a Gather head does at segment ends
 };
 
 struct SweepOptions {
+  /// Zero; Mean: the head's mean over all prompt positions of the task; Resample: its outputs in
+  /// the objective's next example, run untouched, lined up at the last prompt tokens.
   AblationMode mode = AblationMode::Zero;
   Placement placement = Placement::PostNorm;
   CutPositions positions = CutPositions::All;
   int64_t max_batch_tokens = 16384;  // variants x rows x positions held in one forward
   /// Called with (done, total) work units; may throw to stop.
-  std::function<void(int64_t, int64_t)> progress;
+  std::function<void(int64_t, int64_t)> progress = {};
 };
 
 struct SweepResult {
@@ -36,7 +39,9 @@ struct SweepResult {
 
 /// Ablates each target alone. Targets of one layer share the forward up to it: the residual
 /// entering the layer is computed once a batch and the variants restart from it together. Equals
-/// `ablate_one_by_one` (docs/numerics.md).
+/// `ablate_one_by_one` up to the rounding of matrix products of other sizes. HookError for a head
+/// that does not exist, UsageError for a mode or limit it cannot work with, TaskError for
+/// resampling with fewer than two examples.
 SweepResult ablation_sweep(const LanguageModel& model, const Objective& objective,
                            const std::vector<HeadId>& targets, const SweepOptions& options = {});
 
@@ -44,12 +49,13 @@ SweepResult ablation_sweep(const LanguageModel& model, const Objective& objectiv
 SweepResult ablate_one_by_one(const LanguageModel& model, const Objective& objective,
                               const std::vector<HeadId>& targets, const SweepOptions& options = {});
 
-/// All of `targets` cut together (or, with `keep`, every other head of the layers they name).
+/// All of `targets` cut together (or, with `keep`, every other head of the layers they name); one
+/// variant. HookError if that leaves nothing to cut.
 SweepResult ablate_jointly(const LanguageModel& model, const Objective& objective,
                            const std::vector<HeadId>& targets, bool keep,
                            const SweepOptions& options = {});
 
-/// Every head of the model; Mamba-1 layers as `groups` contiguous channel groups.
+/// Every head of the model; Mamba-1 layers as `groups` contiguous channel groups of like size.
 std::vector<HeadId> all_heads(const ModelConfig& config, int64_t groups);
 
 }  // namespace headlens

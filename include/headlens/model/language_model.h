@@ -54,6 +54,7 @@ class LanguageModel {
   at::ScalarType dtype() const;
   at::Device device() const;
   int64_t weight_bytes() const;
+  int64_t parameter_count() const;
   /// Stable identity of the checkpoint the weights came from; empty for a model built in memory.
   const std::string& fingerprint() const { return fingerprint_; }
 
@@ -78,6 +79,8 @@ class LanguageModel {
   Tensor head_output_weight(int64_t layer, int64_t head) const;
 
  private:
+  std::vector<Tensor> distinct_weights() const;
+
   ModelConfig config_;
   Tensor embed_;       // [vocab, d_model]
   Tensor final_norm_;  // [d_model]

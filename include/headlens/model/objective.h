@@ -23,9 +23,13 @@ struct ObjectiveBatch {
   Tensor ids;                     // [row, pos] int64
   Tensor logit_positions;         // [row, n] int64: the only positions whose logits are judged
   std::vector<int64_t> examples;  // the examples judged from this batch
-  std::vector<int64_t>
-      example_rows;  // for each of them, a row whose sequence begins with its prompt
+  /// The first row of each of them, rising from 0. All rows up to the next example's begin with its
+  /// prompt.
+  std::vector<int64_t> example_rows;
 };
+
+/// Two choices closer than this (nats) are a near tie: other rounding may swap them.
+inline constexpr double kNearTie = 1e-3;
 
 /// How one example came out.
 struct Verdict {

@@ -9,9 +9,6 @@
 
 namespace headlens {
 
-/// Two choices closer than this (nats) are a near tie: other rounding may swap them.
-inline constexpr double kNearTie = 1e-3;
-
 /// Token positions start .. end of a prompt, both included; `end` is the segment's summary token.
 struct Segment {
   int64_t start = 0;

@@ -1,5 +1,5 @@
-// headlens/tasks: confidence intervals of a proportion.
-#include "headlens/tasks/intervals.h"
+// headlens/core: the 95 % interval of a proportion.
+#include "headlens/core/intervals.h"
 
 #include <algorithm>
 #include <cmath>
@@ -8,7 +8,7 @@ namespace headlens {
 
 std::pair<double, double> wilson_bounds(int64_t successes, int64_t n) {
   if (n == 0) return {0.0, 1.0};
-  constexpr double kZ = 1.959963984540054;  // 97.5 % point of the normal distribution
+  constexpr double kZ = kNormal95;
   const double count = static_cast<double>(n);
   const double p = static_cast<double>(successes) / count;
   const double shrink = 1 + kZ * kZ / count;

@@ -1,5 +1,5 @@
 // headlens/tests: Wilson intervals against published and limiting values.
-#include "headlens/tasks/intervals.h"
+#include "headlens/core/intervals.h"
 
 #include <gtest/gtest.h>
 

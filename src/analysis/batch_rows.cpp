@@ -1,0 +1,25 @@
+// headlens/analysis: which example a row of a batch belongs to, and where its prompt ends.
+#include "analysis/batch_rows.h"
+
+#include <ATen/ATen.h>
+
+namespace headlens {
+
+Tensor example_of_rows(const ObjectiveBatch& batch) {
+  std::vector<int64_t> example(static_cast<size_t>(batch.ids.size(0)), 0);
+  for (size_t i = 0; i < batch.examples.size(); ++i) {
+    const auto begin = example.begin() + batch.example_rows[i];
+    std::fill(begin, example.end(), static_cast<int64_t>(i));
+  }
+  return at::tensor(example, at::kLong);
+}
+
+Tensor query_of_rows(const Objective& objective, const ObjectiveBatch& batch) {
+  std::vector<int64_t> query;
+  for (const int64_t example : batch.examples) {
+    query.push_back(objective.prompt(example).length - 1);
+  }
+  return at::tensor(query, at::kLong).index_select(0, example_of_rows(batch));
+}
+
+}  // namespace headlens

@@ -1,0 +1,125 @@
+// headlens/analysis: what a cut head's output is replaced by: nothing, a mean, another example's.
+#include "analysis/replacements.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+
+#include "analysis/batch_rows.h"
+#include "core/check.h"
+
+namespace headlens {
+namespace {
+
+/// Keeps the head outputs of some layers: [row, pos, head, width].
+class OutputTap final : public Tap {
+ public:
+  OutputTap(const ModelConfig& config, const std::vector<int64_t>& layers, Placement placement) {
+    for (const int64_t layer : layers) {
+      points_[layer] = head_output_point(config, layer, placement);
+    }
+  }
+  bool wants(TapPoint point) const override {
+    const auto found = points_.find(point.layer);
+    return found != points_.end() && found->second == point;
+  }
+  Tensor visit(TapPoint point, Tensor value) override {
+    outputs[point.layer] = value.dim() == 3 ? value.unsqueeze(-1) : value;  // Mamba-1: width 1
+    return value;
+  }
+  std::map<int64_t, Tensor> outputs;
+
+ private:
+  std::map<int64_t, TapPoint> points_;
+};
+
+/// Runs the layers up to the last of `layers`; what leaves them is dropped.
+void run_for(const LanguageModel& model, const Tensor& ids, const std::vector<int64_t>& layers,
+             Tap& tap) {
+  const int64_t end = layers.empty() ? 0 : *std::max_element(layers.begin(), layers.end()) + 1;
+  model.run_layers(model.embed(ids.to(model.device())), 0, end, &tap);
+}
+
+}  // namespace
+
+Replacements::Replacements(const LanguageModel& model, const Objective& objective,
+                           std::vector<int64_t> layers, AblationMode mode, Placement placement)
+    : model_(model),
+      objective_(objective),
+      layers_(std::move(layers)),
+      mode_(mode),
+      placement_(placement) {
+  HEADLENS_CHECK(UsageError, mode != AblationMode::Scale,
+                 "[ablate] mode, expected zero, mean or resample, got scale");
+  if (layers_.empty()) return;
+  if (mode == AblationMode::Mean) take_means();
+  if (mode == AblationMode::Resample) list_places();
+}
+
+void Replacements::take_means() {
+  MeanActivations tap(model_.config(), layers_, placement_);
+  for (int64_t b = 0; b < objective_.batch_count(); ++b) {
+    const ObjectiveBatch& batch = objective_.batch(b);
+    Tensor in_prompt = at::zeros(batch.ids.sizes(), at::kBool);  // each prompt once
+    for (size_t i = 0; i < batch.examples.size(); ++i) {
+      const int64_t length = objective_.prompt(batch.examples[i]).length;
+      in_prompt[batch.example_rows[i]].slice(0, 0, length).fill_(true);
+    }
+    tap.set_valid(in_prompt);
+    run_for(model_, batch.ids, layers_, tap);
+  }
+  means_ = tap.means();
+}
+
+void Replacements::list_places() {
+  for (int64_t b = 0; b < objective_.batch_count(); ++b) {
+    const ObjectiveBatch& batch = objective_.batch(b);
+    first_of_batch_.push_back(places_.size());
+    for (size_t i = 0; i < batch.examples.size(); ++i) {
+      places_.push_back({batch.examples[i], b, batch.example_rows[i]});
+    }
+  }
+  HEADLENS_CHECK(TaskError, places_.size() >= 2,
+                 "[ablate] examples to resample from, expected at least 2, got {}", places_.size());
+}
+
+Tensor Replacements::prompt_of(const Place& place) const {
+  const int64_t length = objective_.prompt(place.example).length;
+  return objective_.batch(place.batch).ids[place.row].slice(0, 0, length);
+}
+
+std::map<int64_t, Tensor> Replacements::for_batch(int64_t index) const {
+  if (layers_.empty() || mode_ != AblationMode::Resample) return means_;
+  const ObjectiveBatch& batch = objective_.batch(index);
+  const Tensor example_of = example_of_rows(batch);  // [row]
+  std::vector<Tensor> prompts;                       // of the example after each of the batch's
+  std::vector<int64_t> last;
+  for (size_t i = 0; i < batch.examples.size(); ++i) {
+    const size_t next = (first_of_batch_[static_cast<size_t>(index)] + i + 1) % places_.size();
+    prompts.push_back(prompt_of(places_[next]));
+    last.push_back(prompts.back().size(0) - 1);
+  }
+  OutputTap tap(model_.config(), layers_, placement_);
+  run_for(model_, at::pad_sequence(prompts, /*batch_first=*/true), layers_, tap);
+
+  const Tensor donor_last = at::tensor(last, at::kLong).index_select(0, example_of).unsqueeze(1);
+  const Tensor shift = donor_last - query_of_rows(objective_, batch).unsqueeze(1);  // [row, 1]
+  const Tensor position = at::arange(batch.ids.size(1), at::kLong) + shift;         // [row, pos]
+  const Tensor row = example_of.unsqueeze(1).to(model_.device());
+  const Tensor from = position.clamp_min(0).minimum(donor_last).to(model_.device());
+  for (auto& [layer, outputs] : tap.outputs) outputs = outputs.index({row, from});
+  return std::move(tap.outputs);
+}
+
+InterventionPtr cut_variants(const ModelConfig& config, const std::vector<VariantCuts>& cuts,
+                             std::map<int64_t, Tensor> given, const HeadCutOptions& where) {
+  if (given.empty()) return zero_variants(config, cuts, where);
+  const auto put = [given = std::move(given)](const Tensor& outputs, int64_t layer) {
+    const Tensor& rows = given.at(layer);
+    if (rows.dim() == 2) return rows;  // the same everywhere
+    return rows.repeat({outputs.size(0) / rows.size(0), 1, 1, 1});
+  };
+  return std::make_shared<HeadIntervention>(config, cuts, put, where);
+}
+
+}  // namespace headlens
