@@ -282,6 +282,19 @@ void write_card(const Flags& flags, const LanguageModel& model, int64_t last_sta
       flags.steps, flags.batch, flags.seed, flags.device, accuracies);
 }
 
+/// Llamba's decay comes from the token alone; without this it starts at one half a token, which
+/// forgets a dictionary before it is read. Rates softplus(A_log) log-uniform in [0.001, 0.1]
+/// remember 10 to 1000 tokens, as Mamba's dt does.
+void lengthen_memory(const ModelConfig& config, std::map<std::string, Tensor>& weights) {
+  for (size_t i = 0; i < config.layers.size(); ++i) {
+    const auto* mixer = std::get_if<DiscreteMamba2Spec>(&*config.layers[i].mixer);
+    if (mixer == nullptr) continue;
+    const Tensor& bias = weights.at(fmt::format("backbone.layers.{}.mixer.in_proj.bias", i));
+    const Tensor rates = at::logspace(-3, -1, mixer->v_heads);
+    bias.slice(0, bias.size(0) - mixer->v_heads).copy_(rates.expm1().log());  // inverse softplus
+  }
+}
+
 void train_model(const Flags& flags) {
   const at::Device device = parse_device(flags.device);
   const ModelConfig config = examples::zoo_config(flags.name);
@@ -289,6 +302,7 @@ void train_model(const Flags& flags) {
   const Tokenizer tokenizer = Tokenizer::load(flags.directory);
   std::map<std::string, Tensor> weights =
       fresh_weights(config, flags.seed, {.std = 0.08, .embed_std = 0.5, .head_std = 0.05});
+  lengthen_memory(config, weights);
   std::vector<Tensor> parameters;
   for (auto& [name, tensor] : weights) {
     tensor = tensor.to(device).requires_grad_(true);

@@ -11,15 +11,16 @@ namespace headlens::examples {
 namespace {
 
 constexpr int64_t kWidth = 64;
-constexpr int64_t kHeadWidth = 16;
+constexpr int64_t kHeadWidth = 16;  // of state-space heads
+constexpr int64_t kAttentionHeadWidth = 32;
 constexpr int64_t kMlpWidth = 128;
 
 AttentionSpec attention(int64_t rotary_dim) {
   AttentionSpec spec;
-  spec.heads = 4;
-  spec.kv_heads = 2;
-  spec.d_head = kHeadWidth;
-  spec.scale = 1 / std::sqrt(static_cast<double>(kHeadWidth));
+  spec.heads = 2;  // four heads a layer share the work so evenly that no single one matters
+  spec.kv_heads = 1;
+  spec.d_head = kAttentionHeadWidth;
+  spec.scale = 1 / std::sqrt(static_cast<double>(spec.d_head));
   spec.rope = RopeSpec{.theta = 10000, .rotary_dim = rotary_dim, .llama3 = std::nullopt};
   return spec;
 }
@@ -43,6 +44,7 @@ DiscreteMamba2Spec discrete_mamba2() {
   spec.d_state = 32;
   spec.d_conv = 4;
   spec.chunk = 64;
+  spec.proj_bias = true;  // lets the decay start long (train_zoo.cpp)
   return spec;
 }
 
@@ -75,7 +77,7 @@ ModelConfig model(const char* family, const char* architecture, std::vector<Laye
 ModelConfig zoo_config(std::string_view name) {
   if (name == "transformer") {
     return model("llama", "LlamaForCausalLM",
-                 std::vector<LayerSpec>(4, {attention(kHeadWidth), kMlp}));
+                 std::vector<LayerSpec>(4, {attention(kAttentionHeadWidth), kMlp}));
   }
   if (name == "llamba") {
     return model("llamba", "LlambaLMHeadModel",
@@ -91,7 +93,8 @@ ModelConfig zoo_config(std::string_view name) {
   }
   if (name == "hybrid") {  // attention once, late, as hybrids have it
     const LayerSpec ssm{mamba2(), kMlp};
-    return model("bamba", "BambaForCausalLM", {ssm, ssm, {attention(kHeadWidth / 2), kMlp}, ssm});
+    return model("bamba", "BambaForCausalLM",
+                 {ssm, ssm, {attention(kAttentionHeadWidth / 2), kMlp}, ssm});
   }
   throw UsageError(
       "[zoo] model, expected transformer, llamba, mamba2, falcon-mamba or hybrid, got '" +
