@@ -1,0 +1,319 @@
+// headlens/tests: the sweep against one ablation at a time, and that against models without the
+// head.
+#include "headlens/analysis/ablation_sweep.h"
+
+#include <gtest/gtest.h>
+
+#include "analysis_tools.h"
+#include "core/error_message.h"
+#include "model/model_tools.h"
+
+namespace headlens {
+namespace {
+
+using testing::changed_model;
+using testing::Editor;
+using testing::error_message;
+using testing::expect_same_verdicts;
+using testing::kFamilies;
+using testing::largest_change;
+using testing::load_model;
+using testing::objective_of;
+using testing::output_weight_name;
+using testing::unlike_examples;
+
+constexpr CutPositions kPositions[] = {CutPositions::All, CutPositions::FromQuery,
+                                       CutPositions::BeforeQuery};
+
+bool has_gated_norm(const ModelConfig& config) {
+  return std::any_of(config.layers.begin(), config.layers.end(),
+                     [](const LayerSpec& layer) { return layer_kind(layer) == LayerKind::Mamba2; });
+}
+
+/// Every mode, place and stretch of positions that makes a difference to this model.
+std::vector<SweepOptions> all_options(const ModelConfig& config) {
+  std::vector<SweepOptions> all;
+  for (const auto mode : {AblationMode::Zero, AblationMode::Mean, AblationMode::Resample}) {
+    for (const auto placement : {Placement::PostNorm, Placement::PreNorm}) {
+      if (placement == Placement::PreNorm && !has_gated_norm(config)) continue;
+      for (const auto positions : kPositions) {
+        all.push_back({mode, placement, positions, 16384, {}});
+      }
+    }
+  }
+  return all;
+}
+
+void expect_same_results(const SweepResult& a, const SweepResult& b, double tolerance) {
+  expect_same_verdicts(a.base, b.base, tolerance);
+  ASSERT_EQ(a.variants.size(), b.variants.size());
+  for (size_t v = 0; v < a.variants.size(); ++v) {
+    SCOPED_TRACE("variant " + std::to_string(v));
+    expect_same_verdicts(a.variants[v], b.variants[v], tolerance);
+  }
+}
+
+class SweepTest : public ::testing::TestWithParam<std::string> {};
+INSTANTIATE_TEST_SUITE_P(Families, SweepTest, ::testing::ValuesIn(kFamilies));
+
+// One variant a forward, some, and all.
+TEST_P(SweepTest, EqualsOneByOne) {
+  const LanguageModel model = load_model(GetParam());
+  const auto objective = objective_of(unlike_examples());
+  const std::vector<HeadId> targets = all_heads(model.config(), 3);
+  for (SweepOptions options : all_options(model.config())) {
+    const SweepResult expected = ablate_one_by_one(model, *objective, targets, options);
+    for (const int64_t tokens : {1, 100, 100000}) {
+      if (tokens < 100000 && options.mode != AblationMode::Zero) continue;
+      options.max_batch_tokens = tokens;
+      // float64: what is left is the order of sums in products of other sizes
+      expect_same_results(ablation_sweep(model, *objective, targets, options), expected, 1e-12);
+    }
+  }
+}
+
+TEST_P(SweepTest, EqualsOneByOneInFloat32) {
+  const LanguageModel model = load_model(GetParam(), at::kFloat);
+  const auto objective = objective_of(unlike_examples());
+  const std::vector<HeadId> targets = all_heads(model.config(), 5);
+  const SweepResult expected = ablate_one_by_one(model, *objective, targets);
+  expect_same_results(ablation_sweep(model, *objective, targets), expected, 1e-6);
+}
+
+SweepOutcome outcome_of(const EvalResult& result) {
+  SweepOutcome out;
+  for (size_t i = 0; i < result.correct.size(); ++i) {
+    out.verdicts.push_back({result.correct[i] != 0, result.logprob[i], 0});
+  }
+  return out;
+}
+
+// The output projection is linear: without its columns a head writes nothing.
+TEST_P(SweepTest, ZeroIsTheModelWithoutTheColumns) {
+  const LanguageModel model = load_model(GetParam());
+  const auto examples = unlike_examples();
+  const std::vector<HeadId> targets = all_heads(model.config(), 3);
+  const SweepResult cut = ablate_one_by_one(model, *objective_of(examples), targets);
+  for (size_t t = 0; t < targets.size(); ++t) {
+    const HeadId& head = targets[t];
+    const int64_t width = head_width(model.config().layers[static_cast<size_t>(head.layer)]);
+    const LanguageModel without = changed_model(GetParam(), [&](auto& weights) {
+      const std::string name = output_weight_name(GetParam(), head.layer);
+      weights.at(name).slice(1, head.first * width, (head.last + 1) * width).zero_();
+    });
+    const SweepOutcome expected = outcome_of(evaluate(without, examples));
+    EXPECT_LT(largest_change(cut.variants[t], expected), 1e-12);
+    EXPECT_GT(largest_change(cut.base, expected), 1e-4);
+  }
+}
+
+// Without its channels of the convolution, a head's x is silu(0) = 0, and so is M x + D x.
+TEST_P(SweepTest, PreNormZeroIsTheModelWithoutTheInput) {
+  const LanguageModel model = load_model(GetParam());
+  if (!has_gated_norm(model.config())) return;  // nothing to tell the two placements apart
+  const auto examples = unlike_examples();
+  std::vector<HeadId> targets;
+  for (const HeadId& head : all_heads(model.config(), 1)) {
+    const auto& layer = model.config().layers[static_cast<size_t>(head.layer)];
+    if (layer_kind(layer) == LayerKind::Mamba2) targets.push_back(head);
+  }
+  SweepOptions options;
+  options.placement = Placement::PreNorm;
+  const SweepResult cut = ablate_one_by_one(model, *objective_of(examples), targets, options);
+  for (size_t t = 0; t < targets.size(); ++t) {
+    const auto [layer, head, last] = targets[t];
+    const int64_t width = head_width(model.config().layers[static_cast<size_t>(layer)]);
+    const LanguageModel without = changed_model(GetParam(), [&](auto& weights) {
+      const std::string output = output_weight_name(GetParam(), layer);
+      const std::string mixer =
+          output.substr(0, output.size() - std::string("out_proj.weight").size());
+      for (const std::string& name : {mixer + "conv1d.weight", mixer + "conv1d.bias"}) {
+        if (!weights.contains(name)) continue;  // not every model has the bias
+        weights.at(name).slice(0, head * width, (head + 1) * width).zero_();
+      }
+    });
+    const SweepOutcome expected = outcome_of(evaluate(without, examples));
+    EXPECT_LT(largest_change(cut.variants[t], expected), 1e-12);
+    EXPECT_GT(largest_change(cut.base, expected), 1e-6);
+  }
+}
+
+/// The head outputs of a layer with those of `head` at positions first .. end - 1 put to 0.
+Tensor zeroed(const Tensor& outputs, const HeadId& head, int64_t first, int64_t end) {
+  Tensor changed = outputs.clone();
+  changed.slice(1, first, end).slice(2, head.first, head.last + 1).zero_();
+  return changed;
+}
+
+// One example at a time, so that every position is where it says.
+TEST_P(SweepTest, CutsOnlyAtThePositionsAskedFor) {
+  const LanguageModel model = load_model(GetParam());
+  const auto examples = unlike_examples();
+  const std::vector<HeadId> targets = all_heads(model.config(), 2);
+  for (const CutPositions positions : {CutPositions::FromQuery, CutPositions::BeforeQuery}) {
+    SweepOptions options;
+    options.positions = positions;
+    const SweepResult cut = ablate_one_by_one(model, *objective_of(examples), targets, options);
+    for (size_t t = 0; t < targets.size(); ++t) {
+      const TapPoint point = head_output_point(model.config(), targets[t].layer);
+      for (size_t i = 0; i < examples.size(); ++i) {
+        const int64_t q = std::ssize(examples[i].prompt_ids) - 1;
+        Editor tap(point, [&](const Tensor& outputs) {
+          return positions == CutPositions::FromQuery
+                     ? zeroed(outputs, targets[t], q, outputs.size(1))
+                     : zeroed(outputs, targets[t], 0, q);
+        });
+        const EvalResult expected = evaluate(model, {examples[i]}, {16384, &tap, {}});
+        EXPECT_NEAR(cut.variants[t].verdicts[i].logprob, expected.logprob[0], 1e-12);
+      }
+    }
+  }
+}
+
+TEST_P(SweepTest, JointlyIsTheModelWithoutAllTheColumns) {
+  const LanguageModel model = load_model(GetParam());
+  const auto examples = unlike_examples();
+  const auto all = all_heads(model.config(), 2);
+  const std::vector<HeadId> two = {all.front(), all.back()};
+  for (const bool keep : {false, true}) {
+    const SweepResult cut = ablate_jointly(model, *objective_of(examples), two, keep);
+    const LanguageModel without = changed_model(GetParam(), [&](auto& weights) {
+      for (const HeadId& head : two) {
+        Tensor columns = weights.at(output_weight_name(GetParam(), head.layer));
+        const int64_t width = head_width(model.config().layers[static_cast<size_t>(head.layer)]);
+        const Tensor own = columns.slice(1, head.first * width, (head.last + 1) * width);
+        const Tensor kept = own.clone();
+        keep ? columns.zero_() : own.zero_();
+        if (keep) own.copy_(kept);
+      }
+    });
+    ASSERT_EQ(cut.variants.size(), 1u);
+    const SweepOutcome expected = outcome_of(evaluate(without, examples));
+    EXPECT_LT(largest_change(cut.variants[0], expected), 1e-12);
+    EXPECT_GT(largest_change(cut.base, expected), 1e-4);
+  }
+}
+
+TEST(AblationSweep, ResultsDoNotDependOnTheBatches) {
+  const LanguageModel model = load_model("bamba");
+  const std::vector<HeadId> targets = all_heads(model.config(), 1);
+  for (const SweepOptions& options : all_options(model.config())) {
+    const auto large = objective_of(unlike_examples(), 4096),
+               single = objective_of(unlike_examples(), 1);
+    ASSERT_EQ(large->batch_count(), 1);
+    ASSERT_EQ(single->batch_count(), single->example_count());
+    expect_same_results(ablation_sweep(model, *large, targets, options),
+                        ablation_sweep(model, *single, targets, options), 1e-12);
+  }
+}
+
+TEST(AblationSweep, LeavesNoTraceInTheModel) {
+  const LanguageModel model = load_model("llama");
+  const auto examples = unlike_examples();
+  const EvalResult before = evaluate(model, examples);
+  ablation_sweep(model, *objective_of(examples), all_heads(model.config(), 1));
+  EXPECT_EQ(evaluate(model, examples).logprob, before.logprob);
+}
+
+TEST(AblationSweep, ReportsProgressUpToTheTotal) {
+  const LanguageModel model = load_model("llama");
+  const auto objective = objective_of(unlike_examples());
+  const auto targets = all_heads(model.config(), 1);
+  const auto last_step = [&](const auto& run) {
+    std::pair<int64_t, int64_t> last;
+    SweepOptions options;
+    options.progress = [&](int64_t done, int64_t total) {
+      EXPECT_EQ(done, last.first + 1);
+      last = {done, total};
+    };
+    run(options);
+    EXPECT_EQ(last.first, last.second);
+    return last.second;
+  };
+  const int64_t batches = objective->batch_count(), heads = std::ssize(targets);
+  EXPECT_EQ(last_step([&](auto& o) { ablation_sweep(model, *objective, targets, o); }),
+            batches * (heads + 1));
+  EXPECT_EQ(last_step([&](auto& o) { ablate_one_by_one(model, *objective, targets, o); }),
+            batches * (heads + 1));
+  EXPECT_EQ(last_step([&](auto& o) { ablate_jointly(model, *objective, targets, false, o); }),
+            batches * 2);
+}
+
+TEST(AblationSweep, WithoutTargetsGivesTheBase) {
+  const LanguageModel model = load_model("llama");
+  for (const auto mode : {AblationMode::Zero, AblationMode::Mean, AblationMode::Resample}) {
+    SweepOptions options;
+    options.mode = mode;
+    const SweepResult result = ablation_sweep(model, *objective_of(unlike_examples()), {}, options);
+    EXPECT_TRUE(result.variants.empty());
+    EXPECT_LT(largest_change(result.base, outcome_of(evaluate(model, unlike_examples()))), 1e-12);
+  }
+}
+
+TEST(AblationSweep, RefusesHeadsThatDoNotExist) {
+  const LanguageModel model = load_model("llama");
+  const auto objective = objective_of(unlike_examples());
+  const auto message = [&](const HeadId& head) {
+    const std::string swept = error_message<HookError>([&] {
+      ablation_sweep(model, *objective, {{0, 0, 0}, head});
+    });
+    EXPECT_EQ(error_message<HookError>([&] { ablate_one_by_one(model, *objective, {head}); }),
+              swept);
+    EXPECT_EQ(error_message<HookError>([&] { ablate_jointly(model, *objective, {head}, true); }),
+              swept);
+    return swept;
+  };
+  EXPECT_EQ(message({1, 9, 9}), "[ablate] head, expected 0..3 in layer 1, got 9");
+  EXPECT_EQ(message({1, -1, -1}), "[ablate] head, expected 0..3 in layer 1, got -1");
+  EXPECT_EQ(message({1, 2, 4}), "[ablate] head, expected 0..3 in layer 1, got 2..4");
+  EXPECT_EQ(message({3, 0, 0}), "[ablate] layer, expected 0..2, got 3");
+  const LanguageModel hybrid = load_model("nemotron_h");
+  EXPECT_EQ(error_message<HookError>([&] {
+              ablation_sweep(hybrid, *objective, {{1, 0, 0}});
+            }),
+            "[ablate] layer, expected one with heads, got 1 (MLP only)");
+}
+
+TEST(AblationSweep, RefusesWhatItCannotDo) {
+  const LanguageModel model = load_model("llama");
+  const auto objective = objective_of(unlike_examples());
+  const auto jointly = [&](const std::vector<HeadId>& heads, bool keep) {
+    return error_message<HookError>([&] { ablate_jointly(model, *objective, heads, keep); });
+  };
+  EXPECT_EQ(jointly({}, false), "[ablate] heads to cut, expected at least one, got none");
+  EXPECT_EQ(jointly({{1, 0, 3}}, true), "[ablate] heads to cut, expected at least one, got none");
+  SweepOptions options;
+  options.mode = AblationMode::Scale;
+  const auto swept = [&] { ablation_sweep(model, *objective, {{0, 0, 0}}, options); };
+  EXPECT_EQ(error_message<UsageError>(swept),
+            "[ablate] mode, expected zero, mean or resample, got scale");
+  options = {};
+  options.max_batch_tokens = 0;
+  EXPECT_EQ(error_message<UsageError>(swept),
+            "[ablate] tokens a batch, expected at least 1, got 0");
+}
+
+TEST(AllHeads, AreAllHeadsAndContiguousChannelGroups) {
+  const std::vector<HeadId> hybrid = all_heads(load_model("nemotron_h").config(), 4);
+  EXPECT_EQ(hybrid.size(), 6u + 0 + 4 + 6);  // Mamba-2, MLP, attention, Mamba-2
+  EXPECT_EQ(hybrid[6], (HeadId{2, 0, 0}));
+  const ModelConfig mamba = load_model("mamba").config();
+  for (const int64_t groups : {1, 3, 16, 56, 1000}) {
+    const std::vector<HeadId> heads = all_heads(mamba, groups);
+    ASSERT_EQ(std::ssize(heads), 3 * std::min<int64_t>(groups, 56));
+    int64_t next = 0, smallest = 56, largest = 0;
+    for (const HeadId& head : heads) {
+      EXPECT_EQ(head.first, next);
+      next = (head.last + 1) % 56;
+      smallest = std::min(smallest, head.last - head.first + 1);
+      largest = std::max(largest, head.last - head.first + 1);
+    }
+    EXPECT_EQ(next, 0);
+    EXPECT_LE(largest - smallest, 1);
+  }
+  EXPECT_EQ(error_message<UsageError>([&] { all_heads(mamba, 0); }),
+            "[find] channel groups a layer, expected at least 1, got 0");
+}
+
+}  // namespace
+}  // namespace headlens
