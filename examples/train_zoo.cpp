@@ -94,17 +94,13 @@ std::vector<Stage> attention_curriculum() {
   };
 }
 
-/// For models with state-space layers, whose convolution sees the last tokens from the start: small
-/// dictionaries and letters at once. Copying long rows is what a fixed state does worst, so it is
+/// For models with state-space layers, whose convolution sees the last tokens from the start:
+/// dictionaries of few words at once. Copying long rows is what a fixed state does worst, so it is
 /// left out.
 std::vector<Stage> state_space_curriculum() {
   return {
-      {{{"relists", &WorldMix::relists, 0.3, 0},
-        {"kv", &WorldMix::kv, 0.4, 0.5},
-        {"letters", &WorldMix::letters, 0.3, 0}},
-       4,
-       256,
-       100},
+      {{{"relists", &WorldMix::relists, 0.5, 0.5}, {"kv", &WorldMix::kv, 0.5, 0}}, 4, 16, 16},
+      {{{"relists", &WorldMix::relists, 0.4, 0}, {"kv", &WorldMix::kv, 0.6, 0.5}}, 4, 256, 100},
       {{{"relists", &WorldMix::relists, 0.15, 0},
         {"kv", &WorldMix::kv, 0.4, 0},
         {"letters", &WorldMix::letters, 0.45, 0.4}},

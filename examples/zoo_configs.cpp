@@ -11,16 +11,15 @@ namespace headlens::examples {
 namespace {
 
 constexpr int64_t kWidth = 64;
-constexpr int64_t kHeadWidth = 16;  // of state-space heads
-constexpr int64_t kAttentionHeadWidth = 32;
+constexpr int64_t kHeadWidth = 16;
 constexpr int64_t kMlpWidth = 128;
 
-AttentionSpec attention(int64_t rotary_dim) {
+AttentionSpec attention(int64_t heads, int64_t d_head, int64_t rotary_dim) {
   AttentionSpec spec;
-  spec.heads = 2;  // four heads a layer share the work so evenly that no single one matters
-  spec.kv_heads = 1;
-  spec.d_head = kAttentionHeadWidth;
-  spec.scale = 1 / std::sqrt(static_cast<double>(spec.d_head));
+  spec.heads = heads;
+  spec.kv_heads = heads / 2;
+  spec.d_head = d_head;
+  spec.scale = 1 / std::sqrt(static_cast<double>(d_head));
   spec.rope = RopeSpec{.theta = 10000, .rotary_dim = rotary_dim, .llama3 = std::nullopt};
   return spec;
 }
@@ -77,7 +76,7 @@ ModelConfig model(const char* family, const char* architecture, std::vector<Laye
 ModelConfig zoo_config(std::string_view name) {
   if (name == "transformer") {
     return model("llama", "LlamaForCausalLM",
-                 std::vector<LayerSpec>(4, {attention(kAttentionHeadWidth), kMlp}));
+                 std::vector<LayerSpec>(4, {attention(4, kHeadWidth, kHeadWidth), kMlp}));
   }
   if (name == "llamba") {
     return model("llamba", "LlambaLMHeadModel",
@@ -94,7 +93,7 @@ ModelConfig zoo_config(std::string_view name) {
   if (name == "hybrid") {  // attention once, late, as hybrids have it
     const LayerSpec ssm{mamba2(), kMlp};
     return model("bamba", "BambaForCausalLM",
-                 {ssm, ssm, {attention(kAttentionHeadWidth / 2), kMlp}, ssm});
+                 {ssm, ssm, {attention(2, 2 * kHeadWidth, kHeadWidth), kMlp}, ssm});
   }
   throw UsageError(
       "[zoo] model, expected transformer, llamba, mamba2, falcon-mamba or hybrid, got '" +
