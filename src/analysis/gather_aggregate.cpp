@@ -203,7 +203,8 @@ HeadRole assign_role(const HeadScore& s, double min_drop) {
   const auto above = [](const std::optional<double>& mass, const std::optional<double>& uniform) {
     return mass && uniform && *mass > *uniform;
   };
-  const bool reads_summaries = above(s.map.aggregate, s.map.aggregate_uniform);
+  const bool reads_summaries =
+      above(s.map.aggregate, s.map.aggregate_uniform) || above(s.map.target, s.map.target_uniform);
   const bool reads_segment = above(s.map.gather, s.map.gather_uniform);
   const bool aggregate = *s.drop_at_query >= half && reads_summaries;
   const bool gather = *s.drop_elsewhere >= half && reads_segment;

@@ -118,7 +118,7 @@ class FigureTap final : public Tap {
 
 /// What the uniform row scores, summed over examples, and how many examples a figure is a mean of.
 struct UniformSums {
-  double gather = 0, aggregate = 0;
+  double gather = 0, aggregate = 0, target = 0;
   double examples = 0, several_keys = 0, with_segments = 0, with_target = 0;
 
   void add(const PromptInfo& prompt) {
@@ -132,6 +132,9 @@ struct UniformSums {
       gather += static_cast<double>(end - start + 1) / static_cast<double>(end + 1) / n;
     }
     aggregate += n / static_cast<double>(prompt.length);
+    if (prompt.target_segment < 0) return;
+    const auto& [start, end] = prompt.segments[static_cast<size_t>(prompt.target_segment)];
+    target += static_cast<double>(end - start + 1) / static_cast<double>(prompt.length);
   }
 };
 
@@ -151,6 +154,7 @@ MapFigures figures_of(const HeadId& head, const Tensor& sums, const UniformSums&
     f.gather_uniform = uniform.gather / uniform.with_segments;
     f.aggregate_uniform = uniform.aggregate / uniform.with_segments;
   }
+  if (uniform.with_target > 0) f.target_uniform = uniform.target / uniform.with_target;
   return f;
 }
 

@@ -55,6 +55,7 @@ constexpr Column kColumns[] = {
     {"aggregate", [](Score s) { return number(s.map.aggregate); }},
     {"aggregate_uniform", [](Score s) { return number(s.map.aggregate_uniform); }},
     {"target", [](Score s) { return number(s.map.target); }},
+    {"target_uniform", [](Score s) { return number(s.map.target_uniform); }},
 };
 
 /// One line of the table: `cell` says what stands in a column.

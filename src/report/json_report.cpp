@@ -56,6 +56,7 @@ Json head_entry(const HeadScore& s) {
   put("aggregate", s.map.aggregate);
   put("aggregate_uniform", s.map.aggregate_uniform);
   put("target", s.map.target);
+  put("target_uniform", s.map.target_uniform);
   e["role"] = head_role_name(s.role);
   return e;
 }

@@ -58,6 +58,12 @@ TEST(AssignRole, WhereTheMapLooks) {
   EXPECT_EQ(role_of([](auto& s) { s.map = {}; }), HeadRole::None);
   EXPECT_EQ(role_of([](auto& s) {
               s.map.aggregate = 0.2;
+              s.map.target = 0.3;
+              s.map.target_uniform = 0.1;
+            }),
+            HeadRole::Aggregate);  // reads the right segment at another token than its last
+  EXPECT_EQ(role_of([](auto& s) {
+              s.map.aggregate = 0.2;
               s.drop_elsewhere = 0.2;
             }),
             HeadRole::None);  // looks like a Gather head, lost at the query

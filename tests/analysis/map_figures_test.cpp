@@ -156,6 +156,7 @@ TEST(MapFigures, UniformRowsByHand) {
   EXPECT_NEAR(*f.target, 2.0 / 5, 1e-12);
   EXPECT_NEAR(*f.gather_uniform, *f.gather, 1e-12);
   EXPECT_NEAR(*f.aggregate_uniform, *f.aggregate, 1e-12);
+  EXPECT_NEAR(*f.target_uniform, *f.target, 1e-12);
 }
 
 TEST(MapFigures, UniformMassesAreMeansOverExamplesWithSegments) {
@@ -175,7 +176,7 @@ TEST(MapFigures, WhatNoExampleHasIsAbsent) {
   const MapFigures plain = map_figures(model, *objective_of(examples), {{0, 1, 1}}).front();
   EXPECT_TRUE(plain.entropy && plain.entropy_norm && plain.row_mass);
   EXPECT_FALSE(plain.gather || plain.gather_uniform || plain.aggregate || plain.aggregate_uniform ||
-               plain.target);
+               plain.target || plain.target_uniform);
 
   examples = {examples[3]};  // one token
   const MapFigures one = map_figures(model, *objective_of(examples), {{0, 1, 1}}).front();

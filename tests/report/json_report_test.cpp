@@ -72,6 +72,7 @@ TEST(ScoresJson, HoldsEveryFigureOfEveryHeadExactly) {
       expect_figure(entry, "aggregate", h.map.aggregate);
       expect_figure(entry, "aggregate_uniform", h.map.aggregate_uniform);
       expect_figure(entry, "target", h.map.target);
+      expect_figure(entry, "target_uniform", h.map.target_uniform);
     }
   }
 }

@@ -97,6 +97,7 @@ HeadScore idle_head(HeadId head, const std::string& kind, double base, std::mt19
   s.map.aggregate = uniform(rng, 0.1, 0.3);
   s.map.aggregate_uniform = 8.0 / 35;
   s.map.target = uniform(rng, 0.02, 0.2);
+  s.map.target_uniform = 0.05;
   return s;
 }
 

@@ -15,7 +15,7 @@ struct FindOptions {
   int64_t mamba1_groups = 16;   // contiguous channel groups a layer to start with
   bool refine_channels = true;  // bisect groups that matter down to single channels
   int64_t map_samples = 8;      // maps kept for the report, strongest heads first
-  double min_drop = 0.05;       // a role needs at least this much accuracy
+  double min_drop = 0.02;       // a role needs at least this much accuracy
   std::function<void(const char* stage, int64_t done, int64_t total)> progress;
 };
 

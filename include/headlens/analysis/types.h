@@ -42,6 +42,7 @@ struct MapFigures {
   std::optional<double> aggregate;
   std::optional<double> aggregate_uniform;
   std::optional<double> target;
+  std::optional<double> target_uniform;
 };
 
 /// One entry of scores.json's `heads`.
