@@ -1,10 +1,9 @@
 // headlens/cli: `eval`: a model's accuracy on a task.
 #include <fmt/format.h>
 
-#include <nlohmann/json.hpp>
-
 #include "cli/commands.h"
 #include "cli/common.h"
+#include "cli/output.h"
 #include "cli/progress.h"
 #include "headlens/tasks/scoring.h"
 
@@ -15,27 +14,34 @@ struct Flags : CommonFlags {
   std::string task;
 };
 
+Json eval_json(const TaskInfo& task, const EvalResult& r) {
+  return {{"task", task.spec},
+          {"seed", task.seed},
+          {"examples", r.n},
+          {"accuracy", r.accuracy},
+          {"accuracy_ci", {r.ci_low, r.ci_high}},
+          {"mean_logprob", r.mean_logprob},
+          {"chance", r.chance},
+          {"near_ties", r.near_ties}};
+}
+
+std::string eval_text(const TaskInfo& task, const EvalResult& r) {
+  return fmt::format(
+      "{}: accuracy {:.4f} (95 % {:.4f} to {:.4f}) over {} examples\n"
+      "chance {:.4f}; mean log-probability {:.4f}; near ties {}\n",
+      task.spec, r.accuracy, r.ci_low, r.ci_high, r.n, r.chance, r.mean_logprob, r.near_ties);
+}
+
 int eval(const Flags& flags) {
+  check_writable(flags.out);
   const LoadedModel loaded = load_model(flags);
-  const LoadedTask task = load_task(flags.task, load_tokenizer(loaded.directory), flags);
+  const LoadedTask task = load_task(flags.task, loaded, flags);
   Progress progress(flags.quiet);
   EvalOptions options;
   options.progress = [&](int64_t done, int64_t total) { progress.update("eval", done, total); };
   const EvalResult r = evaluate(loaded.model, task.examples, options);
   progress.finish();
-  if (flags.json) {
-    const nlohmann::ordered_json out = {
-        {"task", task.info.spec},         {"examples", r.n},
-        {"accuracy", r.accuracy},         {"accuracy_ci", {r.ci_low, r.ci_high}},
-        {"mean_logprob", r.mean_logprob}, {"chance", r.chance},
-        {"near_ties", r.near_ties}};
-    print(out.dump(2) + "\n");
-    return 0;
-  }
-  print(fmt::format(
-      "{}: accuracy {:.4f} (95 % {:.4f} to {:.4f}) over {} examples; chance {:.4f}; "
-      "mean log-probability {:.4f}; near ties {}\n",
-      task.info.spec, r.accuracy, r.ci_low, r.ci_high, r.n, r.chance, r.mean_logprob, r.near_ties));
+  deliver(flags, eval_json(task.info, r), eval_text(task.info, r));
   return 0;
 }
 
@@ -44,11 +50,9 @@ int eval(const Flags& flags) {
 void add_eval(CLI::App& app, Action& action) {
   auto flags = std::make_shared<Flags>();
   CLI::App* command = app.add_subcommand("eval", "Accuracy on a task, with its 95 % interval");
-  add_common_flags(*command, *flags);
-  command
-      ->add_option("--task", flags->task, "kv:pairs=20,n=512, mcq:options=4,n=512, jsonl:FILE, ...")
-      ->required();
-  command->add_flag("--bos", flags->bos, "put the tokenizer's start token before prompts");
+  add_common_flags(*command, *flags, "file for the result as JSON");
+  add_task_flag(*command, flags->task);
+  add_bos_flag(*command, *flags);
   command->callback([flags, &action] { action = [flags] { return eval(*flags); }; });
 }
 

@@ -5,9 +5,12 @@
 
 #include "cli/commands.h"
 #include "cli/common.h"
+#include "cli/heads.h"
+#include "cli/output.h"
 #include "cli/progress.h"
 #include "core/check.h"
 #include "headlens/analysis/gather_aggregate.h"
+#include "headlens/core/log.h"
 #include "headlens/report/csv_report.h"
 #include "headlens/report/html_report.h"
 #include "headlens/report/json_report.h"
@@ -17,9 +20,11 @@ namespace headlens::cli {
 namespace {
 
 struct Flags : CommonFlags {
-  std::string task, mode = "zero", placement = "post_norm";
-  int64_t groups = 16, batch_tokens = 16384, maps = 8;
-  double min_drop = 0.05;
+  std::string task;
+  AblationFlags ablation;
+  int64_t groups = 16;
+  int64_t maps = 8;
+  double min_drop = FindOptions{}.min_drop;
   bool keep_groups = false;
 };
 
@@ -58,20 +63,18 @@ std::string summary(const FindResult& r, const TaskInfo& task) {
 
 void write_reports(const Flags& flags, const FindResult& result, const TaskInfo& task,
                    const Manifest& manifest) {
-  std::error_code error;
-  std::filesystem::create_directories(flags.out, error);
-  HEADLENS_CHECK(Error, !error, "[find] {}, expected a directory that can be made, got {}",
-                 flags.out.string(), error.message());
   write_report_file(flags.out / "scores.json", scores_json(result, task, manifest));
   write_report_file(flags.out / "scores.csv", scores_csv(result));
   write_report_file(flags.out / "report.html", report_html(result, task, manifest));
 }
 
 FindOptions find_options(const Flags& flags, Progress& progress) {
+  check_range("--groups", flags.groups, 1);
+  check_range("--maps", flags.maps, 0);
+  HEADLENS_CHECK(UsageError, flags.min_drop >= 0 && flags.min_drop <= 1,
+                 "[find] --min-drop, expected 0 to 1, got {}", flags.min_drop);
   FindOptions options;
-  options.sweep.mode = parse_mode(flags.mode);
-  options.sweep.placement = parse_placement(flags.placement);
-  options.sweep.max_batch_tokens = flags.batch_tokens;
+  options.sweep = sweep_options(flags.ablation);
   options.mamba1_groups = flags.groups;
   options.refine_channels = !flags.keep_groups;
   options.map_samples = flags.maps;
@@ -82,36 +85,54 @@ FindOptions find_options(const Flags& flags, Progress& progress) {
   return options;
 }
 
+/// What choosing blindly would score.
+double chance_of(const std::vector<TokenizedExample>& examples) {
+  double sum = 0;
+  for (const TokenizedExample& e : examples) sum += 1 / static_cast<double>(e.choice_ids.size());
+  return sum / static_cast<double>(examples.size());
+}
+
+void note_chance(const FindResult& result, double chance, bool quiet) {
+  if (quiet || result.base.accuracy.low > chance) return;
+  log_warn(fmt::format("[find] accuracy {:.3f} is no better than chance ({:.3f}): drops say little",
+                       result.base.accuracy.value, chance));
+}
+
+Manifest find_manifest(const Flags& flags, const LanguageModel& model) {
+  Manifest manifest = make_manifest(flags, model);
+  manifest.options = {{"groups", fmt::format("{}", flags.groups)},
+                      {"keep_groups", flags.keep_groups ? "true" : "false"},
+                      {"min_drop", fmt::format("{}", flags.min_drop)},
+                      {"batch_tokens", fmt::format("{}", flags.ablation.batch_tokens)},
+                      {"bos", flags.bos ? "true" : "false"}};
+  return manifest;
+}
+
 int find(const Flags& flags) {
   const auto start = std::chrono::steady_clock::now();
   Progress progress(flags.quiet);
-  const FindOptions options =
-      find_options(flags, progress);  // refuses wrong words before loading anything
+  const FindOptions options = find_options(flags, progress);
   const LoadedModel loaded = load_model(flags);
-  LoadedTask task = load_task(flags.task, load_tokenizer(loaded.directory), flags);
-  Manifest manifest = make_manifest(flags, loaded.model);
-  manifest.options = {{"groups", fmt::format("{}", flags.groups)},
-                      {"min_drop", fmt::format("{}", flags.min_drop)},
-                      {"batch_tokens", fmt::format("{}", flags.batch_tokens)},
-                      {"bos", flags.bos ? "true" : "false"}};
-  // A batch holds one example's rows times the variants that fit: short batches leave room for many
+  LoadedTask task = load_task(flags.task, loaded, flags);
+  make_directory(flags.out);
+  const double chance = chance_of(task.examples);
+  Manifest manifest = find_manifest(flags, loaded.model);
+  // A batch holds rows of examples times the variants that fit: short batches leave room for many
   // variants.
-  const int64_t rows_tokens = std::max<int64_t>(1, flags.batch_tokens / 4);
-  const auto objective = make_choice_objective(std::move(task.examples), rows_tokens);
+  const int64_t row_tokens = std::max<int64_t>(1, flags.ablation.batch_tokens / 4);
+  const auto objective = make_choice_objective(std::move(task.examples), row_tokens);
   FindResult result = find_gather_aggregate(loaded.model, *objective, options);
   progress.finish();
   result.model.name = flags.model;
-  result.mode = flags.mode;
-  result.placement = flags.placement;
+  result.mode = flags.ablation.mode;
+  result.placement = flags.ablation.placement;
   manifest.seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   write_reports(flags, result, task.info, manifest);
-  if (flags.json) {
-    print(scores_json(result, task.info, manifest));
-  } else {
-    print(summary(result, task.info));
-    print(fmt::format("report: {}\n", (flags.out / "report.html").string()));
-  }
+  note_chance(result, chance, flags.quiet);
+  print(flags.json ? scores_json(result, task.info, manifest)
+                   : summary(result, task.info) +
+                         fmt::format("report: {}\n", (flags.out / "report.html").string()));
   return 0;
 }
 
@@ -122,24 +143,18 @@ void add_find(CLI::App& app, Action& action) {
   CLI::App* command = app.add_subcommand("find",
                                          "Scores every head by ablation, entropy and segment mass; "
                                          "names the Gather and Aggregate heads");
-  add_common_flags(*command, *flags);
+  add_common_flags(*command, *flags, "directory for scores.json, scores.csv and report.html");
   command->get_option("--out")->required();
-  command
-      ->add_option("--task", flags->task, "kv:pairs=20,n=512, mcq:options=4,n=512, jsonl:FILE, ...")
-      ->required();
-  command->add_option("--mode", flags->mode, "zero, mean or resample (default zero)");
-  command->add_option("--placement", flags->placement,
-                      "post_norm or pre_norm, for Mamba-2 (default post_norm)");
+  add_task_flag(*command, flags->task);
+  add_ablation_flags(*command, flags->ablation);
   command->add_option("--groups", flags->groups,
                       "channel groups a Mamba-1 layer starts with (default 16)");
   command->add_flag("--keep-groups", flags->keep_groups,
                     "do not refine groups that matter to channels");
   command->add_option("--min-drop", flags->min_drop,
-                      "smallest accuracy drop of a named head (default 0.05)");
+                      "smallest accuracy drop of a named head (default 0.02)");
   command->add_option("--maps", flags->maps, "maps kept for the report (default 8)");
-  command->add_option("--batch-tokens", flags->batch_tokens,
-                      "tokens held in one forward (default 16384)");
-  command->add_flag("--bos", flags->bos, "put the tokenizer's start token before prompts");
+  add_bos_flag(*command, *flags);
   command->callback([flags, &action] { action = [flags] { return find(*flags); }; });
 }
 

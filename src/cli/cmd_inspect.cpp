@@ -1,23 +1,31 @@
 // headlens/cli: `inspect`: what a checkpoint is made of.
-#include <fmt/format.h>
-
-#include <nlohmann/json.hpp>
+#include <fmt/ranges.h>
 
 #include "cli/commands.h"
 #include "cli/common.h"
+#include "cli/output.h"
 #include "cli/zoo.h"
 #include "headlens/core/checkpoint.h"
+#include "headlens/hooks/recorder.h"
 #include "headlens/model/families.h"
 #include "headlens/model/site.h"
 
 namespace headlens::cli {
 namespace {
 
-using Json = nlohmann::ordered_json;
-
 struct Flags : CommonFlags {
   int64_t batch = 1;
   int64_t length = 1024;
+};
+
+/// What is known of a checkpoint without reading its weights.
+struct Description {
+  ModelConfig config;
+  std::vector<SiteInfo> sites;
+  int64_t weight_bytes = 0;
+  std::string fingerprint;
+  double recording_bytes = 0;  // of every site; in double, as long prompts need more than 64 bits
+  double map_bytes = 0;        // of those, what has a row and a column a token
 };
 
 std::string human_bytes(double bytes) {
@@ -29,92 +37,151 @@ std::string human_bytes(double bytes) {
 
 std::string mlp_text(const LayerSpec& layer) {
   if (!layer.mlp) return "";
-  return fmt::format("{}{} MLP, width {}", layer.mixer ? ", " : "",
+  return fmt::format("{}{} MLP of width {}", layer.mixer ? ", " : "",
                      layer.mlp->gated ? "gated" : "plain", layer.mlp->d_mlp);
 }
 
 std::string layer_text(const LayerSpec& layer) {
-  std::string text;
-  if (layer.mixer) {
-    text = fmt::format(
-        "{}, {} {} of width {}", layer_kind_name(layer_kind(layer)), head_count(layer),
-        layer_kind(layer) == LayerKind::Mamba1 ? "channels" : "heads", head_width(layer));
-  }
-  if (const auto* attention = layer.mixer ? std::get_if<AttentionSpec>(&*layer.mixer) : nullptr) {
+  if (!layer.mixer) return mlp_text(layer);
+  const bool channels = layer_kind(layer) == LayerKind::Mamba1;
+  std::string text =
+      fmt::format("{}, {} {}", layer_kind_name(layer_kind(layer)), head_count(layer),
+                  channels ? "channels" : fmt::format("heads of width {}", head_width(layer)));
+  if (const auto* attention = std::get_if<AttentionSpec>(&*layer.mixer)) {
     text += fmt::format(" ({} key/value heads)", attention->kv_heads);
   }
   return text + mlp_text(layer);
+}
+
+/// Layers of one make-up, and their indices.
+struct LayerGroup {
+  std::string text;
+  std::vector<int64_t> layers;
+};
+
+std::vector<LayerGroup> group_layers(const ModelConfig& config) {
+  std::vector<LayerGroup> groups;
+  for (int64_t i = 0; i < std::ssize(config.layers); ++i) {
+    const std::string text = layer_text(config.layers[static_cast<size_t>(i)]);
+    const auto same = std::find_if(groups.begin(), groups.end(),
+                                   [&](const LayerGroup& group) { return group.text == text; });
+    LayerGroup& group = same == groups.end() ? groups.emplace_back(LayerGroup{text, {}}) : *same;
+    group.layers.push_back(i);
+  }
+  return groups;
+}
+
+/// "0-8, 10, 12-31".
+std::string ranges_text(const std::vector<int64_t>& sorted) {
+  std::vector<std::string> parts;
+  for (size_t begin = 0, end = 0; begin < sorted.size(); begin = end) {
+    while (end < sorted.size() && sorted[end] - sorted[begin] == static_cast<int64_t>(end - begin))
+      ++end;
+    parts.push_back(end - begin == 1 ? fmt::format("{}", sorted[begin])
+                                     : fmt::format("{}-{}", sorted[begin], sorted[end - 1]));
+  }
+  return fmt::format("{}", fmt::join(parts, ", "));
+}
+
+std::string site_line(std::string_view name, const SiteInfo& site) {
+  return fmt::format("  {:<34} {}\n", name, site.shape);
+}
+
+/// Sites of the whole model under their names, those of layers once for each kind of layer.
+std::string sites_text(const Description& d) {
+  std::string text = "sites (--json lists every one)\n";
+  for (const SiteInfo& site : d.sites) {
+    if (site.point.layer < 0) text += site_line(site.name, site);
+  }
+  for (const LayerGroup& group : group_layers(d.config)) {
+    const int64_t first = group.layers.front();
+    text += fmt::format("sites blocks.I. with I = {}\n", ranges_text(group.layers));
+    const std::string prefix = fmt::format("blocks.{}.", first);
+    for (const SiteInfo& site : d.sites) {
+      if (site.point.layer == first) text += site_line(site.name.substr(prefix.size()), site);
+    }
+  }
+  return text;
+}
+
+std::string description_text(const Description& d, const Flags& flags) {
+  const ModelConfig& c = d.config;
+  std::string text =
+      fmt::format("{} ({}): {} layers, d_model {}, vocabulary {}\nweights: {} in {}\nlayers\n",
+                  c.family, c.architecture, c.layers.size(), c.d_model, c.vocab_size,
+                  human_bytes(static_cast<double>(d.weight_bytes)), c.dtype);
+  for (const LayerGroup& group : group_layers(c)) {
+    text += fmt::format("  {}: {}\n", ranges_text(group.layers), group.text);
+  }
+  text += sites_text(d);
+  return text +
+         fmt::format(
+             "recording every site of {} x {} tokens: {}, of which {} in maps of pos x pos\n",
+             flags.batch, flags.length, human_bytes(d.recording_bytes), human_bytes(d.map_bytes));
 }
 
 Json layer_json(const LayerSpec& layer) {
   Json out = {{"kind", layer_kind_name(layer_kind(layer))},
               {"heads", head_count(layer)},
               {"d_head", head_width(layer)}};
+  const auto* attention = layer.mixer ? std::get_if<AttentionSpec>(&*layer.mixer) : nullptr;
+  if (attention != nullptr) out["kv_heads"] = attention->kv_heads;
   if (layer.mlp) out["d_mlp"] = layer.mlp->d_mlp;
   return out;
 }
 
-/// Bytes of recording every site of a prompt at float32, and of all sites but those of size pos x
-/// pos.
-struct RecordingBytes {
-  double all = 0;
-  double without_maps = 0;
-};
-
-RecordingBytes recording_bytes_of(const ModelConfig& config, const std::vector<SiteInfo>& sites,
-                                  const Flags& flags) {
-  constexpr double kFloatBytes = 4;
-  RecordingBytes bytes;
-  for (const SiteInfo& site : sites) {
-    const double size = kFloatBytes * static_cast<double>(site_numel(config, site.point,
-                                                                     flags.batch, flags.length));
-    bytes.all += size;
-    const Site s = site.point.site;
-    if (s != Site::AttnScores && s != Site::Pattern && s != Site::Map) bytes.without_maps += size;
+Json description_json(const Description& d, const Flags& flags) {
+  Json out = {{"family", d.config.family},   {"architecture", d.config.architecture},
+              {"d_model", d.config.d_model}, {"vocab_size", d.config.vocab_size},
+              {"dtype", d.config.dtype},     {"weight_bytes", d.weight_bytes},
+              {"fingerprint", d.fingerprint}};
+  for (const LayerSpec& layer : d.config.layers) out["layers"].push_back(layer_json(layer));
+  for (const SiteInfo& site : d.sites) {
+    out["sites"].push_back({{"name", site.name}, {"shape", site.shape}});
   }
-  return bytes;
+  out["recording"] = {{"batch", flags.batch},
+                      {"pos", flags.length},
+                      {"bytes", d.recording_bytes},
+                      {"map_bytes", d.map_bytes}};
+  return out;
+}
+
+Description describe(const Flags& flags) {
+  const Checkpoint checkpoint = Checkpoint::open(model_directory(flags.model));
+  Description d;
+  d.config =
+      parse_model_config(checkpoint.config_json(), (checkpoint.path() / "config.json").string());
+  d.sites = sites_of(d.config);
+  d.weight_bytes = checkpoint.weight_bytes();
+  d.fingerprint = checkpoint.fingerprint();
+  const at::ScalarType dtype = chosen_dtype(flags.dtype).value_or(at::kFloat);
+  for (const SiteInfo& site : d.sites) {
+    const auto bytes = static_cast<double>(
+        recording_bytes(d.config, {site.name}, flags.batch, flags.length, dtype));
+    d.recording_bytes += bytes;
+    if (site.dims.back() == "k") d.map_bytes += bytes;
+  }
+  return d;
+}
+
+int list_zoo(const Flags& flags) {
+  Json names = Json::array();
+  std::string lines;
+  for (const std::string& name : zoo_names()) {
+    names.push_back("zoo:" + name);
+    lines += "zoo:" + name + "\n";
+  }
+  deliver(flags, names, lines);
+  return 0;
 }
 
 int inspect(const Flags& flags) {
-  if (flags.model == "zoo:list") {
-    for (const std::string& name : zoo_names()) print("zoo:" + name + "\n");
-    return 0;
-  }
-  const Checkpoint checkpoint = Checkpoint::open(model_directory(flags.model));
-  const ModelConfig config =
-      parse_model_config(checkpoint.config_json(), (checkpoint.path() / "config.json").string());
-  const std::vector<SiteInfo> sites = sites_of(config);
-  const RecordingBytes recording = recording_bytes_of(config, sites, flags);
-  if (flags.json) {
-    Json out = {{"family", config.family},
-                {"architecture", config.architecture},
-                {"d_model", config.d_model},
-                {"vocab_size", config.vocab_size},
-                {"dtype", config.dtype},
-                {"weight_bytes", checkpoint.weight_bytes()},
-                {"fingerprint", checkpoint.fingerprint()}};
-    for (const LayerSpec& layer : config.layers) out["layers"].push_back(layer_json(layer));
-    for (const SiteInfo& site : sites)
-      out["sites"].push_back({{"name", site.name}, {"shape", site.shape}});
-    out["recording"] = {{"batch", flags.batch},
-                        {"pos", flags.length},
-                        {"bytes", recording.all},
-                        {"bytes_without_maps", recording.without_maps}};
-    print(out.dump(2) + "\n");
-    return 0;
-  }
-  print(fmt::format("{} ({}), {} layers, d_model {}, vocabulary {}, weights {} in {}\n",
-                    config.family, config.architecture, config.layers.size(), config.d_model,
-                    config.vocab_size, human_bytes(static_cast<double>(checkpoint.weight_bytes())),
-                    config.dtype));
-  for (size_t i = 0; i < config.layers.size(); ++i)
-    print(fmt::format("  {:>3}  {}\n", i, layer_text(config.layers[i])));
-  print("sites\n");
-  for (const SiteInfo& site : sites) print(fmt::format("  {:<42} {}\n", site.name, site.shape));
-  print(fmt::format(
-      "recording every site of {} x {} tokens in float32: {}, of which maps of pos x pos {}\n",
-      flags.batch, flags.length, human_bytes(recording.all),
-      human_bytes(recording.all - recording.without_maps)));
+  check_range("--batch", flags.batch, 1, 1 << 16);
+  check_range("--pos", flags.length, 1, 1 << 20);
+  check_writable(flags.out);
+  if (flags.model == "zoo:list") return list_zoo(flags);
+  const Description d = describe(flags);
+  deliver(flags, description_json(d, flags), description_text(d, flags));
   return 0;
 }
 
@@ -123,8 +190,8 @@ int inspect(const Flags& flags) {
 void add_inspect(CLI::App& app, Action& action) {
   auto flags = std::make_shared<Flags>();
   CLI::App* command = app.add_subcommand(
-      "inspect", "Family, layers, heads, sites and sizes; zoo:list lists the zoo");
-  add_common_flags(*command, *flags);
+      "inspect", "Family, layers, heads, sites and sizes; zoo:list lists the bundled models");
+  add_common_flags(*command, *flags, "file for the result as JSON");
   command->add_option("--batch", flags->batch, "prompts of the predicted recording (default 1)");
   command->add_option("--pos", flags->length, "tokens of the predicted recording (default 1024)");
   command->callback([flags, &action] { action = [flags] { return inspect(*flags); }; });

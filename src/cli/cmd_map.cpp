@@ -4,11 +4,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <map>
 
 #include "cli/commands.h"
 #include "cli/common.h"
+#include "cli/heads.h"
 #include "cli/ids.h"
+#include "cli/output.h"
 #include "core/check.h"
 #include "headlens/analysis/gather_aggregate.h"
 #include "headlens/core/npz.h"
@@ -29,34 +30,44 @@ struct Flags : CommonFlags {
   bool normalize = false;
 };
 
-using NamedMaps = std::vector<std::pair<std::string, Tensor>>;
+/// The map of one head over the text, [row, key].
+struct ReadMap {
+  HeadId head;  // one head or channel
+  Tensor map;
+  std::string name() const { return "map." + head_text(head); }
+};
 
-/// Rows of each head's map over the text, [row, key], named "map.LAYER.HEAD".
-NamedMaps read_maps(const LoadedModel& loaded, const Tensor& ids, const std::vector<HeadId>& heads,
-                    const Flags& flags) {
-  const int64_t length = ids.size(1);
-  std::vector<int64_t> wanted = flags.rows;
-  for (int64_t& row : wanted) {
+/// The rows asked for, counted from the first token; empty: all of them.
+std::vector<int64_t> wanted_rows(const std::vector<int64_t>& asked, int64_t length) {
+  std::vector<int64_t> rows = asked;
+  for (int64_t& row : rows) {
     HEADLENS_CHECK(UsageError, row >= -length && row < length,
                    "[map] --rows, expected {} to {}, got {}", -length, length - 1, row);
     if (row < 0) row += length;
   }
-  const Tensor rows = wanted.empty() ? at::arange(length) : at::tensor(wanted, at::kLong);
-  NamedMaps maps;
-  HookSet hooks(loaded.model.config());
+  return rows;
+}
+
+/// One map a head or channel, in the order of `heads`.
+std::vector<ReadMap> read_maps(const LanguageModel& model, const Tensor& ids,
+                               const std::vector<HeadId>& heads, const Tensor& rows,
+                               bool normalize) {
+  std::vector<ReadMap> maps;
   for (const HeadId& head : heads) {
-    check_heads(loaded.model.config(), {{head.layer, head.first, head.last}});
-    const std::string site = site_name(map_point(loaded.model.config(), head.layer));
-    hooks.add_map(site, [&, head](TapPoint, HeadMap& map) {
-      for (int64_t h = head.first; h <= head.last; ++h) {
-        Tensor part = map.rows(rows.to(ids.device()), {h})[0][0];
-        if (flags.normalize) part = normalized_rows(part, map.is_softmax());
-        maps.emplace_back(fmt::format("map.{}.{}", head.layer, h),
-                          part.to(at::kCPU, at::kFloat).contiguous());
-      }
+    for (int64_t h = head.first; h <= head.last; ++h) maps.push_back({{head.layer, h, h}, {}});
+  }
+  HookSet hooks(model.config());
+  for (ReadMap& wanted : maps) {
+    const std::string site = site_name(map_point(model.config(), wanted.head.layer));
+    hooks.add_map(site, [&](TapPoint, HeadMap& map) {
+      Tensor part = map.rows(rows, {wanted.head.first})[0][0];
+      if (normalize) part = normalized_rows(part, map.is_softmax());
+      if (part.scalar_type() != at::kDouble) part = part.to(at::kFloat);
+      wanted.map = part.to(at::kCPU).contiguous();
     });
   }
-  loaded.model.run_layers(loaded.model.embed(ids), 0, loaded.model.layer_count(), &hooks);
+  c10::NoGradGuard no_grad;
+  model.run_layers(model.embed(ids), 0, model.layer_count(), &hooks);
   hooks.check_all_fired();
   return maps;
 }
@@ -71,66 +82,90 @@ std::vector<std::string> token_texts(const Tokenizer& tokenizer, const Tensor& i
   return tokens;
 }
 
+Eigen::MatrixXf to_matrix(const Tensor& map) {
+  using Rows = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+  const Tensor flat = map.to(at::kFloat).contiguous();
+  return Eigen::Map<const Rows>(flat.const_data_ptr<float>(), flat.size(0), flat.size(1));
+}
+
 /// A page of maps without scores: the same page as `find`'s, with nothing but maps in it.
-FindResult maps_only(const Flags& flags, const LoadedModel& loaded, const NamedMaps& maps,
-                     const std::vector<HeadId>& heads, const std::vector<std::string>& tokens) {
-  FindResult result = describe_model(loaded.model);
-  result.model.name = flags.model;
-  size_t next = 0;
-  for (const HeadId& head : heads) {
-    for (int64_t h = head.first; h <= head.last; ++h) {
-      const Tensor& map = maps[next++].second;
-      MapSample sample;
-      sample.head = {head.layer, h, h};
-      sample.tokens = tokens;
-      sample.map.resize(map.size(0), map.size(1));
-      for (int64_t i = 0; i < map.size(0); ++i) {
-        for (int64_t j = 0; j < map.size(1); ++j)
-          sample.map(i, j) = map.const_data_ptr<float>()[i * map.size(1) + j];
-      }
-      result.maps.push_back(std::move(sample));
-      HeadScore score;
-      score.head = {head.layer, h, h};
-      score.kind = layer_kind_name(
-          layer_kind(loaded.model.config().layers[static_cast<size_t>(head.layer)]));
-      result.heads.push_back(std::move(score));
-    }
+std::string maps_page(const Flags& flags, const LoadedModel& loaded,
+                      const std::vector<ReadMap>& maps, const Tensor& ids) {
+  const ModelConfig& config = loaded.model.config();
+  FindResult page = describe_model(loaded.model);
+  page.model.name = flags.model;
+  const auto tokens = token_texts(load_tokenizer(loaded.directory), ids);
+  for (const ReadMap& read : maps) {
+    MapSample sample;
+    sample.head = read.head;
+    sample.tokens = tokens;
+    sample.map = to_matrix(read.map);
+    page.maps.push_back(std::move(sample));
+    HeadScore score;
+    score.head = read.head;
+    const auto layer = static_cast<size_t>(read.head.layer);
+    score.kind = layer_kind_name(layer_kind(config.layers[layer]));
+    page.heads.push_back(std::move(score));
   }
-  return result;
+  return report_html(page, {"map", "map", 0, flags.seed, {}}, make_manifest(flags, loaded.model));
+}
+
+void write_tensors(const Flags& flags, const LoadedModel& loaded, const std::vector<ReadMap>& maps,
+                   const Tensor& ids, const Tensor& rows) {
+  std::vector<std::pair<std::string, Tensor>> tensors;
+  for (const ReadMap& read : maps) tensors.emplace_back(read.name(), read.map);
+  tensors.emplace_back("input_ids", ids.to(at::kCPU));
+  tensors.emplace_back("rows", rows.to(at::kCPU));
+  if (flags.out.extension() == ".npz") {
+    save_npz(flags.out, tensors);
+  } else {
+    save_safetensors(flags.out, tensors,
+                     {{"model", flags.model}, {"checkpoint", loaded.model.fingerprint()}});
+  }
+}
+
+void deliver_listing(const Flags& flags, const std::vector<ReadMap>& maps, int64_t tokens) {
+  Json listing = {{"out", flags.out.string()}, {"tokens", tokens}, {"maps", Json::array()}};
+  for (const ReadMap& read : maps) {
+    listing["maps"].push_back({{"name", read.name()},
+                               {"layer", read.head.layer},
+                               {"head", read.head.first},
+                               {"shape", read.map.sizes().vec()}});
+  }
+  const std::string text =
+      fmt::format("{} maps of {} tokens: {}\n", maps.size(), tokens, flags.out.string());
+  print(flags.json ? json_text(listing) : text);
+}
+
+void check_out(const Flags& flags) {
+  const std::string form = flags.out.extension().string();
+  HEADLENS_CHECK(UsageError, form == ".safetensors" || form == ".npz" || form == ".html",
+                 "[map] --out, expected a .safetensors, .npz or .html file, got {}",
+                 flags.out.empty() ? "none" : fmt::format("'{}'", flags.out.string()));
+  HEADLENS_CHECK(UsageError, form != ".html" || flags.rows.empty(),
+                 "[map] --rows, expected none for .html (it shows whole maps), got {} rows",
+                 flags.rows.size());
+  check_writable(flags.out);
 }
 
 int map(const Flags& flags) {
-  HEADLENS_CHECK(UsageError, !flags.out.empty(),
-                 "[map] --out, expected a .safetensors, .npz or .html file, got none");
-  const std::string form = flags.out.extension().string();
-  HEADLENS_CHECK(UsageError, form == ".safetensors" || form == ".npz" || form == ".html",
-                 "[map] --out, expected a .safetensors, .npz or .html file, got '{}'",
-                 flags.out.string());
-  HEADLENS_CHECK(UsageError, form != ".html" || flags.rows.empty(),
-                 "[map] --rows, expected whole maps for .html");
+  check_out(flags);
   const std::vector<HeadId> heads = parse_heads(flags.heads);
   const LoadedModel loaded = load_model(flags);
-  c10::NoGradGuard no_grad;
+  check_heads_exist(loaded.model.config(), heads);
   const Tensor ids = text_ids(loaded, flags.text, flags.bos).to(loaded.model.device());
-  NamedMaps maps = read_maps(loaded, ids, heads, flags);
-  if (form == ".html") {
-    const auto tokens = token_texts(load_tokenizer(loaded.directory), ids);
-    const FindResult page = maps_only(flags, loaded, maps, heads, tokens);
-    write_report_file(flags.out, report_html(page, {"map", "map", 0, flags.seed, {}},
-                                             make_manifest(flags, loaded.model)));
+  const int64_t tokens = ids.size(1);
+  const std::vector<int64_t> wanted = wanted_rows(flags.rows, tokens);
+  const Tensor rows =
+      (wanted.empty() ? at::arange(tokens, at::kLong) : at::tensor(wanted, at::kLong))
+          .to(ids.device());
+  const std::vector<ReadMap> maps = read_maps(loaded.model, ids, heads, rows, flags.normalize);
+  if (flags.out.extension() == ".html") {
+    write_report_file(flags.out, maps_page(flags, loaded, maps, ids));
   } else {
-    maps.emplace_back("input_ids", ids.to(at::kCPU));
-    if (!flags.rows.empty()) maps.emplace_back("rows", at::tensor(flags.rows, at::kLong));
-    if (form == ".npz") {
-      save_npz(flags.out, maps);
-    } else {
-      save_safetensors(flags.out, maps,
-                       {{"model", flags.model}, {"checkpoint", loaded.model.fingerprint()}});
-    }
+    write_tensors(flags, loaded, maps, ids, rows);
   }
-  if (!flags.quiet)
-    print(fmt::format("{} maps of {} tokens: {}\n", maps.size() - (form == ".html" ? 0 : 1),
-                      ids.size(1), flags.out.string()));
+  deliver_listing(flags, maps, tokens);
   return 0;
 }
 
@@ -140,18 +175,14 @@ void add_map(CLI::App& app, Action& action) {
   auto flags = std::make_shared<Flags>();
   CLI::App* command =
       app.add_subcommand("map", "Maps of chosen heads over a text, whole or chosen rows");
-  add_common_flags(*command, *flags);
+  add_common_flags(*command, *flags, ".safetensors, .npz or .html file for the maps");
   command->add_option("--text", flags->text, "the text")->required();
-  command
-      ->add_option("--heads", flags->heads,
-                   "LAYER.HEAD, comma-separated; channels as LAYER.FIRST-LAST")
-      ->delimiter(',')
-      ->required();
+  add_heads_flag(*command, flags->heads);
   command->add_option("--rows", flags->rows, "rows to keep, negative from the end, comma-separated")
       ->delimiter(',');
   command->add_flag("--normalize", flags->normalize,
                     "|M_ij| / sum_j |M_ij| instead of M for state-space heads");
-  command->add_flag("--bos", flags->bos, "put the tokenizer's start token before the text");
+  add_bos_flag(*command, *flags);
   command->callback([flags, &action] { action = [flags] { return map(*flags); }; });
 }
 

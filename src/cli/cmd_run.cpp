@@ -3,9 +3,12 @@
 #include <c10/core/GradMode.h>
 #include <fmt/format.h>
 
+#include <optional>
+
 #include "cli/commands.h"
 #include "cli/common.h"
 #include "cli/ids.h"
+#include "cli/output.h"
 #include "core/check.h"
 #include "headlens/hooks/recorder.h"
 
@@ -13,18 +16,31 @@ namespace headlens::cli {
 namespace {
 
 struct Flags : CommonFlags {
-  std::string text, ids;
+  std::optional<std::string> text, ids;
   std::vector<std::string> record;
 };
 
+void deliver_listing(const Flags& flags, const ActivationCache& recorded) {
+  Json listing = {{"out", flags.out.string()}, {"tensors", Json::array()}};
+  std::string lines;
+  for (const auto& [name, tensor] : recorded) {
+    listing["tensors"].push_back({{"name", name},
+                                  {"dtype", dtype_name(tensor.scalar_type())},
+                                  {"shape", tensor.sizes().vec()}});
+    lines += fmt::format("{:<44} {:<8} {}\n", name, dtype_name(tensor.scalar_type()),
+                         shape_string(tensor.sizes()));
+  }
+  print(flags.json ? json_text(listing) : lines);
+}
+
 int run_forward(const Flags& flags) {
   HEADLENS_CHECK(UsageError, !flags.out.empty(), "[run] --out, expected a file, got none");
-  HEADLENS_CHECK(UsageError, flags.text.empty() != flags.ids.empty(),
+  HEADLENS_CHECK(UsageError, flags.text.has_value() != flags.ids.has_value(),
                  "[run] input, expected one of --text and --ids, got {}",
-                 flags.text.empty() ? "neither" : "both");
+                 flags.text ? "both" : "neither");
+  check_writable(flags.out);
   const LoadedModel loaded = load_model(flags);
-  const Tensor ids =
-      flags.ids.empty() ? text_ids(loaded, flags.text, flags.bos) : file_ids(flags.ids);
+  const Tensor ids = flags.text ? text_ids(loaded, *flags.text, flags.bos) : file_ids(*flags.ids);
   RecordOptions options;
   options.device = at::kCPU;
   Recorder recorder(loaded.model.config(), flags.record, options);
@@ -33,11 +49,7 @@ int run_forward(const Flags& flags) {
   ActivationCache recorded = recorder.take();
   recorded.set("input_ids", ids);
   recorded.save(flags.out, {{"model", flags.model}, {"checkpoint", loaded.model.fingerprint()}});
-  if (!flags.quiet) {
-    for (const auto& [name, tensor] : recorded) {
-      print(fmt::format("{:<44} {}\n", name, shape_string(tensor.sizes())));
-    }
-  }
+  deliver_listing(flags, recorded);
   return 0;
 }
 
@@ -46,14 +58,14 @@ int run_forward(const Flags& flags) {
 void add_run(CLI::App& app, Action& action) {
   auto flags = std::make_shared<Flags>();
   CLI::App* command = app.add_subcommand("run", "One forward pass; records sites by name or glob");
-  add_common_flags(*command, *flags);
+  add_common_flags(*command, *flags, "safetensors file for the recording");
   command->add_option("--text", flags->text, "the prompt");
   command->add_option("--ids", flags->ids, "safetensors file with int64 input_ids [batch, pos]");
   command
       ->add_option("--record", flags->record,
                    "site names or globs (headlens inspect lists them); also: logits")
       ->required();
-  command->add_flag("--bos", flags->bos, "put the tokenizer's start token before the text");
+  add_bos_flag(*command, *flags);
   command->callback([flags, &action] { action = [flags] { return run_forward(*flags); }; });
 }
 

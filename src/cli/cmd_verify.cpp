@@ -3,11 +3,12 @@
 #include <c10/core/GradMode.h>
 #include <fmt/format.h>
 
-#include <nlohmann/json.hpp>
+#include <cmath>
 
 #include "cli/commands.h"
 #include "cli/common.h"
 #include "cli/ids.h"
+#include "cli/output.h"
 #include "core/check.h"
 #include "headlens/core/safetensors.h"
 #include "headlens/hooks/recorder.h"
@@ -23,10 +24,9 @@ struct Flags : CommonFlags {
 /// How one tensor compares.
 struct Row {
   std::string name, shape;
-  double largest = 0;  // largest |ours - golden|
-  double scale = 0;    // largest |golden|
-  int64_t outside =
-      0;  // entries with |ours - golden| > atol + rtol |golden|, or finite in one only
+  double largest = 0;   // largest |ours - golden|
+  double scale = 0;     // largest |golden|
+  int64_t outside = 0;  // entries further apart than atol + rtol |golden|, or finite in one only
   bool same_shape = true;
 };
 
@@ -53,54 +53,74 @@ bool differs(const Row& row) {
   return !row.same_shape || row.outside > 0;
 }
 
-void print_rows(const std::vector<Row>& rows, const Flags& flags, bool failed) {
-  if (flags.json) {
-    nlohmann::ordered_json out = {{"atol", flags.atol}, {"rtol", flags.rtol}, {"agrees", !failed}};
-    for (const Row& r : rows) {
-      out["tensors"].push_back({{"name", r.name},
-                                {"shape", r.shape},
-                                {"max_difference", fmt::format("{:.6g}", r.largest)},
-                                {"max_golden", r.scale},
-                                {"outside", r.outside},
-                                {"agrees", !differs(r)}});
-    }
-    print(out.dump(2) + "\n");
-    return;
-  }
-  print(fmt::format("{:<44} {:<24} {:>12} {:>12} {:>9}\n", "tensor", "shape", "max |diff|",
-                    "max |golden|", "outside"));
+Json rows_json(const std::vector<Row>& rows, const Flags& flags, bool agrees) {
+  Json out = {{"golden", flags.golden},
+              {"atol", flags.atol},
+              {"rtol", flags.rtol},
+              {"agrees", agrees},
+              {"tensors", Json::array()}};
   for (const Row& r : rows) {
-    print(fmt::format("{:<44} {:<24} {:>12.3e} {:>12.3e} {:>9} {}\n", r.name, r.shape, r.largest,
-                      r.scale, r.outside, differs(r) ? "DIFFERS" : "ok"));
+    Json entry = {{"name", r.name}, {"shape", r.shape}, {"agrees", !differs(r)}};
+    if (r.same_shape) {
+      entry["outside"] = r.outside;
+      entry["max_difference"] = r.largest;  // null where one side is not finite
+      entry["max_golden"] = r.scale;
+    }
+    out["tensors"].push_back(std::move(entry));
   }
-  print(fmt::format(
-      "{} of {} tensors agree within {} + {} |golden|\n",
-      rows.size() - static_cast<size_t>(std::count_if(rows.begin(), rows.end(), differs)),
-      rows.size(), flags.atol, flags.rtol));
+  return out;
+}
+
+std::string row_text(const Row& r) {
+  if (!r.same_shape) return fmt::format("{:<44} {} DIFFERS\n", r.name, r.shape);
+  return fmt::format("{:<44} {:<24} {:>12.3e} {:>12.3e} {:>9} {}\n", r.name, r.shape, r.largest,
+                     r.scale, r.outside, differs(r) ? "DIFFERS" : "ok");
+}
+
+std::string rows_text(const std::vector<Row>& rows, const Flags& flags) {
+  std::string text = fmt::format("{:<44} {:<24} {:>12} {:>12} {:>9}\n", "tensor", "shape",
+                                 "max |diff|", "max |golden|", "outside");
+  for (const Row& r : rows) text += row_text(r);
+  const auto differing = static_cast<size_t>(std::count_if(rows.begin(), rows.end(), differs));
+  return text + fmt::format("{} of {} tensors agree within {} + {} |golden|\n",
+                            rows.size() - differing, rows.size(), flags.atol, flags.rtol);
+}
+
+/// Our own tensors under the golden's names.
+ActivationCache record(const LanguageModel& model, const Tensor& ids,
+                       const std::vector<std::string>& names, const std::string& golden) {
+  RecordOptions options;
+  options.device = at::kCPU;
+  try {
+    Recorder recorder(model.config(), names, options);
+    c10::NoGradGuard no_grad;
+    model.forward(ids.to(model.device()), {.tap = &recorder});
+    return recorder.take();
+  } catch (const HookError& e) {  // the file names a site that this model does not have
+    HEADLENS_FAIL(CheckpointError, "{} in {}", e.what(), golden);
+  }
 }
 
 int verify(const Flags& flags) {
-  const LoadedModel loaded = load_model(flags);
+  HEADLENS_CHECK(UsageError, flags.atol >= 0 && flags.rtol >= 0,
+                 "[verify] --atol and --rtol, expected 0 or more, got {} and {}", flags.atol,
+                 flags.rtol);
+  check_writable(flags.out);
   const SafetensorsFile golden = SafetensorsFile::open(flags.golden);
   const Tensor ids = file_ids(flags.golden);
-  std::vector<std::string> names;
-  for (const std::string& name : golden.names()) {
-    if (name != "input_ids") names.push_back(name);
-  }
-  HEADLENS_CHECK(UsageError, !names.empty(),
+  std::vector<std::string> names = golden.names();
+  std::erase(names, "input_ids");
+  HEADLENS_CHECK(CheckpointError, !names.empty(),
                  "[verify] {}, expected tensors besides input_ids, got none", flags.golden);
-  RecordOptions options;
-  options.device = at::kCPU;
-  Recorder recorder(loaded.model.config(), names, options);
-  c10::NoGradGuard no_grad;
-  loaded.model.forward(ids.to(loaded.model.device()), {.tap = &recorder});
-  const ActivationCache ours = recorder.take();
+  const LoadedModel loaded = load_model(flags);
+  const ActivationCache ours = record(loaded.model, ids, names, flags.golden);
   std::vector<Row> rows;
-  for (const std::string& name : names)
+  for (const std::string& name : names) {
     rows.push_back(compare(name, ours[name], golden.tensor(name), flags));
-  const bool failed = std::any_of(rows.begin(), rows.end(), differs);
-  print_rows(rows, flags, failed);
-  return failed ? 1 : 0;
+  }
+  const bool agrees = std::none_of(rows.begin(), rows.end(), differs);
+  deliver(flags, rows_json(rows, flags, agrees), rows_text(rows, flags));
+  return agrees ? 0 : 1;
 }
 
 }  // namespace
@@ -109,7 +129,7 @@ void add_verify(CLI::App& app, Action& action) {
   auto flags = std::make_shared<Flags>();
   CLI::App* command =
       app.add_subcommand("verify", "Compares a forward with a recording, site by site");
-  add_common_flags(*command, *flags);
+  add_common_flags(*command, *flags, "file for the result as JSON");
   command
       ->add_option("--golden", flags->golden,
                    "safetensors with input_ids and tensors under site names")

@@ -1,4 +1,4 @@
-// headlens/cli: flags that every command shares, and what they load.
+// headlens/cli: flags that several commands share, and what they load.
 #include "cli/common.h"
 
 #include <fmt/chrono.h>
@@ -7,7 +7,6 @@
 
 #include <charconv>
 #include <chrono>
-#include <cstdio>
 
 #include "cli/zoo.h"
 #include "core/check.h"
@@ -23,60 +22,115 @@ std::string& command_line() {
   return line;
 }
 
-std::string word_list(std::initializer_list<const char*> words) {
-  return fmt::format("{}", fmt::join(words, ", "));
+AblationMode parse_mode(const std::string& word) {
+  if (word == "zero") return AblationMode::Zero;
+  if (word == "mean") return AblationMode::Mean;
+  if (word == "resample") return AblationMode::Resample;
+  HEADLENS_FAIL(UsageError, "[ablate] --mode, expected zero, mean or resample, got '{}'", word);
 }
 
-/// A whole non-negative number or nothing.
-std::optional<int64_t> number(std::string_view text) {
-  int64_t value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size() || value < 0) return std::nullopt;
-  return value;
+Placement parse_placement(const std::string& word) {
+  if (word == "post_norm") return Placement::PostNorm;
+  if (word == "pre_norm") return Placement::PreNorm;
+  HEADLENS_FAIL(UsageError, "[ablate] --placement, expected post_norm or pre_norm, got '{}'", word);
 }
 
-HeadId parse_head(std::string_view word) {
-  const size_t dot = word.find('.');
-  const size_t dash = word.find('-', dot == std::string_view::npos ? 0 : dot);
-  const auto layer = dot == std::string_view::npos ? std::nullopt : number(word.substr(0, dot));
-  const auto first =
-      dot == std::string_view::npos ? std::nullopt : number(word.substr(dot + 1, dash - dot - 1));
-  const auto last = dash == std::string_view::npos ? first : number(word.substr(dash + 1));
-  HEADLENS_CHECK(UsageError, layer && first && last && *first <= *last,
-                 "[heads] head, expected LAYER.HEAD or LAYER.FIRST-LAST, got '{}'", word);
-  return {*layer, *first, *last};
+/// A wrong word is wrong use; a device that this machine lacks is a DeviceError.
+at::Device chosen_device(const std::string& word) {
+  if (word.empty()) return default_device();
+  HEADLENS_CHECK(UsageError, word.find(',') == std::string::npos,
+                 "[device] --device, expected one device (several are not supported yet), got '{}'",
+                 word);
+  const bool known = word == "cpu" || word == "cuda" ||
+                     (word.starts_with("cuda:") && word.size() > 5 && word.size() < 8 &&
+                      word.find_first_not_of("0123456789", 5) == std::string::npos);
+  HEADLENS_CHECK(UsageError, known, "[device] --device, expected cpu, cuda or cuda:N, got '{}'",
+                 word);
+  return parse_device(word);
+}
+
+/// CLI11 would wrap "-1" round to 2^64 - 1.
+std::string whole_number(const std::string& word) {
+  uint64_t value = 0;
+  const char* const last = word.data() + word.size();
+  const auto [end, error] = std::from_chars(word.data(), last, value);
+  if (error == std::errc() && end == last) return {};
+  return fmt::format("expected a whole number from 0, got '{}'", word);
 }
 
 }  // namespace
 
-void add_common_flags(CLI::App& command, CommonFlags& flags, bool takes_model) {
-  if (takes_model) {
-    command
-        .add_option("MODEL", flags.model, "checkpoint directory, or zoo:NAME (zoo:list lists them)")
-        ->required();
-  }
+void add_common_flags(CLI::App& command, CommonFlags& flags, const std::string& out_help) {
+  command
+      .add_option("MODEL", flags.model, "checkpoint directory, or zoo:NAME (zoo:list lists them)")
+      ->required();
   command.add_option("--device", flags.device,
                      "cpu, cuda or cuda:N (default: cuda if there is one)");
-  command.add_option("--dtype", flags.dtype, "float32, bfloat16, float16 or float64");
-  command.add_option("--out", flags.out, "where to write");
-  command.add_option("--seed", flags.seed, "seed of made tasks (default 0)");
-  command.add_flag("--quiet", flags.quiet, "no progress on stderr");
-  command.add_flag("--json", flags.json, "print JSON instead of a table");
+  command.add_option("--dtype", flags.dtype,
+                     "float32, bfloat16, float16 or float64 (default: the checkpoint's on CUDA, "
+                     "float32 on the CPU)");
+  command.add_option("--out", flags.out, out_help);
+  command.add_option("--seed", flags.seed, "seed of made tasks (default 0)")->check(whole_number);
+  command.add_flag("--quiet", flags.quiet, "no progress and no notes on stderr");
+  command.add_flag("--json", flags.json, "print JSON instead of text");
+}
+
+void add_bos_flag(CLI::App& command, CommonFlags& flags) {
+  command.add_flag("--bos", flags.bos, "put the tokenizer's start token before each prompt");
+}
+
+void add_task_flag(CLI::App& command, std::string& task) {
+  command.add_option("--task", task, fmt::format("one of {}", fmt::join(known_tasks(), ", ")))
+      ->required();
+}
+
+void add_ablation_flags(CLI::App& command, AblationFlags& flags) {
+  command.add_option("--mode", flags.mode, "zero, mean or resample (default zero)");
+  command.add_option("--placement", flags.placement,
+                     "post_norm or pre_norm, for Mamba-2 (default post_norm)");
+  command.add_option("--batch-tokens", flags.batch_tokens,
+                     "tokens held in one forward (default 16384)");
+}
+
+SweepOptions sweep_options(const AblationFlags& flags) {
+  check_range("--batch-tokens", flags.batch_tokens, 1);
+  SweepOptions options;
+  options.mode = parse_mode(flags.mode);
+  options.placement = parse_placement(flags.placement);
+  options.max_batch_tokens = flags.batch_tokens;
+  return options;
+}
+
+void check_range(const char* flag, int64_t value, int64_t least, int64_t most) {
+  HEADLENS_CHECK(UsageError, value >= least && value <= most,
+                 "[flags] {}, expected {} to {}, got {}", flag, least, most, value);
+}
+
+std::optional<at::ScalarType> chosen_dtype(const std::string& word) {
+  if (word.empty()) return std::nullopt;
+  try {
+    return parse_dtype(word);
+  } catch (const ConfigError&) {
+    HEADLENS_FAIL(UsageError,
+                  "[dtype] --dtype, expected float32, bfloat16, float16 or float64, got '{}'",
+                  word);
+  }
 }
 
 std::filesystem::path model_directory(const std::string& model) {
   constexpr std::string_view kZoo = "zoo:";
   if (model.starts_with(kZoo)) return zoo_model(model.substr(kZoo.size()));
-  HEADLENS_CHECK(UsageError, std::filesystem::is_directory(model),
-                 "[model] {}, expected a checkpoint directory or zoo:NAME, got neither", model);
+  std::error_code ignored;
+  HEADLENS_CHECK(UsageError, std::filesystem::is_directory(model, ignored),
+                 "[model] MODEL, expected a checkpoint directory or zoo:NAME, got '{}'", model);
   return model;
 }
 
 LoadedModel load_model(const CommonFlags& flags) {
   if (flags.quiet) set_log_level(LogLevel::Warn);
   LoadOptions options;
-  options.device = flags.device.empty() ? default_device() : parse_device(flags.device);
-  if (!flags.dtype.empty()) options.dtype = parse_dtype(flags.dtype);
+  options.device = chosen_device(flags.device);
+  options.dtype = chosen_dtype(flags.dtype);
   const std::filesystem::path directory = model_directory(flags.model);
   return {LanguageModel::load(directory, options), directory};
 }
@@ -85,14 +139,14 @@ Tokenizer load_tokenizer(const std::filesystem::path& directory) {
   return Tokenizer::load(directory);
 }
 
-LoadedTask load_task(const std::string& spec, const Tokenizer& tokenizer,
-                     const CommonFlags& flags) {
+LoadedTask load_task(const std::string& spec, const LoadedModel& loaded, const CommonFlags& flags) {
   const Task task = make_task(spec, flags.seed);
-  return {task.info, tokenize(task, tokenizer, flags.bos)};
+  return {task.info, tokenize(task, load_tokenizer(loaded.directory), flags.bos)};
 }
 
 void set_command_line(int argc, const char* const* argv) {
-  command_line() = fmt::format("headlens {}", fmt::join(argv + 1, argv + argc, " "));
+  command_line() =
+      argc < 1 ? "" : fmt::format("headlens {}", fmt::join(argv + 1, argv + argc, " "));
 }
 
 Manifest make_manifest(const CommonFlags& flags, const LanguageModel& model) {
@@ -109,36 +163,6 @@ Manifest make_manifest(const CommonFlags& flags, const LanguageModel& model) {
   m.seed = flags.seed;
   m.started = fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(now));
   return m;
-}
-
-std::vector<HeadId> parse_heads(const std::vector<std::string>& words) {
-  std::vector<HeadId> heads;
-  for (const std::string& word : words) heads.push_back(parse_head(word));
-  return heads;
-}
-
-std::string head_text(const HeadId& head) {
-  return head.first == head.last ? fmt::format("{}.{}", head.layer, head.first)
-                                 : fmt::format("{}.{}-{}", head.layer, head.first, head.last);
-}
-
-AblationMode parse_mode(const std::string& word) {
-  if (word == "zero") return AblationMode::Zero;
-  if (word == "mean") return AblationMode::Mean;
-  if (word == "resample") return AblationMode::Resample;
-  HEADLENS_FAIL(UsageError, "[ablate] --mode, expected {}, got '{}'",
-                word_list({"zero", "mean", "resample"}), word);
-}
-
-Placement parse_placement(const std::string& word) {
-  if (word == "post_norm") return Placement::PostNorm;
-  if (word == "pre_norm") return Placement::PreNorm;
-  HEADLENS_FAIL(UsageError, "[ablate] --placement, expected {}, got '{}'",
-                word_list({"post_norm", "pre_norm"}), word);
-}
-
-void print(const std::string& text) {
-  fmt::print("{}", text);
 }
 
 }  // namespace headlens::cli

@@ -1,11 +1,10 @@
-// headlens/cli: flags that every command shares, and what they load.
+// headlens/cli: flags that several commands share, and what they load.
 #pragma once
 
 #include <CLI/CLI.hpp>
 
 #include <cstdint>
 #include <filesystem>
-#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -30,8 +29,26 @@ struct CommonFlags {
   bool bos = false;  // put the tokenizer's start token before prompts
 };
 
-/// Adds the flags; `takes_model` adds the positional MODEL.
-void add_common_flags(CLI::App& command, CommonFlags& flags, bool takes_model = true);
+/// How heads are cut, as `find` and `ablate` take it.
+struct AblationFlags {
+  std::string mode = "zero";
+  std::string placement = "post_norm";
+  int64_t batch_tokens = 16384;
+};
+
+/// Adds MODEL and the common flags; `out_help` says what --out means here.
+void add_common_flags(CLI::App& command, CommonFlags& flags, const std::string& out_help);
+void add_bos_flag(CLI::App& command, CommonFlags& flags);
+void add_task_flag(CLI::App& command, std::string& task);
+void add_ablation_flags(CLI::App& command, AblationFlags& flags);
+
+/// UsageError for a word or number that is none of those offered.
+SweepOptions sweep_options(const AblationFlags& flags);
+/// UsageError naming `flag` unless `value` lies within `least` and `most`.
+void check_range(const char* flag, int64_t value, int64_t least, int64_t most = INT32_MAX);
+
+/// The --dtype, if one is given. UsageError for a word that names none.
+std::optional<at::ScalarType> chosen_dtype(const std::string& word);
 
 /// The directory of a MODEL argument. UsageError for an unknown zoo model or a path that is no
 /// directory.
@@ -50,23 +67,11 @@ struct LoadedTask {
   TaskInfo info;
   std::vector<TokenizedExample> examples;
 };
-LoadedTask load_task(const std::string& spec, const Tokenizer& tokenizer, const CommonFlags& flags);
+LoadedTask load_task(const std::string& spec, const LoadedModel& loaded, const CommonFlags& flags);
 
 /// Where a result comes from; `seconds` is filled by the caller.
 Manifest make_manifest(const CommonFlags& flags, const LanguageModel& model);
 /// Remembers the command line for the manifest.
 void set_command_line(int argc, const char* const* argv);
-
-/// "3.7" or "3.10-20" (channels), comma-separated. UsageError naming the piece that is not of that
-/// form.
-std::vector<HeadId> parse_heads(const std::vector<std::string>& words);
-/// "3.7", "3.10-20".
-std::string head_text(const HeadId& head);
-/// UsageError for another word.
-AblationMode parse_mode(const std::string& word);
-Placement parse_placement(const std::string& word);
-
-/// Prints to stdout.
-void print(const std::string& text);
 
 }  // namespace headlens::cli

@@ -34,16 +34,17 @@ void Progress::update(const std::string& stage, int64_t done, int64_t total) {
   if (is_new) {
     finish();
     stage_ = stage;
-    started_ = now;
+    started_ = printed_ = now;
   }
   const auto since = [now](Clock::time_point t) {
     return std::chrono::duration<double>(now - t).count();
   };
   const bool last = done >= total;
-  if (!is_new && !last && since(printed_) < (terminal_ ? kTerminalInterval : kFileInterval)) return;
+  const bool at_once = last || (is_new && terminal_);
+  if (!at_once && since(printed_) < (terminal_ ? kTerminalInterval : kFileInterval)) return;
   printed_ = now;
   const double elapsed = since(started_);
-  std::string line = fmt::format("{}: {} of {}", stage, done, total);
+  std::string line = fmt::format("{}: {} %", stage, total > 0 ? 100 * done / total : 100);
   if (last) {
     line += fmt::format(", {}", duration(elapsed));
   } else if (done > 0 && elapsed > 1) {

@@ -1,15 +1,16 @@
 // headlens/cli: parsing, dispatch, and one line for whatever goes wrong.
 #include <c10/util/Exception.h>
-#include <fmt/format.h>
+#include <fmt/ranges.h>
 
+#include <filesystem>
 #include <new>
 #include <string>
 
 #include "cli/commands.h"
 #include "cli/common.h"
 #include "core/check.h"
-#include "headlens/core/log.h"
 #include "headlens/core/version.h"
+#include "tasks/task_spec.h"
 
 namespace headlens::cli {
 namespace {
@@ -17,20 +18,91 @@ namespace {
 constexpr int kFailed = 1;
 constexpr int kWrongUse = 2;
 
-int complain(const std::string& message, int status) {
-  // One line, whatever a library put into its message.
-  std::string line = message.substr(0, message.find('\n'));
-  fmt::print(stderr, "headlens: error: {}\n", line);
+/// One line, whatever a file name or a library put into the message.
+int complain(std::string message, int status) {
+  for (char& c : message) {
+    if (static_cast<unsigned char>(c) < ' ' || c == '\x7f') c = ' ';
+  }
+  fmt::print(stderr, "headlens: error: {}\n", message);
   return status;
 }
 
-/// CLI11's own words in the contract's form.
-int complain_usage(const CLI::App& app, const CLI::ParseError& e) {
-  const auto chosen = app.get_subcommands();
-  const std::string where = chosen.empty() ? "headlens" : chosen.front()->get_name();
-  return complain(fmt::format("[{}] {} (headlens {}--help shows the flags)", where, e.what(),
-                              chosen.empty() ? "" : where + " "),
-                  kWrongUse);
+/// LibTorch's messages go on for lines; the first one says it.
+std::string first_line(const std::string& message) {
+  return message.substr(0, message.find('\n'));
+}
+
+std::vector<std::string> command_names(const CLI::App& app) {
+  std::vector<std::string> names;
+  for (const CLI::App* command : app.get_subcommands({})) names.push_back(command->get_name());
+  return names;
+}
+
+std::vector<std::string> flag_names(const CLI::App& command) {
+  std::vector<std::string> names;
+  for (const CLI::Option* option : command.get_options()) {
+    for (const std::string& name : option->get_lnames()) names.push_back("--" + name);
+  }
+  return names;
+}
+
+std::string_view before(std::string_view text, std::string_view mark) {
+  return text.substr(0, text.find(mark));
+}
+
+std::string_view after(std::string_view text, std::string_view mark) {
+  const size_t at = text.find(mark);
+  return at == std::string_view::npos ? text : text.substr(at + mark.size());
+}
+
+/// CLI11's words in the contract's form.
+std::string in_our_words(const CLI::App& command, const CLI::ParseError& e) {
+  const std::string said = e.what();
+  const std::string& where = command.get_name();
+  if (dynamic_cast<const CLI::RequiredError*>(&e) != nullptr) {
+    return fmt::format("[{}] {}, expected a value, got none", where, before(said, " is required"));
+  }
+  if (dynamic_cast<const CLI::ArgumentMismatch*>(&e) != nullptr) {
+    return fmt::format("[{}] {}, expected a value, got none", where, before(said, ":"));
+  }
+  if (dynamic_cast<const CLI::ConversionError*>(&e) != nullptr) {
+    const std::string_view pair = after(said, ": ");
+    return fmt::format("[{}] {}, expected a number, got '{}'", where, before(pair, " = "),
+                       after(pair, " = "));
+  }
+  if (dynamic_cast<const CLI::ExtrasError*>(&e) != nullptr) {
+    return fmt::format("[{}] arguments, expected those of headlens {} --help, got also '{}'", where,
+                       where, after(said, ": "));
+  }
+  // Ours, from a check of a value: "--seed: expected X, got Y".
+  return fmt::format("[{}] {}, {}", where, before(said, ": "), after(said, ": "));
+}
+
+/// The message for the first flag that `command` does not have, or nothing. CLI11 would speak of
+/// what is missing instead.
+std::string wrong_flag(const CLI::App& command, int argc, const char* const* argv) {
+  const std::vector<std::string> names = flag_names(command);
+  for (int i = 2; i < argc && std::string_view(argv[i]) != "--"; ++i) {
+    const std::string flag(before(argv[i], "="));
+    const bool is_flag =
+        flag.size() > 2 && flag.starts_with("--") && flag[2] >= 'a' && flag[2] <= 'z';
+    if (!is_flag || std::find(names.begin(), names.end(), flag) != names.end()) continue;
+    return fmt::format("[{}] flag, expected one of headlens {} --help, got '{}'{}",
+                       command.get_name(), command.get_name(), flag, suggestion(flag, names));
+  }
+  return {};
+}
+
+/// The message for a missing or unknown command or flag, or nothing.
+std::string wrong_words(const CLI::App& app, int argc, const char* const* argv) {
+  const std::vector<std::string> names = command_names(app);
+  const std::string word = argc < 2 ? "" : argv[1];
+  if (std::find(names.begin(), names.end(), word) != names.end()) {
+    return wrong_flag(*app.get_subcommand(word), argc, argv);
+  }
+  if (word == "--help" || word == "-h" || word == "--version") return {};
+  return fmt::format("[headlens] command, expected one of {}, got {}{}", fmt::join(names, ", "),
+                     argc < 2 ? "none" : fmt::format("'{}'", word), suggestion(word, names));
 }
 
 int act(const Action& action) {
@@ -38,17 +110,34 @@ int act(const Action& action) {
     return action();
   } catch (const UsageError& e) {
     return complain(e.what(), kWrongUse);
+  } catch (const HookError& e) {  // a site or a head that was named and is not there
+    return complain(e.what(), kWrongUse);
   } catch (const Error& e) {
     return complain(e.what(), kFailed);
   } catch (const std::bad_alloc&) {
-    return complain("[memory] the machine has no more memory to give", kFailed);
+    return complain("[memory] memory, expected enough for this work, got no more", kFailed);
   } catch (const c10::OutOfMemoryError& e) {
-    return complain(fmt::format("[memory] {}", e.what_without_backtrace()), kFailed);
+    return complain(fmt::format("[memory] {}", first_line(e.what_without_backtrace())), kFailed);
   } catch (const c10::Error& e) {
-    return complain(fmt::format("[torch] {}", e.what_without_backtrace()), kFailed);
+    return complain(fmt::format("[torch] {}", first_line(e.what_without_backtrace())), kFailed);
+  } catch (const std::filesystem::filesystem_error& e) {
+    return complain(fmt::format("[file] {}, expected to be reachable, got: {}", e.path1().string(),
+                                e.code().message()),
+                    kFailed);
   } catch (const std::exception& e) {
     return complain(fmt::format("[internal] {}", e.what()), kFailed);
   }
+}
+
+void add_commands(CLI::App& app, Action& action) {
+  add_inspect(app, action);
+  add_tokenize(app, action);
+  add_run(app, action);
+  add_verify(app, action);
+  add_map(app, action);
+  add_eval(app, action);
+  add_find(app, action);
+  add_ablate(app, action);
 }
 
 }  // namespace
@@ -60,24 +149,16 @@ int run(int argc, const char* const* argv) {
   app.set_version_flag("--version", fmt::format("headlens {} {}", version(), git_revision()));
   app.require_subcommand(1);
   Action action;
-  add_inspect(app, action);
-  add_tokenize(app, action);
-  add_run(app, action);
-  add_verify(app, action);
-  add_map(app, action);
-  add_eval(app, action);
-  add_find(app, action);
-  add_ablate(app, action);
+  add_commands(app, action);
+  const std::string wrong = wrong_words(app, argc, argv);
+  if (!wrong.empty()) return complain(wrong, kWrongUse);
   try {
     app.parse(argc, argv);
-  } catch (const CLI::CallForHelp& e) {
-    return app.exit(e);
-  } catch (const CLI::CallForAllHelp& e) {
-    return app.exit(e);
-  } catch (const CLI::CallForVersion& e) {
+  } catch (const CLI::Success& e) {  // --help, --version
     return app.exit(e);
   } catch (const CLI::ParseError& e) {
-    return complain_usage(app, e);
+    const auto chosen = app.get_subcommands();
+    return complain(in_our_words(chosen.empty() ? app : *chosen.front(), e), kWrongUse);
   }
   return act(action);
 }

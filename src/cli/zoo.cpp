@@ -7,6 +7,7 @@
 #include <cstdlib>
 
 #include "core/check.h"
+#include "tasks/task_spec.h"
 
 #ifndef HEADLENS_ZOO_SOURCE_DIR
 #define HEADLENS_ZOO_SOURCE_DIR ""
@@ -21,18 +22,22 @@ fs::path zoo_directory() {
   const fs::path command = fs::read_symlink("/proc/self/exe", ignored);
   const fs::path installed = command.parent_path().parent_path() / "share" / "headlens" / "zoo";
   if (!command.empty() && fs::is_directory(installed, ignored)) return installed;
-  const fs::path source = HEADLENS_ZOO_SOURCE_DIR;
-  return fs::is_directory(source, ignored) ? source : fs::path();
+  return HEADLENS_ZOO_SOURCE_DIR;
 }
 
 std::vector<std::string> zoo_names() {
-  std::vector<std::string> names;
   const fs::path zoo = zoo_directory();
-  std::error_code ignored;
-  if (zoo.empty() || !fs::is_directory(zoo, ignored)) return names;
-  for (const auto& entry : fs::directory_iterator(zoo)) {
-    if (fs::exists(entry.path() / "config.json")) names.push_back(entry.path().filename().string());
+  std::vector<std::string> names;
+  std::error_code error;
+  for (fs::directory_iterator entry(zoo, error), end; !error && entry != end;
+       entry.increment(error)) {
+    const fs::path& model = entry->path();
+    std::error_code ignored;
+    if (fs::exists(model / "config.json", ignored)) names.push_back(model.filename().string());
   }
+  HEADLENS_CHECK(ConfigError, !names.empty(),
+                 "[zoo] {}, expected bundled models (HEADLENS_ZOO names their folder), got {}",
+                 zoo.string(), error ? error.message() : "none");
   std::sort(names.begin(), names.end());
   return names;
 }
@@ -40,7 +45,8 @@ std::vector<std::string> zoo_names() {
 fs::path zoo_model(const std::string& name) {
   const std::vector<std::string> names = zoo_names();
   HEADLENS_CHECK(UsageError, std::find(names.begin(), names.end(), name) != names.end(),
-                 "[zoo] model, expected one of {}, got '{}'", fmt::join(names, ", "), name);
+                 "[zoo] model, expected one of {}, got '{}'{}", fmt::join(names, ", "), name,
+                 suggestion(name, names));
   return zoo_directory() / name;
 }
 

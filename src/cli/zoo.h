@@ -8,10 +8,10 @@
 namespace headlens::cli {
 
 /// The folder of the bundled models: $HEADLENS_ZOO, else share/headlens/zoo beside the installed
-/// command, else the source tree's examples/zoo. Empty if there is none.
+/// command, else the source tree's examples/zoo. It need not be there.
 std::filesystem::path zoo_directory();
 
-/// Names of the bundled models, sorted.
+/// Names of the bundled models, sorted. ConfigError if there is none.
 std::vector<std::string> zoo_names();
 
 /// The directory of a bundled model. UsageError naming the known ones for another name.

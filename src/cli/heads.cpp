@@ -1,0 +1,78 @@
+// headlens/cli: heads as they are named on the command line.
+#include "cli/heads.h"
+
+#include <charconv>
+#include <optional>
+
+#include "core/check.h"
+
+namespace headlens::cli {
+namespace {
+
+/// A whole non-negative number or nothing.
+std::optional<int64_t> number(std::string_view text) {
+  int64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size() || value < 0) return std::nullopt;
+  return value;
+}
+
+HeadId parse_head(std::string_view word) {
+  const size_t dot = std::min(word.find('.'), word.size());
+  const std::string_view members = word.substr(std::min(dot + 1, word.size()));
+  const size_t dash = members.find('-');
+  const auto layer = number(word.substr(0, dot));
+  const auto first = number(members.substr(0, dash));
+  const auto last = dash == std::string_view::npos ? first : number(members.substr(dash + 1));
+  HEADLENS_CHECK(UsageError, layer && first && last && *first <= *last,
+                 "[heads] --heads, expected LAYER.HEAD or LAYER.FIRST-LAST, got '{}'", word);
+  return {*layer, *first, *last};
+}
+
+bool overlap(const HeadId& a, const HeadId& b) {
+  return a.layer == b.layer && a.first <= b.last && b.first <= a.last;
+}
+
+}  // namespace
+
+void add_heads_flag(CLI::App& command, std::vector<std::string>& heads) {
+  command.add_option("--heads", heads, "LAYER.HEAD, comma-separated; channels as LAYER.FIRST-LAST")
+      ->delimiter(',')
+      ->required();
+}
+
+std::vector<HeadId> parse_heads(const std::vector<std::string>& words) {
+  std::vector<HeadId> heads;
+  for (const std::string& word : words) heads.push_back(parse_head(word));
+  return heads;
+}
+
+void check_heads_exist(const ModelConfig& config, const std::vector<HeadId>& heads) {
+  const int64_t layers = std::ssize(config.layers);
+  for (size_t i = 0; i < heads.size(); ++i) {
+    const HeadId& head = heads[i];
+    HEADLENS_CHECK(UsageError, head.layer < layers,
+                   "[heads] {}, expected a layer from 0 to {}, got {}", head_text(head), layers - 1,
+                   head.layer);
+    const LayerSpec& layer = config.layers[static_cast<size_t>(head.layer)];
+    const char* what = layer_kind(layer) == LayerKind::Mamba1 ? "channel" : "head";
+    HEADLENS_CHECK(UsageError, head_count(layer) > 0,
+                   "[heads] {}, expected a layer with heads, got one with an MLP only",
+                   head_text(head));
+    HEADLENS_CHECK(UsageError, head.last < head_count(layer),
+                   "[heads] {}, expected a {} from 0 to {} in layer {}, got {}", head_text(head),
+                   what, head_count(layer) - 1, head.layer, head.last);
+    for (size_t j = 0; j < i; ++j) {
+      HEADLENS_CHECK(UsageError, !overlap(head, heads[j]),
+                     "[heads] {}, expected each {} once, got it in {} as well", head_text(head),
+                     what, head_text(heads[j]));
+    }
+  }
+}
+
+std::string head_text(const HeadId& head) {
+  return head.first == head.last ? fmt::format("{}.{}", head.layer, head.first)
+                                 : fmt::format("{}.{}-{}", head.layer, head.first, head.last);
+}
+
+}  // namespace headlens::cli

@@ -1,0 +1,24 @@
+// headlens/cli: heads as they are named on the command line.
+#pragma once
+
+#include <CLI/CLI.hpp>
+
+#include <string>
+#include <vector>
+
+#include "headlens/analysis/types.h"
+#include "headlens/model/config.h"
+
+namespace headlens::cli {
+
+void add_heads_flag(CLI::App& command, std::vector<std::string>& heads);
+
+/// "3.7" or "3.10-20" (channels), comma-separated. UsageError naming the piece that is not of that
+/// form.
+std::vector<HeadId> parse_heads(const std::vector<std::string>& words);
+/// UsageError naming the first head that the model does not have, or that is named twice.
+void check_heads_exist(const ModelConfig& config, const std::vector<HeadId>& heads);
+/// "3.7", "3.10-20".
+std::string head_text(const HeadId& head);
+
+}  // namespace headlens::cli
