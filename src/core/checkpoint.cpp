@@ -22,7 +22,8 @@ std::string read_text(const fs::path& path) {
   std::ifstream file(path, std::ios::binary);
   std::ostringstream text;
   text << file.rdbuf();
-  HEADLENS_CHECK(CheckpointError, file.good(), "[{}] cannot read the file", path.string());
+  HEADLENS_CHECK(CheckpointError, file.good(), "[{}] file, expected a readable one, got none",
+                 path.string());
   return text.str();
 }
 

@@ -184,7 +184,7 @@ json parse_json(std::string_view text, const std::string& source) {
   const std::string where = handler.error_offset()
                                 ? locate(text, readable.original(*handler.error_offset()), source)
                                 : source;
-  HEADLENS_FAIL(ConfigError, "[{}] expected valid JSON, got {}", where, handler.problem());
+  HEADLENS_FAIL(ConfigError, "[{}] text, expected valid JSON, got {}", where, handler.problem());
 }
 
 json read_json_file(const std::filesystem::path& path) {
@@ -192,7 +192,8 @@ json read_json_file(const std::filesystem::path& path) {
   std::ostringstream text;
   const bool readable = file.good() && !std::filesystem::is_directory(path);
   if (readable) text << file.rdbuf();
-  HEADLENS_CHECK(ConfigError, readable && !file.bad(), "[{}] cannot read the file", path.string());
+  HEADLENS_CHECK(ConfigError, readable && !file.bad(),
+                 "[{}] file, expected a readable one, got none", path.string());
   return parse_json(text.view(), path.string());
 }
 
@@ -210,8 +211,8 @@ JsonFields::JsonFields(json value, std::string where)
       value_(root_.get()),
       where_(std::move(where)),
       record_(std::make_shared<Record>()) {
-  HEADLENS_CHECK(ConfigError, value_->is_object(), "[{}] expected a JSON object, got {}", where_,
-                 describe_json(*value_));
+  HEADLENS_CHECK(ConfigError, value_->is_object(), "[{}] value, expected a JSON object, got {}",
+                 where_, describe_json(*value_));
 }
 
 JsonFields::JsonFields(std::shared_ptr<const json> root, const json* value, std::string where,
@@ -269,8 +270,8 @@ std::vector<std::string> JsonFields::unread() const {
 
 void JsonFields::check_all_read() const {
   const std::vector<std::string> left = unread();
-  HEADLENS_CHECK(ConfigError, left.empty(), "[{}] expected only known keys, got also {}{}", where_,
-                 prefix_, fmt::join(left, ", " + prefix_));
+  HEADLENS_CHECK(ConfigError, left.empty(), "[{}] keys, expected only known ones, got also {}{}",
+                 where_, prefix_, fmt::join(left, ", " + prefix_));
 }
 
 void JsonFields::fail(std::string_view key, const std::string& expected, const json* got) const {

@@ -15,8 +15,8 @@ namespace headlens {
 
 MappedFile::MappedFile(const std::filesystem::path& path) {
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  HEADLENS_CHECK(CheckpointError, fd >= 0, "[{}] cannot open the file: {}", path.string(),
-                 std::strerror(errno));
+  HEADLENS_CHECK(CheckpointError, fd >= 0, "[{}] file, expected to be opened, got {}",
+                 path.string(), std::strerror(errno));
   struct stat status = {};
   const bool regular = ::fstat(fd, &status) == 0 && S_ISREG(status.st_mode);
   if (regular && status.st_size > 0) {
@@ -29,9 +29,11 @@ MappedFile::MappedFile(const std::filesystem::path& path) {
   }
   const int map_errno = errno;
   ::close(fd);  // the mapping holds the file
-  HEADLENS_CHECK(CheckpointError, regular, "[{}] expected a regular file", path.string());
-  HEADLENS_CHECK(CheckpointError, size_ == 0 || data_ != nullptr, "[{}] cannot map the file: {}",
-                 path.string(), std::strerror(map_errno));
+  HEADLENS_CHECK(CheckpointError, regular, "[{}] file, expected a regular one, got another kind",
+                 path.string());
+  HEADLENS_CHECK(CheckpointError, size_ == 0 || data_ != nullptr,
+                 "[{}] file, expected to be mapped, got {}", path.string(),
+                 std::strerror(map_errno));
 }
 
 MappedFile::~MappedFile() {

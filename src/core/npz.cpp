@@ -35,7 +35,7 @@ std::string numpy_dtype(at::ScalarType dtype) {
     case at::kBool:
       return "|b1";
     default:
-      HEADLENS_FAIL(CheckpointError, "[npz] dtype {}, expected one that NumPy has",
+      HEADLENS_FAIL(CheckpointError, "[npz] dtype, expected one that NumPy has, got {}",
                     dtype_name(dtype));
   }
 }
@@ -55,7 +55,7 @@ std::string npy_bytes(const Tensor& tensor) {
   header.resize(padded - kPrefix - 1, ' ');
   header += '\n';
   HEADLENS_CHECK(CheckpointError, header.size() < 65536,
-                 "[npz] dimensions, expected a header under 64 KiB");
+                 "[npz] dimensions, expected a header under 64 KiB, got {} bytes", header.size());
   std::string bytes("\x93NUMPY\x01\x00", 8);
   bytes += static_cast<char>(header.size() & 255);
   bytes += static_cast<char>(header.size() >> 8);

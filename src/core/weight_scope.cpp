@@ -160,7 +160,7 @@ void WeightScope::check_all_read(std::span<const std::string> ignore) const {
   constexpr size_t kShown = 8;
   const size_t shown = std::min(kShown, left.size());
   HEADLENS_CHECK(CheckpointError, left.empty(),
-                 "[{}] expected every tensor to be read, got {} unread: {}{}", root_->where(),
+                 "[{}] tensors, expected all to be read, got {} unread: {}{}", root_->where(),
                  left.size(), fmt::join(left.begin(), left.begin() + shown, ", "),
                  shown < left.size() ? ", ..." : "");
 }

@@ -17,7 +17,7 @@ WholeFile::WholeFile(const std::filesystem::path& path) : path_(path) {
   static std::atomic<int> counter = 0;
   pending_ = path.string() + fmt::format(".{}-{}.tmp", ::getpid(), counter++);
   fd_ = ::open(pending_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-  HEADLENS_CHECK(Error, fd_ >= 0, "[{}] cannot create the file: {}", path_.string(),
+  HEADLENS_CHECK(Error, fd_ >= 0, "[{}] file, expected to be created, got {}", path_.string(),
                  std::strerror(errno));
 }
 
@@ -31,7 +31,7 @@ void WholeFile::write(const void* data, size_t size) {
   while (size > 0) {
     const ssize_t written = ::write(fd_, next, size);
     if (written < 0 && errno == EINTR) continue;
-    HEADLENS_CHECK(Error, written > 0, "[{}] cannot write the file: {}", path_.string(),
+    HEADLENS_CHECK(Error, written > 0, "[{}] file, expected to be written, got {}", path_.string(),
                    std::strerror(errno));
     next += written;
     size -= static_cast<size_t>(written);
@@ -42,7 +42,7 @@ void WholeFile::commit() {
   const bool synced = ::fsync(fd_) == 0;
   const bool closed = ::close(std::exchange(fd_, -1)) == 0;
   const bool renamed = synced && closed && ::rename(pending_.c_str(), path_.c_str()) == 0;
-  HEADLENS_CHECK(Error, renamed, "[{}] cannot finish the file: {}", path_.string(),
+  HEADLENS_CHECK(Error, renamed, "[{}] file, expected to be finished, got {}", path_.string(),
                  std::strerror(errno));
   pending_.clear();
 }

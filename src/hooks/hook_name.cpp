@@ -232,7 +232,8 @@ std::string map_hint(const Pattern& pattern, const ModelConfig& config) {
   if (!pattern.position) {
     for (const UnmatchedName& row : unmatched_names()) {
       HEADLENS_CHECK(HookError, !glob_match(row.name, pattern.rest),
-                     "[hooks] '{}' is no single tensor here: {}", pattern.text, row.instead);
+                     "[hooks] '{}', expected a single tensor, got none here: {}", pattern.text,
+                     row.instead);
     }
   }
   for (const std::string& name : general_names(pattern.layer.has_value())) {

@@ -46,7 +46,7 @@ Tensor view_site(const NamedSite& named, const Tensor& value) {
 
 Tensor unview_site(const NamedSite& named, const Tensor& value, const Tensor& edited) {
   HEADLENS_CHECK(HookError, view_is_editable(named.view),
-                 "[hooks] '{}' can only be read: it is a copy of {}", named.name,
+                 "[hooks] '{}', expected a site that can be edited, got a copy of {}", named.name,
                  site_name(named.point));
   const Tensor shown = view_site(named, value);
   HEADLENS_CHECK(ShapeError, edited.defined() && edited.sizes() == shown.sizes(),

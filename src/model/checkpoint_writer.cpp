@@ -17,7 +17,8 @@ namespace {
 void write_text(const std::filesystem::path& path, const std::string& text) {
   std::ofstream file(path, std::ios::binary | std::ios::trunc);
   file << text << std::flush;
-  HEADLENS_CHECK(CheckpointError, file.good(), "[{}] cannot write the file", path.string());
+  HEADLENS_CHECK(CheckpointError, file.good(), "[{}] file, expected to be written, got an error",
+                 path.string());
 }
 
 /// Throws unless the config's model takes exactly these tensors.
@@ -40,8 +41,8 @@ void save_checkpoint(const std::filesystem::path& dir, const ModelConfig& config
   }
   std::error_code error;
   std::filesystem::create_directories(dir, error);
-  HEADLENS_CHECK(CheckpointError, !error, "[{}] cannot make the directory: {}", dir.string(),
-                 error.message());
+  HEADLENS_CHECK(CheckpointError, !error, "[{}] directory, expected to be made, got {}",
+                 dir.string(), error.message());
   // Transformers wants to know which framework wrote the file.
   save_safetensors(dir / "model.safetensors", tensors, {{"format", "pt"}});
   write_text(dir / "config.json", config_json);

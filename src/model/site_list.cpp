@@ -21,7 +21,7 @@ class SiteList {
   void add(Site site, const Dims& dims) {
     SiteInfo info{{site, layer_}, site_name({site, layer_}), "", {}, {}};
     for (const Dim& dim : dims) {
-      const bool fixed = dim.size != kOfPrompt;
+      const bool fixed = dim.size != kOfPrompt && dim.name != "1";  // "1", not "1=1"
       info.shape += info.shape.empty() ? "[" : ", ";
       info.shape += fixed ? fmt::format("{}={}", dim.name, dim.size) : dim.name;
       info.dims.push_back(dim.name);

@@ -20,8 +20,9 @@ class Line {
  public:
   Line(const std::string& text, std::string source) : source_(std::move(source)) {
     value_ = parse(text);
-    HEADLENS_CHECK(TaskError, value_.is_object(), "[task] {}: expected a JSON object, got {}",
-                   source_, describe_json(value_));
+    HEADLENS_CHECK(TaskError, value_.is_object(),
+                   "[task] {}: value, expected a JSON object, got {}", source_,
+                   describe_json(value_));
   }
 
   Example example() const {
@@ -44,7 +45,8 @@ class Line {
     try {
       return parse_json(text, "line");
     } catch (const ConfigError& error) {
-      const std::string_view what = error.what();  // "[line:1:9] expected valid JSON, got ..."
+      const std::string_view what =
+          error.what();  // "[line:1:9] text, expected valid JSON, got ..."
       HEADLENS_FAIL(TaskError, "[task] {}: {}", source_, what.substr(what.find("] ") + 2));
     }
   }
@@ -52,8 +54,8 @@ class Line {
   const json& required(const char* key, const char* kind,
                        bool (json::*fits)() const noexcept) const {
     const auto it = value_.find(key);
-    HEADLENS_CHECK(TaskError, it != value_.end(), "[task] {}: '{}' missing{}", source_, key,
-                   near_key(key));
+    HEADLENS_CHECK(TaskError, it != value_.end(), "[task] {}: '{}', expected in the line, got {}",
+                   source_, key, near_key(key).value_or("none"));
     HEADLENS_CHECK(TaskError, (it.value().*fits)(), "[task] {}: '{}', expected {}, got {}", source_,
                    key, kind, describe_json(*it));
     return *it;
@@ -78,8 +80,9 @@ class Line {
   std::vector<Segment> segments() const {
     const auto list = value_.find("segments");
     if (list == value_.end()) {
-      const std::string slip = near_key("segments");
-      HEADLENS_CHECK(TaskError, slip.empty(), "[task] {}: 'segments' missing{}", source_, slip);
+      const auto slip = near_key("segments");
+      HEADLENS_CHECK(TaskError, !slip, "[task] {}: 'segments', expected in the line, got {}",
+                     source_, *slip);
       return {};
     }
     if (list->is_null()) return {};
@@ -102,11 +105,11 @@ class Line {
   }
 
   /// A misspelt key must not pass for an absent one.
-  std::string near_key(const char* key) const {
+  std::optional<std::string> near_key(const char* key) const {
     for (const auto& [name, value] : value_.items()) {
-      if (edit_distance(name, key) <= 2) return fmt::format(", got '{}'", name);
+      if (edit_distance(name, key) <= 2) return fmt::format("'{}'", name);
     }
-    return "";
+    return std::nullopt;
   }
 
   json value_;
@@ -129,7 +132,7 @@ json to_json(const Example& example, const Tokenizer& tokenizer) {
 std::vector<Example> load_jsonl(const std::filesystem::path& file) {
   std::ifstream in(file, std::ios::binary);
   HEADLENS_CHECK(TaskError, in.good() && !std::filesystem::is_directory(file),
-                 "[task] {}: cannot read the file", file.string());
+                 "[task] {}: file, expected a readable one, got none", file.string());
   std::vector<Example> examples;
   std::string text;
   for (int64_t number = 1; std::getline(in, text); ++number) {
@@ -137,9 +140,10 @@ std::vector<Example> load_jsonl(const std::filesystem::path& file) {
     if (text.find_first_not_of(" \t\r") == std::string::npos) continue;
     examples.push_back(Line(text, fmt::format("{} line {}", file.string(), number)).example());
   }
-  HEADLENS_CHECK(TaskError, !in.bad(), "[task] {}: cannot read the file", file.string());
-  HEADLENS_CHECK(TaskError, !examples.empty(), "[task] {}: expected at least one example, got none",
+  HEADLENS_CHECK(TaskError, !in.bad(), "[task] {}: file, expected a readable one, got none",
                  file.string());
+  HEADLENS_CHECK(TaskError, !examples.empty(),
+                 "[task] {}: examples, expected at least one, got none", file.string());
   return examples;
 }
 

@@ -67,7 +67,7 @@ std::vector<std::string> world_vocabulary() {
 void write_world_tokenizer(const std::filesystem::path& dir) {
   std::error_code error;
   std::filesystem::create_directories(dir, error);
-  HEADLENS_CHECK(TaskError, !error, "[world] {}: cannot make the folder: {}", dir.string(),
+  HEADLENS_CHECK(TaskError, !error, "[world] {}: folder, expected to be made, got {}", dir.string(),
                  error.message());
   const ordered_json config = {{"tokenizer_class", "PreTrainedTokenizerFast"},
                                {"unk_token", kUnknown},

@@ -24,7 +24,8 @@ std::string required_error(const char* text, const char* key) {
 TEST(ParseJson, SaysWhereTheSyntaxErrorIs) {
   const std::string message =
       error_message<ConfigError>([] { parse_json("{\n  \"a\": 1,\n  \"b\": x\n}", "c.json"); });
-  EXPECT_TRUE(message.starts_with("[c.json:3:8] expected valid JSON, got syntax error")) << message;
+  EXPECT_TRUE(message.starts_with("[c.json:3:8] text, expected valid JSON, got syntax error"))
+      << message;
 }
 
 TEST(ParseJson, CountsColumnsInTheOriginalAfterAFloatName) {
@@ -35,10 +36,10 @@ TEST(ParseJson, CountsColumnsInTheOriginalAfterAFloatName) {
 
 TEST(ParseJson, RefusesDuplicateKeysAtAnyDepth) {
   EXPECT_EQ(error_message<ConfigError>([] { parse_json(R"({"a": 1, "a": 1})", "c"); }),
-            "[c] expected valid JSON, got duplicate key 'a'");
+            "[c] text, expected valid JSON, got duplicate key 'a'");
   EXPECT_EQ(
       error_message<ConfigError>([] { parse_json(R"([{"x": {"k": 1, "\u006b": 2}}])", "c"); }),
-      "[c] expected valid JSON, got duplicate key 'k'");
+      "[c] text, expected valid JSON, got duplicate key 'k'");
 }
 
 TEST(ParseJson, RefusesWhatIsNotOneJsonValue) {
@@ -50,7 +51,7 @@ TEST(ParseJson, RefusesWhatIsNotOneJsonValue) {
 
 TEST(ParseJson, RefusesDeepNestingInsteadOfOverflowingTheStack) {
   EXPECT_EQ(error_message<ConfigError>([] { parse_json(std::string(100000, '['), "c"); }),
-            "[c] expected valid JSON, got nesting deeper than 200");
+            "[c] text, expected valid JSON, got nesting deeper than 200");
   EXPECT_NO_THROW(parse_json(std::string(200, '[') + std::string(200, ']'), "c"));
 }
 
@@ -64,9 +65,10 @@ TEST(ParseJson, ReadsBothSpellingsOfInfinityAndNaN) {
   EXPECT_EQ(value["c"].get<double>(), INFINITY);
   EXPECT_EQ(value["s"], "NaN");
   EXPECT_EQ(parse_json(R"("\"Infinity")", "c"), "\"Infinity");
-  EXPECT_EQ(error_message<ConfigError>([] { parse_json(R"({"__float__": 1})", "c"); }),
-            "[c] expected valid JSON, got key '__float__', expected Infinity, -Infinity or NaN, "
-            "got integer 1");
+  EXPECT_EQ(
+      error_message<ConfigError>([] { parse_json(R"({"__float__": 1})", "c"); }),
+      "[c] text, expected valid JSON, got key '__float__', expected Infinity, -Infinity or NaN, "
+      "got integer 1");
 }
 
 TEST(ReadJsonFile, NamesTheFile) {
@@ -74,12 +76,12 @@ TEST(ReadJsonFile, NamesTheFile) {
   const auto path = dir.write("x.json", "{\"a\": }");
   EXPECT_TRUE(error_message<ConfigError>([&] {
                 read_json_file(path);
-              }).starts_with("[" + path.string() + ":1:7] expected valid JSON"));
+              }).starts_with("[" + path.string() + ":1:7] text, expected valid JSON"));
   const auto missing = dir.path() / "none.json";
   EXPECT_EQ(error_message<ConfigError>([&] { read_json_file(missing); }),
-            "[" + missing.string() + "] cannot read the file");
+            "[" + missing.string() + "] file, expected a readable one, got none");
   EXPECT_EQ(error_message<ConfigError>([&] { read_json_file(dir.path()); }),
-            "[" + dir.path().string() + "] cannot read the file");
+            "[" + dir.path().string() + "] file, expected a readable one, got none");
   EXPECT_EQ(read_json_file(dir.write("y.json", "{\"a\": 1}"))["a"], 1);
 }
 
@@ -148,9 +150,9 @@ TEST(JsonFields, RecordsWhatWasReadAcrossCopiesAndNestedObjects) {
   EXPECT_EQ(f.unread(), (std::vector<std::string>{"b", "other", "rope.factor"}));
   EXPECT_EQ(rope.unread(), (std::vector<std::string>{"factor"}));
   EXPECT_EQ(error_message<ConfigError>([&] { f.check_all_read(); }),
-            "[config.json] expected only known keys, got also b, other, rope.factor");
+            "[config.json] keys, expected only known ones, got also b, other, rope.factor");
   EXPECT_EQ(error_message<ConfigError>([&] { rope.check_all_read(); }),
-            "[config.json] expected only known keys, got also rope.factor");
+            "[config.json] keys, expected only known ones, got also rope.factor");
   f.find("b");
   f.find("other");
   rope.find("factor");
@@ -175,7 +177,7 @@ TEST(JsonFields, OutlivesTheReaderItCameFrom) {
 
 TEST(JsonFields, RefusesWhatIsNotAnObject) {
   EXPECT_EQ(error_message<ConfigError>([] { fields("[1, 2]"); }),
-            "[config.json] expected a JSON object, got array [1,2]");
+            "[config.json] value, expected a JSON object, got array [1,2]");
 }
 
 TEST(DescribeJson, CutsLongValues) {

@@ -41,9 +41,9 @@ TEST(MappedFile, SaysWhyItCannotOpen) {
   const TempDir dir;
   const std::string missing = (dir.path() / "none").string();
   EXPECT_EQ(error_message<CheckpointError>([&] { MappedFile file(missing); }),
-            "[" + missing + "] cannot open the file: No such file or directory");
+            "[" + missing + "] file, expected to be opened, got No such file or directory");
   EXPECT_EQ(error_message<CheckpointError>([&] { MappedFile file(dir.path()); }),
-            "[" + dir.path().string() + "] expected a regular file");
+            "[" + dir.path().string() + "] file, expected a regular one, got another kind");
 }
 
 }  // namespace

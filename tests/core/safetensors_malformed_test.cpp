@@ -80,17 +80,19 @@ TEST(SafetensorsMalformed, HeaderIsNotAnObject) {
   EXPECT_EQ(open_error(file_of("")), expected);
   EXPECT_EQ(open_error(file_of("[]")), expected);
   EXPECT_EQ(open_error(file_of(" {}")), expected);  // the format itself asks for '{' first
-  EXPECT_TRUE(open_error(file_of("{\"a\"")).starts_with(" header:1:5] expected valid JSON, got "));
-  EXPECT_TRUE(open_error(file_of("{}x")).starts_with(" header:1:3] expected valid JSON, got "));
+  EXPECT_TRUE(
+      open_error(file_of("{\"a\"")).starts_with(" header:1:5] text, expected valid JSON, got "));
+  EXPECT_TRUE(
+      open_error(file_of("{}x")).starts_with(" header:1:3] text, expected valid JSON, got "));
   EXPECT_TRUE(open_error(file_of("{\"\xff\":1}")).find("ill-formed UTF-8") != std::string::npos);
 }
 
 TEST(SafetensorsMalformed, DuplicateKeys) {
   const std::string item = "\"a\":" + entry(kF32, "[1]", "[0,4]");
   EXPECT_EQ(open_error(file_of("{" + item + "," + item + "}", 4)),
-            " header] expected valid JSON, got duplicate key 'a'");
+            " header] text, expected valid JSON, got duplicate key 'a'");
   EXPECT_EQ(open_error(file_of(R"({"__metadata__":{"k":"1","k":"2"}})")),
-            " header] expected valid JSON, got duplicate key 'k'");
+            " header] text, expected valid JSON, got duplicate key 'k'");
 }
 
 TEST(SafetensorsMalformed, Metadata) {

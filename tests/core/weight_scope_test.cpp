@@ -85,12 +85,12 @@ TEST(WeightScope, NamesTheUnreadWeightsSaveTheIgnored) {
   const WeightScope root = small_map();
   root.get("wte.weight", {5, 2});
   EXPECT_EQ(error_message<CheckpointError>([&] { root.check_all_read(); }),
-            "[weights] expected every tensor to be read, got 3 unread: h.0.attn.bias, "
+            "[weights] tensors, expected all to be read, got 3 unread: h.0.attn.bias, "
             "h.0.attn.weight, h.10.ids");
   EXPECT_EQ(error_message<CheckpointError>([&] {
               root.check_all_read({"*.bias", "*.ids"});
             }),
-            "[weights] expected every tensor to be read, got 1 unread: h.0.attn.weight");
+            "[weights] tensors, expected all to be read, got 1 unread: h.0.attn.weight");
   EXPECT_NO_THROW(root.check_all_read({"h.*"}));
   const std::vector<std::string> ignored = {"h.[0-9]*"};
   EXPECT_NO_THROW(root.check_all_read(ignored));
@@ -101,7 +101,7 @@ TEST(WeightScope, CutsALongListOfUnreadWeights) {
   for (char c = 'a'; c < 'm'; ++c) many.emplace(std::string(1, c), at::ones({1}));
   const WeightScope root = WeightScope::from_map(std::move(many), at::kFloat, at::kCPU);
   EXPECT_EQ(error_message<CheckpointError>([&] { root.check_all_read(); }),
-            "[weights] expected every tensor to be read, got 12 unread: a, b, c, d, e, f, g, h, "
+            "[weights] tensors, expected all to be read, got 12 unread: a, b, c, d, e, f, g, h, "
             "...");
 }
 

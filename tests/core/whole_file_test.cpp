@@ -53,12 +53,13 @@ TEST(WholeFile, LeavesTheOldFileUntilCommit) {
 TEST(WholeFile, NamesTheFileItCannotWrite) {
   const TempDir dir;
   const auto nowhere = dir.path() / "none" / "x";
-  EXPECT_EQ(error_message<Error>([&] { write_whole_file(nowhere, "x"); }),
-            "[" + nowhere.string() + "] cannot create the file: No such file or directory");
+  EXPECT_EQ(
+      error_message<Error>([&] { write_whole_file(nowhere, "x"); }),
+      "[" + nowhere.string() + "] file, expected to be created, got No such file or directory");
   const auto folder = dir.path() / "folder";
   std::filesystem::create_directory(folder);
   EXPECT_EQ(error_message<Error>([&] { write_whole_file(folder, "x"); }),
-            "[" + folder.string() + "] cannot finish the file: Is a directory");
+            "[" + folder.string() + "] file, expected to be finished, got Is a directory");
   EXPECT_EQ(file_count(dir), 1u);
 }
 

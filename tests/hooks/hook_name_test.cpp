@@ -229,13 +229,14 @@ TEST(HookNameTest, LayersThatDoNotExist) {
 }
 
 TEST(HookNameTest, NamesWithoutASingleTensorSayWhatToAskFor) {
-  EXPECT_EQ(error_of("blocks.0.mixer.x_proj.hook_out", "mamba"),
-            "[hooks] 'blocks.0.mixer.x_proj.hook_out' is no single tensor here: see "
-            "mixer.hook_dt_lowrank, hook_B and hook_C");
   EXPECT_EQ(
-      error_of("blocks.0.hook_h", "mamba"),
-      "[hooks] 'blocks.0.hook_h' is no single tensor here: name a position, hook_h.5, or all of "
-      "them, mixer.hook_state");
+      error_of("blocks.0.mixer.x_proj.hook_out", "mamba"),
+      "[hooks] 'blocks.0.mixer.x_proj.hook_out', expected a single tensor, got none here: see "
+      "mixer.hook_dt_lowrank, hook_B and hook_C");
+  EXPECT_EQ(error_of("blocks.0.hook_h", "mamba"),
+            "[hooks] 'blocks.0.hook_h', expected a single tensor, got none here: name a position, "
+            "hook_h.5, or all of "
+            "them, mixer.hook_state");
 }
 
 TEST(HookNameTest, EveryAliasResolvesInSomeFamily) {

@@ -101,10 +101,10 @@ TEST(SiteViewTest, CopiesCanOnlyBeRead) {
   const LanguageModel model = load_model("llama");
   const auto twice = [](const Tensor& value) { return value * 2; };
   EXPECT_EQ(message_of<HookError>([&] { logits_with_hook(model, "blocks.0.ln2.hook_in", twice); }),
-            "[hooks] 'blocks.0.ln2.hook_in' can only be read: it is a copy of "
+            "[hooks] 'blocks.0.ln2.hook_in', expected a site that can be edited, got a copy of "
             "blocks.0.hook_resid_mid");
   EXPECT_EQ(message_of<HookError>([&] { logits_with_hook(model, "blocks.0.hook_q_input", twice); }),
-            "[hooks] 'blocks.0.hook_q_input' can only be read: it is a copy of "
+            "[hooks] 'blocks.0.hook_q_input', expected a site that can be edited, got a copy of "
             "blocks.0.hook_resid_pre");
 }
 

@@ -58,7 +58,7 @@ TEST(CheckpointWriterTest, RefusesWeightsThatAreNotTheModels) {
   auto weights = fresh_weights(config, 5);
   weights["stray"] = at::zeros({1});
   EXPECT_EQ(error_message<CheckpointError>([&] { save_checkpoint(dir.path(), config, weights); }),
-            "[weights] expected every tensor to be read, got 1 unread: stray");
+            "[weights] tensors, expected all to be read, got 1 unread: stray");
   weights.erase("stray");
   weights.erase("model.norm.weight");
   EXPECT_EQ(error_message<CheckpointError>([&] { save_checkpoint(dir.path(), config, weights); }),

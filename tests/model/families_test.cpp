@@ -183,13 +183,13 @@ TEST(FamiliesErrors, Architectures) {
 
 TEST(FamiliesErrors, UnknownKeysAreNamed) {
   EXPECT_EQ(refusal(with("llama", "sliding_window", 128)),
-            "[config.json] expected only known keys, got also sliding_window");
+            "[config.json] keys, expected only known ones, got also sliding_window");
   EXPECT_EQ(refusal(with("llama", "quantization_config", {{"bits", 4}})),
-            "[config.json] expected only known keys, got also quantization_config");
+            "[config.json] keys, expected only known ones, got also quantization_config");
   json rope = golden_json("llama");
   rope["rope_parameters"]["beta_fast"] = 32;
   EXPECT_EQ(refusal(rope),
-            "[config.json] expected only known keys, got also rope_parameters.beta_fast");
+            "[config.json] keys, expected only known ones, got also rope_parameters.beta_fast");
   EXPECT_NO_THROW(parse(with("llama", "sliding_window", nullptr)));
 }
 
@@ -229,10 +229,10 @@ TEST(FamiliesErrors, ValuesThatAreNotHandled) {
 
 TEST(FamiliesErrors, SizesThatDoNotFit) {
   EXPECT_EQ(refusal(with("llama", "num_key_value_heads", 3)),
-            "[config.json] num_attention_heads = 4, expected a multiple of num_key_value_heads = "
-            "3");
+            "[config.json] num_attention_heads, expected a multiple of num_key_value_heads = 3, "
+            "got 4");
   EXPECT_EQ(refusal(with("mamba2", "expand", 3)),
-            "[config.json] expand * hidden_size = 108, expected num_heads * head_dim = 72");
+            "[config.json] expand * hidden_size, expected num_heads * head_dim = 72, got 108");
   EXPECT_EQ(refusal(with("bamba", "attn_layer_indices", {5})),
             "[config.json] key 'attn_layer_indices', expected 0 to 2, got 5");
 }

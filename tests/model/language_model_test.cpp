@@ -208,7 +208,7 @@ TEST(LanguageModelLoad, NamesWhatIsWrongWithACheckpoint) {
             at_dir + "tensor '" + up_proj + "', expected a floating-point dtype, got int8");
   EXPECT_EQ(refusal("model.layers.3.mlp.up_proj.weight", at::zeros({52, 36})),
             at_dir +
-                "expected every tensor to be read, got 1 unread: "
+                "tensors, expected all to be read, got 1 unread: "
                 "model.layers.3.mlp.up_proj.weight");
 }
 

@@ -176,11 +176,11 @@ TEST(Tokenizer, NamesTheTypeThatIsNotHandled) {
 }
 
 TEST(Tokenizer, NamesTheKeyThatIsNotHandled) {
-  EXPECT_EQ(load_error({{"extra", 1}}), "] expected only known keys, got also extra");
+  EXPECT_EQ(load_error({{"extra", 1}}), "] keys, expected only known ones, got also extra");
   EXPECT_EQ(load_error({{"model", {{"extra", 1}}}}),
-            "] expected only known keys, got also model.extra");
+            "] keys, expected only known ones, got also model.extra");
   EXPECT_EQ(load_error({{"decoder", {{"type", "Fuse"}, {"more", 2}}}}),
-            ": decoder] expected only known keys, got also more");
+            ": decoder] keys, expected only known ones, got also more");
   EXPECT_EQ(load_error({{"version", "2.0"}}), "] key 'version', expected 1.0, got 2.0");
 }
 
@@ -226,7 +226,7 @@ TEST(Tokenizer, SaysThatAFileIsMissing) {
   const TempDir directory;
   const std::string path = (directory.path() / "tokenizer.json").string();
   EXPECT_EQ(error_message<ConfigError>([&] { Tokenizer::load(directory.path()); }),
-            "[" + path + "] cannot read the file");
+            "[" + path + "] file, expected a readable one, got none");
 }
 
 }  // namespace

@@ -163,8 +163,8 @@ TEST(WriteReportFile, ReplacesTheFileOrSaysWhyNot) {
     write_report_file(nowhere, "x");
     FAIL() << "expected an error";
   } catch (const Error& error) {
-    EXPECT_EQ(error.what(),
-              "[" + nowhere.string() + "] cannot create the file: No such file or directory");
+    EXPECT_EQ(error.what(), "[" + nowhere.string() +
+                                "] file, expected to be created, got No such file or directory");
   }
 }
 

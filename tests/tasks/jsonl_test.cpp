@@ -54,11 +54,11 @@ TEST(LoadJsonl, ReadsLinesAndSkipsBlankOnes) {
 
 TEST(LoadJsonl, NamesTheMissingKey) {
   EXPECT_EQ(line_error(with(R"("choices": ["x", "y"])")),
-            "[task] data.jsonl line 3: 'answer' missing");
+            "[task] data.jsonl line 3: 'answer', expected in the line, got none\");
   EXPECT_EQ(line_error(with(R"("choices": ["x", "y"], "awnser": 1)")),
-            "[task] data.jsonl line 3: 'answer' missing, got 'awnser'");
-  EXPECT_EQ(line_error(with(R"("answer": 1)")), "[task] data.jsonl line 3: 'choices' missing");
-  EXPECT_EQ(line_error("{}"), "[task] data.jsonl line 3: 'prompt' missing");
+            "[task] data.jsonl line 3: 'answer', expected in the line, got 'awnser'");
+  EXPECT_EQ(line_error(with(R"("answer": 1)")), "[task] data.jsonl line 3: 'choices', expected in the line, got none\");
+  EXPECT_EQ(line_error("{}"), "[task] data.jsonl line 3: 'prompt', expected in the line, got none\");
 }
 
 TEST(LoadJsonl, ChecksTheAnswer) {
@@ -99,30 +99,32 @@ TEST(LoadJsonl, ChecksSegments) {
   EXPECT_EQ(line_error(with(start + R"("segments": 1)")),
             "[task] data.jsonl line 3: 'segments', expected an array, got integer 1");
   EXPECT_EQ(line_error(with(start + R"("segment": [[0, 1]])")),
-            "[task] data.jsonl line 3: 'segments' missing, got 'segment'");
+            "[task] data.jsonl line 3: 'segments', expected in the line, got 'segment'");
 }
 
 TEST(LoadJsonl, RefusesWhatIsNoJsonObject) {
-  EXPECT_EQ(line_error("[1]"), "[task] data.jsonl line 3: expected a JSON object, got array [1]");
-  EXPECT_EQ(line_error("{\"prompt\": ").find("[task] data.jsonl line 3: expected valid JSON, got "),
-            0u);
+  EXPECT_EQ(line_error("[1]"),
+            "[task] data.jsonl line 3: value, expected a JSON object, got array [1]");
+  EXPECT_EQ(
+      line_error("{\"prompt\": ").find("[task] data.jsonl line 3: text, expected valid JSON, got "),
+      0u);
   EXPECT_EQ(line_error("{\"prompt\": \"\xFF\"}")
-                .find("[task] data.jsonl line 3: expected valid JSON, got "),
+                .find("[task] data.jsonl line 3: text, expected valid JSON, got "),
             0u);
   EXPECT_EQ(line_error(with(R"("prompt": "q")")),
-            "[task] data.jsonl line 3: expected valid JSON, got duplicate key 'prompt'");
+            "[task] data.jsonl line 3: text, expected valid JSON, got duplicate key 'prompt'");
 }
 
 TEST(LoadJsonl, RefusesEmptyAndAbsentFiles) {
   const TempDir dir;
   const auto empty = dir.write("empty.jsonl", "\n \n");
   EXPECT_EQ(error_message<TaskError>([&] { load_jsonl(empty); }),
-            "[task] " + empty.string() + ": expected at least one example, got none");
+            "[task] " + empty.string() + ": examples, expected at least one, got none");
   const auto absent = dir.path() / "absent.jsonl";
   EXPECT_EQ(error_message<TaskError>([&] { load_jsonl(absent); }),
-            "[task] " + absent.string() + ": cannot read the file");
+            "[task] " + absent.string() + ": file, expected a readable one, got none");
   EXPECT_EQ(error_message<TaskError>([&] { load_jsonl(dir.path()); }),
-            "[task] " + dir.path().string() + ": cannot read the file");
+            "[task] " + dir.path().string() + ": file, expected a readable one, got none");
 }
 
 TEST(SaveJsonl, ComesBackAsTokens) {
@@ -141,7 +143,7 @@ TEST(SaveJsonl, ComesBackAsTokens) {
   const auto nowhere = dir.path() / "no" / "file";
   EXPECT_EQ(error_message<Error>([&] {
               save_jsonl(made, tokenizer, nowhere);
-            }).find("[" + nowhere.string() + "] cannot create the file: "),
+            }).find("[" + nowhere.string() + "] file, expected to be created, got "),
             0u);
 }
 

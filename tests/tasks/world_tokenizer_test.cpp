@@ -55,7 +55,8 @@ TEST(WorldTokenizer, WritesItsConfig) {
   const auto file = dir.write("file", "");
   const std::string message =
       testing::error_message<TaskError>([&] { write_world_tokenizer(file / "x"); });
-  EXPECT_EQ(message.find("[world] " + (file / "x").string() + ": cannot make the folder: "), 0u);
+  EXPECT_EQ(
+      message.find("[world] " + (file / "x").string() + ": folder, expected to be made, got "), 0u);
 }
 
 }  // namespace

@@ -90,7 +90,8 @@ void read_rope_type(const JsonFields& rope_json, RopeSpec& rope) {
   scaling.original_max_position = rope_json.required<double>("original_max_position_embeddings");
   HEADLENS_CHECK(ConfigError,
                  scaling.factor > 0 && scaling.low_freq_factor < scaling.high_freq_factor,
-                 "[{}] llama3 rope, expected factor > 0 and low_freq_factor < high_freq_factor",
+                 "[{}] llama3 rope, expected factor > 0 and low_freq_factor < high_freq_factor, "
+                 "got other values",
                  rope_json.where());
   rope.llama3 = scaling;
 }
@@ -125,8 +126,8 @@ int64_t read_layer_count(const JsonFields& fields, std::string_view key) {
 void check_divides(const JsonFields& fields, std::string_view whole_key, int64_t whole,
                    std::string_view part_key, int64_t part) {
   HEADLENS_CHECK(ConfigError, part > 0 && whole % part == 0,
-                 "[{}] {} = {}, expected a multiple of {} = {}", fields.where(), whole_key, whole,
-                 part_key, part);
+                 "[{}] {}, expected a multiple of {} = {}, got {}", fields.where(), whole_key,
+                 part_key, part, whole);
 }
 
 void allow_only(const JsonFields& fields, std::string_view key,

@@ -23,8 +23,8 @@ Mamba2Spec read_mixer(const JsonFields& fields, int64_t d_model, double norm_eps
   check_divides(fields, "num_heads", spec.heads, "n_groups", spec.groups);
   const double inner = fields.optional("expand", 2.0) * static_cast<double>(d_model);
   HEADLENS_CHECK(ConfigError, inner == static_cast<double>(spec.d_inner()),
-                 "[{}] expand * hidden_size = {}, expected num_heads * head_dim = {}",
-                 fields.where(), inner, spec.d_inner());
+                 "[{}] expand * hidden_size, expected num_heads * head_dim = {}, got {}",
+                 fields.where(), spec.d_inner(), inner);
   return spec;
 }
 
