@@ -51,13 +51,14 @@ void Progress::update(const std::string& stage, int64_t done, int64_t total) {
     line += fmt::format(", {} left", duration(elapsed / static_cast<double>(done) *
                                               static_cast<double>(total - done)));
   }
-  fmt::print(stderr, "{}{}{}", terminal_ ? "\r\033[K" : "", line, terminal_ ? "" : "\n");
+  // Not fmt::print, which throws when stderr is closed.
+  std::fputs((terminal_ ? "\r\033[K" + line : line + "\n").c_str(), stderr);
   std::fflush(stderr);
   line_open_ = terminal_;
 }
 
 void Progress::finish() {
-  if (line_open_) fmt::print(stderr, "\n");
+  if (line_open_) std::fputs("\n", stderr);
   line_open_ = false;
 }
 

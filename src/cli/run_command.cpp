@@ -2,6 +2,7 @@
 #include <c10/util/Exception.h>
 #include <fmt/ranges.h>
 
+#include <cstdio>
 #include <filesystem>
 #include <new>
 #include <string>
@@ -23,7 +24,8 @@ int complain(std::string message, int status) {
   for (char& c : message) {
     if (static_cast<unsigned char>(c) < ' ' || c == '\x7f') c = ' ';
   }
-  fmt::print(stderr, "headlens: error: {}\n", message);
+  // Not fmt::print, which throws when stderr is closed.
+  std::fputs(fmt::format("headlens: error: {}\n", message).c_str(), stderr);
   return status;
 }
 

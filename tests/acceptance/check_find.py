@@ -2,8 +2,8 @@
 # tests/acceptance: scores.json held against a plain loop over heads in transformers.
 """Recomputes base accuracy and, head by head, ablated accuracy and the drop of the right choice's log-probability with
 transformers: one forward a choice, no batching, no padding, a pre-hook that zeroes the head's slice of the output
-projection's input. Attention figures (entropy, gather, aggregate, target) come from output_attentions. Exits 1 if
-anything differs.
+projection's input. Map figures (entropy, gather, aggregate, target) come from output_attentions and, for Mamba layers,
+from M written out from the mixer's weights. Exits 1 if anything differs.
 
     python check_find.py MODEL_DIR TASK.jsonl SCORES.json [--dtype float64]
 
@@ -94,30 +94,84 @@ class Loop:
         assert self.fired, f"layer {entry['layer']}: the hook never fired"
         return result
 
-    def attention_figures(self):
-        """{layer: [head] of figure dicts}, means over examples; segment figures over those with segments."""
-        sums = {}
+    def mixer(self, layer):
+        """The module of the layer that holds the output projection."""
+        named = dict(self.blocks()[layer].named_modules())
+        return named[next(n for n in named if n.split(".")[-1] in ("o_proj", "out_proj")).rpartition(".")[0]]
+
+    def figures(self, entries):
+        """One dict of map figures an entry, means over examples; segment figures over those with segments."""
+        means = [{} for _ in entries]
         for prompt, choices, answer, segments in self.examples:
-            maps = self.model(torch.tensor([prompt]), use_cache=False, output_attentions=True).attentions
-            layers = [i for i, b in enumerate(self.blocks()) if any("o_proj" in n for n, _ in b.named_modules())]
-            maps = [m for m in maps if m is not None]
-            for layer, pattern in zip(layers, maps):
-                for head, p in enumerate(pattern[0].double()):
-                    figures = sums.setdefault((layer, head), {})
-                    q = p[-1]
-                    entropy = -(q * q.clamp_min(1e-300).log()).sum().item()
-                    row = {"entropy": entropy}
-                    if len(prompt) > 1:
-                        row["entropy_norm"] = entropy / math.log(len(prompt))
-                    if segments:
-                        row["gather"] = sum(p[e, s : e + 1].sum().item() for s, e in segments) / len(segments)
-                        row["aggregate"] = sum(q[e].item() for _, e in segments)
-                        if len(segments) == len(choices):
-                            s, e = segments[answer]
-                            row["target"] = q[s : e + 1].sum().item()
-                    for name, value in row.items():
-                        figures.setdefault(name, []).append(value)
-        return {key: {n: sum(v) / len(v) for n, v in f.items()} for key, f in sums.items()}
+            maps = self.maps(prompt, {entry["layer"] for entry in entries})
+            for entry, sums in zip(entries, means):
+                first, last = entry.get("channels", [entry["head"], entry["head"]])
+                rows = maps[entry["layer"]][first : last + 1]
+                p = rows.abs() / rows.abs().sum(-1, keepdim=True)
+                for name, value in row_figures(p, segments, len(choices), answer).items():
+                    sums.setdefault(name, []).append(value)
+        return [{name: sum(values) / len(values) for name, values in sums.items()} for sums in means]
+
+    def maps(self, prompt, layers):
+        """{layer: [head, query, key]} of one prompt: softmax patterns, and M of the state-space layers."""
+        inputs, handles = {}, []
+        for layer in layers:
+            def keep(_, args, kwargs, layer=layer):
+                inputs[layer] = args[0] if args else kwargs["hidden_states"]
+            handles.append(self.mixer(layer).register_forward_pre_hook(keep, with_kwargs=True))
+        out = self.model(torch.tensor([prompt]), use_cache=False, output_attentions=True)
+        for handle in handles:
+            handle.remove()
+        attention = [i for i, _ in enumerate(self.blocks()) if self.has_attention(i)]
+        patterns = dict(zip(attention, [m for m in getattr(out, "attentions", None) or [] if m is not None]))
+        return {i: patterns[i][0].double() if i in patterns else ssm_map(self.mixer(i), inputs[i]) for i in layers}
+
+    def has_attention(self, layer):
+        return any(n.endswith("o_proj") for n, _ in self.blocks()[layer].named_modules())
+
+
+def row_figures(p, segments, choices, answer):
+    """The definitions of docs/metrics.md for p [head, query, key], mean over heads."""
+    q = p[:, -1]
+    entropy = -(q * q.clamp_min(1e-300).log()).sum(-1).mean().item()
+    row = {"entropy": entropy}
+    if p.shape[-1] > 1:
+        row["entropy_norm"] = entropy / math.log(p.shape[-1])
+    if segments:
+        row["gather"] = sum(p[:, e, s : e + 1].sum(-1).mean().item() for s, e in segments) / len(segments)
+        row["aggregate"] = sum(q[:, e].mean().item() for _, e in segments)
+    if segments and len(segments) == choices:
+        s, e = segments[answer]
+        row["target"] = q[:, s : e + 1].sum(-1).mean().item()
+    return row
+
+
+def ssm_map(mixer, x):
+    """M [head or channel, query, key] of a Mamba mixer, from its weights and its input."""
+    length = x.shape[1]
+    conv = lambda u: torch.nn.functional.silu(mixer.conv1d(u.transpose(1, 2))[..., :length].transpose(1, 2))
+    a = -mixer.A_log.double().exp()
+    lower = torch.ones(length, length).tril().bool()
+    if mixer.A_log.dim() == 1:
+        inner, heads = mixer.out_proj.in_features, a.numel()
+        z, xbc, dt = mixer.in_proj(x).split([inner, mixer.conv1d.out_channels, heads], -1)
+        b, c = conv(xbc)[0, :, inner:].double().chunk(2, -1)
+        groups = mixer.n_groups
+        spread = lambda m: m.view(length, groups, -1).repeat_interleave(heads // groups, 1)  # [pos, head, d_state]
+        limits = getattr(mixer, "time_step_limit", None) or (0, math.inf)
+        dt = torch.nn.functional.softplus(dt[0] + mixer.dt_bias).clamp(*limits).double()
+        total = (dt * a).cumsum(0).T  # [head, pos]
+        decay = (total[:, :, None] - total[:, None, :]).masked_fill(~lower, -math.inf).exp()
+        return torch.einsum("ihn,jhn->hij", spread(c), spread(b)) * decay * dt.T[:, None, :]
+    u = conv(mixer.in_proj(x).chunk(2, -1)[0])
+    state = mixer.ssm_state_size
+    low, b, c = mixer.x_proj(u).split([mixer.time_step_rank, state, state], -1)
+    if hasattr(mixer, "rms_eps"):
+        low, b, c = (m * (m.square().mean(-1, keepdim=True) + mixer.rms_eps).rsqrt() for m in (low, b, c))
+    dt = torch.nn.functional.softplus(mixer.dt_proj(low))[0].double()  # [pos, channel]
+    total = torch.einsum("jd,dn->dnj", dt, a).cumsum(-1)
+    decay = (total[..., :, None] - total[..., None, :]).masked_fill(~lower, -math.inf).exp()  # [channel, state, i, j]
+    return torch.einsum("in,dnij,jn,jd->dij", c[0].double(), decay, b[0].double(), dt)
 
 
 class Report:
@@ -159,12 +213,10 @@ def main():
             report.close(where, "accuracy", entry["accuracy"], sum(cut_correct) / n, slack)
             drop = (sum(base) - sum(cut)) / n
             report.close(where, "logprob_drop", entry["logprob_drop"], drop, args.tolerance)
-        figures = loop.attention_figures() if any(e["kind"] == "attention" for e in scores["heads"]) else {}
-        for entry in scores["heads"]:
-            for name, value in figures.get((entry["layer"], entry["head"]), {}).items():
-                if entry["kind"] == "attention":
-                    ours = entry.get(name, math.nan)
-                    report.close(f"{entry['layer']}.{entry['head']}", name, ours, value, args.tolerance)
+        for entry, figures in zip(scores["heads"], loop.figures(scores["heads"])):
+            where = f"{entry['layer']}.{entry.get('channels', entry['head'])}"
+            for name, value in figures.items():
+                report.close(where, name, entry.get(name, math.nan), value, args.tolerance)
     largest = ", ".join(f"{name} {value:.2g}" for name, value in report.largest.items())
     print(f"{n} examples, {len(scores['heads'])} heads ({changed} change an answer); largest differences: {largest}")
     print(f"{report.failures} differ" if report.failures else "all agree")

@@ -54,11 +54,12 @@ TEST(LoadJsonl, ReadsLinesAndSkipsBlankOnes) {
 
 TEST(LoadJsonl, NamesTheMissingKey) {
   EXPECT_EQ(line_error(with(R"("choices": ["x", "y"])")),
-            "[task] data.jsonl line 3: 'answer', expected in the line, got none\");
+            "[task] data.jsonl line 3: 'answer', expected in the line, got none");
   EXPECT_EQ(line_error(with(R"("choices": ["x", "y"], "awnser": 1)")),
             "[task] data.jsonl line 3: 'answer', expected in the line, got 'awnser'");
-  EXPECT_EQ(line_error(with(R"("answer": 1)")), "[task] data.jsonl line 3: 'choices', expected in the line, got none\");
-  EXPECT_EQ(line_error("{}"), "[task] data.jsonl line 3: 'prompt', expected in the line, got none\");
+  EXPECT_EQ(line_error(with(R"("answer": 1)")),
+            "[task] data.jsonl line 3: 'choices', expected in the line, got none");
+  EXPECT_EQ(line_error("{}"), "[task] data.jsonl line 3: 'prompt', expected in the line, got none");
 }
 
 TEST(LoadJsonl, ChecksTheAnswer) {
