@@ -15,6 +15,7 @@
 #include <filesystem>
 #include <fstream>
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -97,9 +98,19 @@ std::vector<Stage> attention_curriculum() {
 /// For models with state-space layers, whose convolution sees the last tokens from the start:
 /// dictionaries of few words at once. Copying long rows is what a fixed state does worst, so it is
 /// left out.
-std::vector<Stage> state_space_curriculum() {
+/// Mamba-1 and hybrids are slow at relisting, so they go on once queries are answered.
+std::vector<Stage> state_space_curriculum(bool slow) {
+  const Stage first =
+      slow ? Stage{{{"relists", &WorldMix::relists, 0.4, 0}, {"kv", &WorldMix::kv, 0.6, 0.5}},
+                   4,
+                   16,
+                   16}
+           : Stage{{{"relists", &WorldMix::relists, 0.5, 0.5}, {"kv", &WorldMix::kv, 0.5, 0}},
+                   4,
+                   16,
+                   16};
   return {
-      {{{"relists", &WorldMix::relists, 0.5, 0.5}, {"kv", &WorldMix::kv, 0.5, 0}}, 4, 16, 16},
+      first,
       {{{"relists", &WorldMix::relists, 0.4, 0}, {"kv", &WorldMix::kv, 0.6, 0.5}}, 4, 256, 100},
       {{{"relists", &WorldMix::relists, 0.15, 0},
         {"kv", &WorldMix::kv, 0.4, 0},
@@ -112,10 +123,10 @@ std::vector<Stage> state_space_curriculum() {
 }
 
 std::vector<Stage> curriculum(const ModelConfig& config) {
-  const bool only_attention =
-      std::all_of(config.layers.begin(), config.layers.end(),
-                  [](const LayerSpec& layer) { return layer_kind(layer) == LayerKind::Attention; });
-  return only_attention ? attention_curriculum() : state_space_curriculum();
+  std::set<LayerKind> kinds;
+  for (const LayerSpec& layer : config.layers) kinds.insert(layer_kind(layer));
+  if (kinds == std::set{LayerKind::Attention}) return attention_curriculum();
+  return state_space_curriculum(kinds.size() > 1 || kinds.contains(LayerKind::Mamba1));
 }
 
 /// Lines of one step, padded on the right; which rows are of which kind.
@@ -270,12 +281,12 @@ void write_card(const Flags& flags, const LanguageModel& model, int64_t last_sta
       "  entities), drawn without end; nothing from anywhere else.\n"
       "- Training: {} steps of {} lines, AdamW at {}, seed {}, on {}; the last stage of the "
       "curriculum began at step {}.\n"
-      "- Remake: `train_zoo {} DIR --steps {} --batch {} --seed {} --device {}` "
+      "- Remake: `train_zoo {} DIR --steps {} --batch {} --seed {} --rate {} --device {}` "
       "(examples/train_zoo.cpp).\n\n"
       "| task (seed 7) | accuracy | 95 % | chance |\n| --- | --- | --- | --- |\n{}",
       flags.name, model.layer_count(), model.config().d_model, model.weight_bytes() / 4,
       flags.steps, flags.batch, flags.rate, flags.seed, flags.device, last_stage, flags.name,
-      flags.steps, flags.batch, flags.seed, flags.device, accuracies);
+      flags.steps, flags.batch, flags.seed, flags.rate, flags.device, accuracies);
 }
 
 /// Llamba's decay comes from the token alone; without this it starts at one half a token, which
