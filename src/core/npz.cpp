@@ -88,8 +88,8 @@ void save_npz(const std::filesystem::path& path,
   if (!guard) {
     zip_error_t error;
     zip_error_init_with_code(&error, code);
-    HEADLENS_FAIL(CheckpointError, "[{}] expected a file that can be written, got: {}",
-                  path.string(), zip_error_strerror(&error));
+    HEADLENS_FAIL(CheckpointError, "[{}] file, expected to be opened, got {}", path.string(),
+                  zip_error_strerror(&error));
   }
   std::set<std::string> names;
   std::vector<std::string> members;
@@ -103,8 +103,8 @@ void save_npz(const std::filesystem::path& path,
   }
   // Closing writes a temporary file beside `path` and renames it: whole or not at all.
   zip_t* archive = guard.get();
-  HEADLENS_CHECK(CheckpointError, zip_close(archive) == 0, "[{}] expected to be written, got: {}",
-                 path.string(), zip_strerror(archive));
+  HEADLENS_CHECK(CheckpointError, zip_close(archive) == 0,
+                 "[{}] file, expected to be written, got {}", path.string(), zip_strerror(archive));
   std::ignore = guard.release();  // closed already
 }
 

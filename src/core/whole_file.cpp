@@ -2,6 +2,7 @@
 #include "core/whole_file.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -13,10 +14,25 @@
 
 namespace headlens {
 
+namespace {
+
+/// A device or a pipe is written to; a file put in its place would be the end of it.
+bool is_device(const std::filesystem::path& path) {
+  struct stat status = {};
+  const bool there = ::stat(path.c_str(), &status) == 0;
+  return there && !S_ISREG(status.st_mode) && !S_ISDIR(status.st_mode);
+}
+
+}  // namespace
+
 WholeFile::WholeFile(const std::filesystem::path& path) : path_(path) {
   static std::atomic<int> counter = 0;
-  pending_ = path.string() + fmt::format(".{}-{}.tmp", ::getpid(), counter++);
-  fd_ = ::open(pending_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+  if (is_device(path)) {
+    fd_ = ::open(path.c_str(), O_WRONLY | O_CLOEXEC);
+  } else {
+    pending_ = path.string() + fmt::format(".{}-{}.tmp", ::getpid(), counter++);
+    fd_ = ::open(pending_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+  }
   HEADLENS_CHECK(Error, fd_ >= 0, "[{}] file, expected to be created, got {}", path_.string(),
                  std::strerror(errno));
 }
@@ -39,6 +55,7 @@ void WholeFile::write(const void* data, size_t size) {
 }
 
 void WholeFile::commit() {
+  if (pending_.empty()) return;  // a device has it already
   const bool synced = ::fsync(fd_) == 0;
   const bool closed = ::close(std::exchange(fd_, -1)) == 0;
   const bool renamed = synced && closed && ::rename(pending_.c_str(), path_.c_str()) == 0;

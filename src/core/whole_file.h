@@ -9,7 +9,8 @@
 namespace headlens {
 
 /// A file under a temporary name beside `path`; commit() gives it its name once its bytes are on
-/// the disk, and without that it is removed. Throws Error naming `path` and the system's reason.
+/// the disk, and without that it is removed. A device or a pipe is written to as it is. Throws
+/// Error naming `path` and the system's reason.
 class WholeFile {
  public:
   explicit WholeFile(const std::filesystem::path& path);

@@ -50,6 +50,16 @@ TEST(WholeFile, LeavesTheOldFileUntilCommit) {
   EXPECT_EQ(file_count(dir), 1u);
 }
 
+TEST(WholeFile, WritesToADeviceInsteadOfReplacingIt) {
+  const TempDir dir;
+  const auto link = dir.path() / "null";  // were it replaced, only the link would be gone
+  std::filesystem::create_symlink("/dev/null", link);
+  write_whole_file(link, "x");
+  EXPECT_TRUE(std::filesystem::is_symlink(link));
+  EXPECT_TRUE(std::filesystem::is_character_file(link));
+  EXPECT_EQ(file_count(dir), 1u);
+}
+
 TEST(WholeFile, NamesTheFileItCannotWrite) {
   const TempDir dir;
   const auto nowhere = dir.path() / "none" / "x";
