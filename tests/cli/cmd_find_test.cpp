@@ -1,0 +1,185 @@
+// headlens/tests: `find` against weights with a head's columns set to zero, one head at a time.
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include <set>
+
+#include "cli/command_tools.h"
+#include "headlens/core/safetensors.h"
+#include "headlens/model/language_model.h"
+
+namespace headlens {
+namespace {
+
+using testing::Called;
+using testing::headlens;
+using testing::Json;
+using testing::model_with_words;
+using testing::TempDir;
+using testing::word_examples;
+using testing::word_task;
+
+constexpr int kExamples = 24;
+// Batched and single products round differently; log-probabilities are of order 10.
+constexpr double kTolerance = 1e-4;
+
+struct Answers {
+  double accuracy = 0;
+  double mean_logprob = 0;
+};
+
+std::vector<int64_t> ids_of(const std::string& text) {
+  std::vector<int64_t> ids;
+  std::istringstream words(text);
+  for (std::string word; words >> word;) ids.push_back(std::stoll(word.substr(1)));
+  return ids;
+}
+
+/// One forward a choice, nothing shared.
+double choice_score(const LanguageModel& model, const Json& line, const std::string& choice) {
+  const size_t prompt = ids_of(line["prompt"]).size();
+  const std::vector<int64_t> ids = ids_of(line["prompt"].get<std::string>() + choice);
+  const Tensor logits = model.forward(at::tensor(ids, at::kLong).unsqueeze(0))[0];
+  const Tensor logprobs = at::log_softmax(logits.to(at::kDouble), -1);
+  double score = 0;
+  for (size_t i = prompt; i < ids.size(); ++i) {
+    score += logprobs[static_cast<int64_t>(i) - 1][ids[i]].item<double>();
+  }
+  return score;
+}
+
+Answers plain_loop(const std::filesystem::path& model_dir) {
+  const LanguageModel model = LanguageModel::load(model_dir);
+  Answers answers;
+  for (const Json& line : word_examples(kExamples)) {
+    std::vector<double> scores;
+    for (const Json& choice : line["choices"]) {
+      scores.push_back(choice_score(model, line, choice));
+    }
+    const auto best = std::max_element(scores.begin(), scores.end()) - scores.begin();
+    answers.accuracy += (best == line["answer"].get<int64_t>()) / static_cast<double>(kExamples);
+    answers.mean_logprob += scores[line["answer"].get<size_t>()] / kExamples;
+  }
+  return answers;
+}
+
+/// Sets the columns first .. last of a layer's output projection to zero, in the file.
+void cut_columns(const std::filesystem::path& model_dir, int64_t layer, int64_t first,
+                 int64_t last) {
+  const auto path = model_dir / "model.safetensors";
+  std::vector<std::pair<std::string, Tensor>> tensors;
+  const SafetensorsFile file = SafetensorsFile::open(path);
+  int cut = 0;
+  for (const std::string& name : file.names()) {
+    Tensor tensor = file.tensor(name).clone();
+    const bool of_layer = name.find("layers." + std::to_string(layer) + ".") != std::string::npos;
+    if (of_layer && (name.ends_with("o_proj.weight") || name.ends_with("out_proj.weight"))) {
+      tensor.slice(1, first, last + 1).zero_();
+      ++cut;
+    }
+    tensors.emplace_back(name, tensor);
+  }
+  ASSERT_EQ(cut, 1);
+  save_safetensors(path, tensors);
+}
+
+class Find : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(Find, EqualsAPlainLoopOverWeightsWithAHeadCutOut) {
+  const TempDir dir;
+  const auto model = model_with_words(dir, GetParam());
+  const std::string task = "jsonl:" + word_task(dir, kExamples).string();
+  const auto out = dir.path() / "out";
+  const Called called = headlens({"find", model.string(), "--task", task, "--out", out.string(),
+                                  "--groups", "4", "--keep-groups", "--quiet"});
+  ASSERT_EQ(called.status, 0) << called.err;
+  EXPECT_EQ(called.err, "");
+  const Json scores = Json::parse(testing::read_file(out / "scores.json"));
+  EXPECT_EQ(scores["schema"], "headlens.scores/1");
+  const Answers base = plain_loop(model);
+  EXPECT_NEAR(scores["base"]["accuracy"], base.accuracy, 1e-9);
+  EXPECT_NEAR(scores["base"]["mean_logprob"], base.mean_logprob, kTolerance);
+  const Json layers = headlens({"inspect", model.string(), "--json"}).json()["layers"];
+  std::set<int64_t> seen;
+  double largest = 0;
+  for (const Json& head : scores["heads"]) {
+    const int64_t layer = head["layer"];
+    const int64_t width = layers[static_cast<size_t>(layer)]["d_head"];
+    const int64_t first = head["head"];
+    const int64_t last = head.contains("channels") ? head["channels"][1].get<int64_t>() : first;
+    largest = std::max(largest, std::abs(head["logprob_drop"].get<double>()));
+    if (!seen.insert(layer * 2 + (first > 0)).second) continue;  // two heads a layer will do
+    const auto copy = model_with_words(dir, GetParam());
+    cut_columns(copy, layer, first * width, last * width + width - 1);
+    const Answers cut = plain_loop(copy);
+    model_with_words(dir, GetParam());
+    EXPECT_NEAR(head["accuracy"], cut.accuracy, 1e-9) << head;
+    EXPECT_NEAR(head["logprob_drop"], base.mean_logprob - cut.mean_logprob, kTolerance) << head;
+    EXPECT_NEAR(head["accuracy_drop"], base.accuracy - cut.accuracy, 1e-9) << head;
+  }
+  EXPECT_GT(largest, 0.01);  // the cuts do something
+}
+
+INSTANTIATE_TEST_SUITE_P(Families, Find,
+                         ::testing::Values("llama", "mamba", "falcon_mamba", "mamba2", "bamba",
+                                           "llamba", "nemotron_h"),
+                         [](const auto& info) { return std::string(info.param); });
+
+TEST(FindOutputs, WritesThreeFilesAndPrintsTheTable) {
+  const TempDir dir;
+  const auto model = model_with_words(dir, "bamba");
+  const std::string task = "jsonl:" + word_task(dir).string();
+  const auto out = dir.path() / "a" / "b";
+  const std::vector<std::string> words = {"find", model.string(), "--task",
+                                          task,   "--out",        out.string()};
+  const Called called = headlens(words);
+  ASSERT_EQ(called.status, 0) << called.err;
+  EXPECT_NE(called.out.find("report: " + (out / "report.html").string() + "\n"), std::string::npos);
+  EXPECT_NE(called.err.find("heads: 100 %"), std::string::npos) << called.err;
+  EXPECT_EQ(called.err.find('\x1b'), std::string::npos);
+  const std::string csv = testing::read_file(out / "scores.csv");
+  const Json scores = Json::parse(testing::read_file(out / "scores.json"));
+  EXPECT_EQ(static_cast<size_t>(std::count(csv.begin(), csv.end(), '\n')),
+            scores["heads"].size() + 1);
+  EXPECT_GT(std::filesystem::file_size(out / "report.html"), 10000u);
+  std::vector<std::string> as_json = words;
+  as_json.emplace_back("--json");
+  const Json printed = headlens(as_json).json();
+  EXPECT_EQ(printed["heads"], scores["heads"]);
+  EXPECT_EQ(printed["manifest"]["seed"], 0);
+}
+
+TEST(Ablate, OneHeadGivesWhatFindSays) {
+  const TempDir dir;
+  const auto model = model_with_words(dir, "mamba2");
+  const std::string task = "jsonl:" + word_task(dir).string();
+  for (const std::string placement : {"post_norm", "pre_norm"}) {
+    const Json scores =
+        headlens({"find", model.string(), "--task", task, "--out", (dir.path() / "out").string(),
+                  "--placement", placement, "--json"})
+            .json();
+    const Json& head = scores["heads"][5];
+    const std::string name = std::to_string(head["layer"].get<int64_t>()) + "." +
+                             std::to_string(head["head"].get<int64_t>());
+    const Json alone = headlens({"ablate", model.string(), "--task", task, "--heads", name,
+                                 "--placement", placement, "--json"})
+                           .json();
+    EXPECT_NEAR(alone["ablated"]["accuracy"], head["accuracy"], 1e-9);
+    EXPECT_NEAR(alone["logprob_drop"], head["logprob_drop"], kTolerance);
+  }
+}
+
+TEST(Ablate, KeepingAHeadCutsTheOthersOfItsLayer) {
+  const TempDir dir;
+  const auto model = model_with_words(dir, "llama");
+  const std::string task = "jsonl:" + word_task(dir).string();
+  const auto ablate = [&](std::vector<std::string> more) {
+    more.insert(more.begin(), {"ablate", model.string(), "--task", task, "--json", "--heads"});
+    return headlens(more).json()["ablated"];
+  };
+  EXPECT_EQ(ablate({"1.2", "--keep"}), ablate({"1.0,1.1,1.3"}));
+  EXPECT_NE(ablate({"1.2", "--keep"}), ablate({"1.2"}));
+}
+
+}  // namespace
+}  // namespace headlens

@@ -1,0 +1,184 @@
+// headlens/tests: what each command prints and writes.
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include "cli/command_tools.h"
+#include "headlens/core/safetensors.h"
+
+namespace headlens {
+namespace {
+
+using testing::Called;
+using testing::headlens;
+using testing::Json;
+using testing::kGoldens;
+using testing::model_with_words;
+using testing::TempDir;
+using testing::word_task;
+
+const char* const kFamilies[] = {"llama", "mamba",  "falcon_mamba", "mamba2",
+                                 "bamba", "llamba", "nemotron_h"};
+
+class Outputs : public ::testing::Test {
+ protected:
+  std::string path(const std::string& name) const { return (dir_.path() / name).string(); }
+  Called done(const std::vector<std::string>& words) const {
+    Called called = headlens(words);
+    EXPECT_EQ(called.status, 0) << called.err;
+    return called;
+  }
+  TempDir dir_;
+  std::string model_ = model_with_words(dir_, "llama").string();
+};
+
+TEST_F(Outputs, Tokenize) {
+  EXPECT_EQ(done({"tokenize", model_, "--text", "w3 w1 zzz", "--text", "w7"}).out,
+            "[3,1,90]\n[7]\n");
+  EXPECT_EQ(done({"tokenize", model_ + "/tokenizer.json", "--text", ""}).out, "[]\n");
+  const std::string file = dir_.write("text.txt", "w1\nw2\n").string();
+  EXPECT_EQ(done({"tokenize", model_, "--file", file, "--out", path("ids.json")}).out, "[1,2]\n");
+  EXPECT_EQ(testing::read_file(path("ids.json")), "[1,2]\n");
+  EXPECT_EQ(done({"tokenize", model_, "--decode", "3,1"}).out, "w3 w1\n");
+  EXPECT_EQ(done({"tokenize", model_, "--decode", "3,1", "--json"}).out, "\"w3 w1\"\n");
+}
+
+TEST_F(Outputs, InspectListsEverySiteOnce) {
+  const Json all = done({"inspect", model_, "--json", "--pos", "10", "--batch", "2"}).json();
+  EXPECT_EQ(all["family"], "llama");
+  ASSERT_EQ(all["layers"].size(), 3u);
+  EXPECT_EQ(
+      all["layers"][0],
+      Json({{"kind", "attention"}, {"heads", 4}, {"d_head", 12}, {"kv_heads", 2}, {"d_mlp", 52}}));
+  // Two of the three maps of a layer are [2, 4, 10, 10]: scores and pattern, float32.
+  EXPECT_EQ(all["recording"]["map_bytes"], 3 * 2 * 2 * 4 * 10 * 10 * 4);
+  const std::string text = done({"inspect", model_}).out;
+  EXPECT_NE(text.find("0-2: attention, 4 heads of width 12 (2 key/value heads), gated MLP of width "
+                      "52\n"),
+            std::string::npos);
+  EXPECT_NE(text.find("sites blocks.I. with I = 0-2\n"), std::string::npos);
+  size_t in_blocks = 0, lines = 0;
+  for (const Json& site : all["sites"]) {
+    const std::string name = site["name"];
+    in_blocks += name.starts_with("blocks.");
+    const std::string shown = name.starts_with("blocks.0.") ? name.substr(9) : name;
+    if (!name.starts_with("blocks.") || name.starts_with("blocks.0.")) {
+      EXPECT_NE(text.find("\n  " + shown + " "), std::string::npos) << name;
+      ++lines;
+    }
+  }
+  EXPECT_EQ(lines, all["sites"].size() - in_blocks / 3 * 2);
+  EXPECT_EQ(text.find("1=1"), std::string::npos);
+}
+
+TEST_F(Outputs, InspectGroupsTheLayersOfAHybrid) {
+  const std::string text = done({"inspect", (kGoldens / "bamba").string()}).out;
+  EXPECT_NE(text.find("\n  0, 2: mamba2, 6 heads of width 12, gated MLP"), std::string::npos);
+  EXPECT_NE(text.find("\n  1: attention, 3 heads"), std::string::npos);
+}
+
+TEST_F(Outputs, VerifyAgreesWithEveryGolden) {
+  for (const char* family : kFamilies) {
+    const std::string golden = (kGoldens / family / "golden.safetensors").string();
+    const Json r =
+        done({"verify", (kGoldens / family).string(), "--golden", golden, "--json"}).json();
+    EXPECT_EQ(r["agrees"], true) << family;
+    EXPECT_GT(r["tensors"].size(), 10u) << family;
+  }
+}
+
+TEST_F(Outputs, VerifySaysWhichTensorDiffers) {
+  const SafetensorsFile golden = SafetensorsFile::open(kGoldens / "llama" / "golden.safetensors");
+  Tensor logits = golden.tensor("logits").clone();
+  logits[0][3][5] += 0.5;
+  const std::string changed = path("changed.safetensors");
+  save_safetensors(changed, {{"input_ids", golden.tensor("input_ids")},
+                             {"logits", logits},
+                             {"hook_embed", golden.tensor("hook_embed")}});
+  const Called json = headlens({"verify", model_, "--golden", changed, "--json"});
+  EXPECT_EQ(json.status, 1);
+  EXPECT_EQ(json.err, "");
+  const Json r = json.json();
+  EXPECT_EQ(r["agrees"], false);
+  EXPECT_EQ(r["tensors"][0]["name"], "hook_embed");
+  EXPECT_EQ(r["tensors"][0]["agrees"], true);
+  EXPECT_EQ(r["tensors"][1]["outside"], 1);
+  EXPECT_NEAR(r["tensors"][1]["max_difference"], 0.5, 1e-4);
+  const Called table = headlens({"verify", model_, "--golden", changed});
+  EXPECT_EQ(table.status, 1);
+  EXPECT_NE(table.out.find("1 of 2 tensors agree"), std::string::npos);
+}
+
+TEST_F(Outputs, RunRecordsWhatTheGoldenHolds) {
+  const SafetensorsFile golden = SafetensorsFile::open(kGoldens / "llama" / "golden.safetensors");
+  const std::string out = path("run.safetensors");
+  const Json listing =
+      done({"run", model_, "--ids", (kGoldens / "llama" / "golden.safetensors").string(),
+            "--record", "blocks.*.attn.hook_pattern", "logits", "--out", out, "--json"})
+          .json();
+  const SafetensorsFile recorded = SafetensorsFile::open(out);
+  EXPECT_EQ(listing["out"], out);
+  EXPECT_EQ(listing["tensors"].size(), recorded.names().size());
+  EXPECT_EQ(recorded.names(),
+            (std::vector<std::string>{"blocks.0.attn.hook_pattern", "blocks.1.attn.hook_pattern",
+                                      "blocks.2.attn.hook_pattern", "input_ids", "logits"}));
+  EXPECT_TRUE(at::allclose(recorded.tensor("logits"), golden.tensor("logits"), 1e-4, 1e-4));
+  EXPECT_EQ(recorded.metadata().at("model"), model_);
+}
+
+/// Row i, key j of the map named `name`, from the sites that `run` records.
+TEST_F(Outputs, MapsAreTheOnesOfTheirHeads) {
+  for (const std::string family : {"llama", "mamba2", "mamba"}) {
+    const std::string model = model_with_words(dir_, family).string();
+    const std::string text = "w1 w5 w9 w2 w40";
+    const std::string site = family == "llama" ? "attn.hook_pattern" : "mixer.hook_map";
+    done({"run", model, "--text", text, "--record", "blocks.*." + site, "--out",
+          path("all.safetensors")});
+    // Later layers first: the order of --heads is not the order in which maps are made.
+    const Json listing = done({"map", model, "--text", text, "--heads", "2.3,0.1-2", "--out",
+                               path("maps.safetensors"), "--json"})
+                             .json();
+    EXPECT_EQ(listing["maps"].size(), 3u);
+    const SafetensorsFile all = SafetensorsFile::open(path("all.safetensors"));
+    const SafetensorsFile maps = SafetensorsFile::open(path("maps.safetensors"));
+    for (const auto& [layer, head] : {std::pair(2, 3), {0, 1}, {0, 2}}) {
+      const std::string name = "map." + std::to_string(layer) + "." + std::to_string(head);
+      const Tensor whole = all.tensor("blocks." + std::to_string(layer) + "." + site)[0][head];
+      EXPECT_TRUE(at::allclose(maps.tensor(name), whole, 1e-5, 1e-6)) << family << " " << name;
+    }
+    done({"map", model, "--text", text, "--heads", "2.3", "--rows=-1,0", "--normalize", "--out",
+          path("rows.safetensors")});
+    const SafetensorsFile rows = SafetensorsFile::open(path("rows.safetensors"));
+    EXPECT_TRUE(at::equal(rows.tensor("rows"), at::tensor({4, 0}, at::kLong)));
+    const Tensor whole = all.tensor("blocks.2." + site)[0][3].abs();
+    const Tensor wanted = at::stack({whole[4] / whole[4].sum(), whole[0] / whole[0].sum()});
+    EXPECT_TRUE(at::allclose(rows.tensor("map.2.3"), wanted, 1e-5, 1e-6)) << family;
+  }
+}
+
+TEST_F(Outputs, AMapPageIsOneFile) {
+  done({"map", model_, "--text", "w1 w2", "--heads", "1.2", "--out", path("m.html")});
+  const std::string page = testing::read_file(path("m.html"));
+  EXPECT_NE(page.find("\"layer\":1"), std::string::npos);
+  for (const char* outside : {"<link", "src=", "href=", "@import", "url("}) {
+    EXPECT_EQ(page.find(outside), std::string::npos) << outside;
+  }
+}
+
+TEST_F(Outputs, EvalInAllThreeForms) {
+  const std::string task = "jsonl:" + word_task(dir_).string();
+  const Called text = done({"eval", model_, "--task", task, "--quiet", "--out", path("e.json")});
+  EXPECT_EQ(text.err, "");
+  EXPECT_NE(text.out.find(" over 24 examples\n"), std::string::npos) << text.out;
+  const Json json = done({"eval", model_, "--task", task, "--json"}).json();
+  EXPECT_EQ(json["examples"], 24);
+  EXPECT_EQ(Json::parse(testing::read_file(path("e.json"))), json);
+}
+
+TEST_F(Outputs, HelpAndVersion) {
+  EXPECT_EQ(done({"--version"}).out.find("headlens "), 0u);
+  EXPECT_NE(done({"--help"}).out.find("ablate"), std::string::npos);
+  EXPECT_NE(done({"find", "--help"}).out.find("kv:pairs=20,n=512"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace headlens
