@@ -8,6 +8,7 @@
 #include <map>
 
 #include "analysis/batch_rows.h"
+#include "analysis/output_tap.h"
 #include "analysis/replacements.h"
 #include "core/check.h"
 
@@ -22,6 +23,14 @@ struct BatchRun {
   Tensor positions;                 // [row, n]
   Tensor cut_mask;                  // bool [row, pos] on the CPU; undefined: everywhere
   std::map<int64_t, Tensor> given;  // in place of cut outputs; empty: zeros
+};
+
+/// A layer whose heads are cut: the residual entering it, and its head outputs where the variants
+/// can restart from them (undefined: elsewhere they run the whole layer).
+struct LayerRun {
+  int64_t layer;
+  Tensor resid;    // [row, pos, d_model]
+  Tensor outputs;  // [row, pos, head..]
 };
 
 HeadGroup group_of(const HeadId& head) {
@@ -51,6 +60,16 @@ HeadList groups_of(const std::vector<HeadId>& heads) {
   return groups;
 }
 
+/// values [variant * row, pos, ..] -> those at the judged positions, [variant * row, n, ..]
+Tensor take_judged(const BatchRun& run, const Tensor& values) {
+  const int64_t variants = values.size(0) / run.positions.size(0);
+  std::vector<int64_t> shape = values.sizes().vec();
+  shape[1] = run.positions.size(1);
+  Tensor index = run.positions.repeat({variants, 1});
+  while (index.dim() < values.dim()) index = index.unsqueeze(-1);
+  return values.gather(1, index.expand(shape));
+}
+
 Tensor cut_mask(const Objective& objective, const ObjectiveBatch& batch, CutPositions where) {
   if (where == CutPositions::All) return {};
   const Tensor query = query_of_rows(objective, batch).unsqueeze(1);  // [row, 1]
@@ -65,15 +84,16 @@ class Sweep {
         size_t variants, const SweepOptions& options);
 
   BatchRun start_batch(int64_t index) const;
-  /// Verdicts [variant][example] of a batch whose residual [row, pos, d_model] enters `layer`.
-  std::vector<std::vector<Verdict>> run_variants(const BatchRun& run, const Tensor& resid,
-                                                 int64_t layer,
+  /// Runs a layer untouched and moves `resid` past it.
+  LayerRun run_layer(int64_t layer, Tensor& resid) const;
+  /// Verdicts [variant][example], each variant with one of `heads` of the layer cut.
+  std::vector<std::vector<Verdict>> run_variants(const BatchRun& run, const LayerRun& at,
                                                  const std::vector<HeadId>& heads) const;
   /// One whole forward with `heads` cut together.
   std::vector<Verdict> run_whole(const BatchRun& run, const HeadList& heads) const;
   std::vector<Verdict> run_base(const BatchRun& run) const;
-  /// Logits at the judged positions only: residual [variant * row, pos, d_model] -> verdicts
-  /// [variant][example].
+  /// From the residual leaving the last layer at the judged positions, [variant * row, n, d_model]:
+  /// verdicts [variant][example].
   std::vector<std::vector<Verdict>> judge(const BatchRun& run, const Tensor& resid,
                                           int64_t variants) const;
 
@@ -84,9 +104,12 @@ class Sweep {
   SweepResult take_result() { return std::move(result_); }
 
  private:
-  /// The last layers of a forward with a tap, which must have cut something.
-  Tensor run_cut(const BatchRun& run, const Tensor& resid, int64_t layer,
-                 const std::vector<VariantCuts>& cuts) const;
+  InterventionPtr start_cut(const BatchRun& run, const std::vector<VariantCuts>& cuts) const;
+  /// What leaves the last layer at the judged positions with each variant's heads cut in this one:
+  /// [variant * row, n, d_model].
+  Tensor run_rest(const BatchRun& run, const LayerRun& at, int64_t variants,
+                  HeadIntervention& tap) const;
+  void check_cut(const HeadIntervention& tap) const;
   void advance() {
     ++done_;
     if (options_.progress) options_.progress(done_, total_);
@@ -123,31 +146,64 @@ BatchRun Sweep::start_batch(int64_t index) const {
           replacements_.for_batch(index)};
 }
 
-Tensor Sweep::run_cut(const BatchRun& run, const Tensor& resid, int64_t layer,
-                      const std::vector<VariantCuts>& cuts) const {
+InterventionPtr Sweep::start_cut(const BatchRun& run, const std::vector<VariantCuts>& cuts) const {
   const HeadCutOptions where{options_.placement, run.cut_mask, /*keep=*/false};
-  const InterventionPtr tap = cut_variants(model_.config(), cuts, run.given, where);
-  const Tensor out = model_.run_layers(resid, layer, model_.layer_count(), tap.get());
-  // A prompt of one token has nothing before its query: only whole cuts must touch something.
-  if (options_.positions == CutPositions::All) tap->check_touched();
-  return out;
+  return cut_variants(model_.config(), cuts, run.given, where);
 }
 
-std::vector<std::vector<Verdict>> Sweep::run_variants(const BatchRun& run, const Tensor& resid,
-                                                      int64_t layer,
+void Sweep::check_cut(const HeadIntervention& tap) const {
+  // A prompt of one token has nothing before its query: only whole cuts must touch something.
+  if (options_.positions == CutPositions::All) tap.check_touched();
+}
+
+LayerRun Sweep::run_layer(int64_t layer, Tensor& resid) const {
+  const TapPoint point = head_output_point(model_.config(), layer, options_.placement);
+  const bool before_projection = point.site != Site::SsmOut;
+  OutputTap tap(model_.config(), {layer}, options_.placement);
+  const Tensor entering = resid;
+  resid = model_.run_layers(entering, layer, layer + 1, before_projection ? &tap : nullptr);
+  return {layer, entering, tap.outputs[layer]};
+}
+
+Tensor Sweep::run_rest(const BatchRun& run, const LayerRun& at, int64_t variants,
+                       HeadIntervention& tap) const {
+  const int64_t next = at.layer + 1, end = model_.layer_count();
+  Tensor resid = at.resid.repeat({variants, 1, 1});
+  if (!at.outputs.defined()) {
+    return take_judged(run, model_.run_layers(resid, at.layer, end, &tap));
+  }
+  std::vector<int64_t> copies(static_cast<size_t>(at.outputs.dim()), 1);
+  copies[0] = variants;
+  const TapPoint point = head_output_point(model_.config(), at.layer, options_.placement);
+  const Tensor outputs = tap.visit(point, at.outputs.repeat(copies));
+  if (next == end) {  // what is left goes position by position
+    return model_.finish_layer(at.layer, take_judged(run, resid), take_judged(run, outputs));
+  }
+  resid = model_.finish_layer(at.layer, resid, outputs);
+  return take_judged(run, model_.run_layers(resid, next, end));
+}
+
+std::vector<std::vector<Verdict>> Sweep::run_variants(const BatchRun& run, const LayerRun& at,
                                                       const std::vector<HeadId>& heads) const {
-  VariantCuts cuts{layer, {}};
+  VariantCuts cuts{at.layer, {}};
   for (const HeadId& head : heads) cuts.heads.push_back({group_of(head)});
   const int64_t variants = std::ssize(heads);
-  return judge(run, run_cut(run, resid.repeat({variants, 1, 1}), layer, {cuts}), variants);
+  const InterventionPtr tap = start_cut(run, {cuts});
+  const Tensor resid = run_rest(run, at, variants, *tap);
+  check_cut(*tap);
+  return judge(run, resid, variants);
 }
 
 std::vector<Verdict> Sweep::run_whole(const BatchRun& run, const HeadList& heads) const {
-  return judge(run, run_cut(run, model_.embed(run.ids), 0, cuts_of(heads)), 1).front();
+  const InterventionPtr tap = start_cut(run, cuts_of(heads));
+  const Tensor resid = model_.run_layers(model_.embed(run.ids), 0, model_.layer_count(), tap.get());
+  check_cut(*tap);
+  return judge(run, take_judged(run, resid), 1).front();
 }
 
 std::vector<Verdict> Sweep::run_base(const BatchRun& run) const {
-  return judge(run, model_.run_layers(model_.embed(run.ids), 0, model_.layer_count()), 1).front();
+  const Tensor resid = model_.run_layers(model_.embed(run.ids), 0, model_.layer_count());
+  return judge(run, take_judged(run, resid), 1).front();
 }
 
 std::vector<std::vector<Verdict>> Sweep::judge(const BatchRun& run, const Tensor& resid,
@@ -159,10 +215,8 @@ std::vector<std::vector<Verdict>> Sweep::judge(const BatchRun& run, const Tensor
   std::vector<std::vector<Verdict>> verdicts;
   for (int64_t first = 0; first < variants; first += step) {
     const int64_t count = std::min(step, variants - first);
-    const Tensor where = run.positions.repeat({count, 1}).unsqueeze(-1);
-    const Tensor judged = resid.narrow(0, first * rows, count * rows)
-                              .gather(1, where.expand({-1, -1, resid.size(2)}));
-    for (auto& part : objective_.judge(run.index, model_.unembed(judged), count)) {
+    const Tensor logits = model_.unembed(resid.narrow(0, first * rows, count * rows));
+    for (auto& part : objective_.judge(run.index, logits, count)) {
       verdicts.push_back(std::move(part));
     }
   }
@@ -189,15 +243,15 @@ void Sweep::store(const BatchRun& run, size_t variant, const std::vector<Verdict
   advance();
 }
 
-/// The targets of one layer from the residual that enters it, as many at once as fit.
-void sweep_layer(Sweep& sweep, const BatchRun& run, const Tensor& resid, int64_t layer,
+/// The targets of one layer, as many at once as fit.
+void sweep_layer(Sweep& sweep, const BatchRun& run, const LayerRun& at,
                  const std::vector<HeadId>& targets, const std::vector<size_t>& members) {
   const size_t step = sweep.variants_at_once(run.ids.numel());
   for (size_t first = 0; first < members.size(); first += step) {
     const size_t end = std::min(first + step, members.size());
     std::vector<HeadId> heads;
     for (size_t i = first; i < end; ++i) heads.push_back(targets[members[i]]);
-    const auto verdicts = sweep.run_variants(run, resid, layer, heads);
+    const auto verdicts = sweep.run_variants(run, at, heads);
     for (size_t i = first; i < end; ++i) sweep.store(run, members[i], verdicts[i - first]);
   }
 }
@@ -214,12 +268,13 @@ SweepResult ablation_sweep(const LanguageModel& model, const Objective& objectiv
     Tensor resid = model.embed(run.ids);
     for (int64_t layer = 0; layer < model.layer_count(); ++layer) {
       const auto members = layers.find(layer);
-      if (members != layers.end()) {
-        sweep_layer(sweep, run, resid, layer, targets, members->second);
+      if (members == layers.end()) {
+        resid = model.run_layers(resid, layer, layer + 1);
+      } else {
+        sweep_layer(sweep, run, sweep.run_layer(layer, resid), targets, members->second);
       }
-      resid = model.run_layers(resid, layer, layer + 1);
     }
-    sweep.store_base(run, sweep.judge(run, resid, 1).front());
+    sweep.store_base(run, sweep.judge(run, take_judged(run, resid), 1).front());
   }
   return sweep.take_result();
 }
@@ -246,7 +301,6 @@ SweepResult ablate_jointly(const LanguageModel& model, const Objective& objectiv
   HeadList cut = groups_of(targets);
   check_heads(model.config(), cut);
   if (keep) cut = other_heads(model.config(), cut);
-  HEADLENS_CHECK(HookError, !cut.empty(), "[ablate] heads to cut, expected at least one, got none");
   Sweep sweep(model, objective, cut, 1, options);
   for (int64_t b = 0; b < objective.batch_count(); ++b) {
     const BatchRun run = sweep.start_batch(b);

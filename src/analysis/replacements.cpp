@@ -6,32 +6,11 @@
 #include <algorithm>
 
 #include "analysis/batch_rows.h"
+#include "analysis/output_tap.h"
 #include "core/check.h"
 
 namespace headlens {
 namespace {
-
-/// Keeps the head outputs of some layers: [row, pos, head, width].
-class OutputTap final : public Tap {
- public:
-  OutputTap(const ModelConfig& config, const std::vector<int64_t>& layers, Placement placement) {
-    for (const int64_t layer : layers) {
-      points_[layer] = head_output_point(config, layer, placement);
-    }
-  }
-  bool wants(TapPoint point) const override {
-    const auto found = points_.find(point.layer);
-    return found != points_.end() && found->second == point;
-  }
-  Tensor visit(TapPoint point, Tensor value) override {
-    outputs[point.layer] = value.dim() == 3 ? value.unsqueeze(-1) : value;  // Mamba-1: width 1
-    return value;
-  }
-  std::map<int64_t, Tensor> outputs;
-
- private:
-  std::map<int64_t, TapPoint> points_;
-};
 
 /// Runs the layers up to the last of `layers`; what leaves them is dropped.
 void run_for(const LanguageModel& model, const Tensor& ids, const std::vector<int64_t>& layers,
@@ -107,7 +86,10 @@ std::map<int64_t, Tensor> Replacements::for_batch(int64_t index) const {
   const Tensor position = at::arange(batch.ids.size(1), at::kLong) + shift;         // [row, pos]
   const Tensor row = example_of.unsqueeze(1).to(model_.device());
   const Tensor from = position.clamp_min(0).minimum(donor_last).to(model_.device());
-  for (auto& [layer, outputs] : tap.outputs) outputs = outputs.index({row, from});
+  for (auto& [layer, outputs] : tap.outputs) {
+    outputs = outputs.index({row, from});
+    if (outputs.dim() == 3) outputs = outputs.unsqueeze(-1);  // Mamba-1: width 1
+  }
   return std::move(tap.outputs);
 }
 

@@ -3,6 +3,8 @@
 
 #include <ATen/ATen.h>
 
+#include "core/check.h"
+
 namespace headlens {
 namespace {
 
@@ -46,11 +48,26 @@ Tensor Block::forward(Tensor resid, const LayerTap& tap, LayerState* state) cons
     resid = resid + std::visit(run, *mixer_);
   }
   if (mixer_ && mlp_) resid = tap(Site::ResidMid, resid);
-  if (mlp_) {
-    const Tensor x = norm2_.forward(resid, tap, Site::Ln2Scale, Site::Ln2Normalized);
-    resid = resid + mlp_->forward(x, tap);
-  }
-  return tap(Site::ResidPost, resid);
+  return tap(Site::ResidPost, add_mlp(std::move(resid), tap));
+}
+
+Tensor Block::add_mlp(Tensor resid, const LayerTap& tap) const {
+  if (!mlp_) return resid;
+  const Tensor x = norm2_.forward(resid, tap, Site::Ln2Scale, Site::Ln2Normalized);
+  return resid + mlp_->forward(x, tap);
+}
+
+Tensor Block::finish(Tensor resid, const Tensor& z) const {
+  HEADLENS_CHECK(ShapeError, mixer_.has_value(),
+                 "[finish_layer] layer, expected one with a mixer, got an MLP only");
+  const int64_t d_inner = output_weight().size(1);
+  const bool fits = z.dim() >= 3 && z.size(0) == resid.size(0) && z.size(1) == resid.size(1) &&
+                    z.numel() == resid.size(0) * resid.size(1) * d_inner;
+  HEADLENS_CHECK(ShapeError, fits, "[finish_layer] z, expected [{}, {}, {} in all], got {}",
+                 resid.size(0), resid.size(1), d_inner, shape_string(z.sizes()));
+  const auto project = [&](const auto& mixer) { return mixer.output()(z.flatten(2)); };
+  resid = resid + std::visit(project, *mixer_);
+  return add_mlp(std::move(resid), LayerTap(nullptr, 0));
 }
 
 Tensor Block::output_weight() const {

@@ -182,6 +182,15 @@ Tensor LanguageModel::unembed(const Tensor& resid, Tap* tap) const {
   return whole(Site::Logits, at::linear(x, lm_head_));
 }
 
+Tensor LanguageModel::finish_layer(int64_t layer, const Tensor& resid, const Tensor& z) const {
+  HEADLENS_CHECK(ShapeError, 0 <= layer && layer < layer_count(),
+                 "[finish_layer] layer, expected 0 to {}, got {}", layer_count() - 1, layer);
+  HEADLENS_CHECK(ShapeError, resid.dim() == 3 && resid.size(-1) == config_.d_model,
+                 "[finish_layer] residual, expected [batch, pos, {}], got {}", config_.d_model,
+                 shape_string(resid.sizes()));
+  return blocks_[static_cast<size_t>(layer)]->finish(resid, z);
+}
+
 LanguageModel LanguageModel::with_layers(const std::vector<int64_t>& layers) const {
   LanguageModel model = *this;
   model.blocks_.clear();

@@ -121,6 +121,29 @@ TEST_P(LanguageModelTest, HeadsWriteTheirPartOfTheOutput) {
   }
 }
 
+TEST_P(LanguageModelTest, LayersCanBeFinishedFromTheirHeadOutputs) {
+  Recorder recorder;
+  model_.forward(ids_, {.tap = &recorder});
+  const Tensor some = at::tensor({7, 2}, at::kLong);
+  for (int64_t layer = 0; layer < model_.layer_count(); ++layer) {
+    const auto seen = [&](Site site) { return recorder.seen.at(site_name({site, layer})); };
+    const LayerSpec& spec = model_.config().layers[static_cast<size_t>(layer)];
+    if (!spec.mixer) {
+      EXPECT_EQ(error_message<ShapeError>([&] {
+                  model_.finish_layer(layer, seen(Site::ResidPre), seen(Site::ResidPre));
+                }),
+                "[finish_layer] layer, expected one with a mixer, got an MLP only");
+      continue;
+    }
+    const Tensor resid = seen(Site::ResidPre), after = seen(Site::ResidPost);
+    const Tensor z = seen(layer_kind(spec) == LayerKind::Attention ? Site::Z : Site::MixerZ);
+    EXPECT_LT(largest_difference(model_.finish_layer(layer, resid, z), after), kClose);
+    const Tensor part =
+        model_.finish_layer(layer, resid.index_select(1, some), z.index_select(1, some));
+    EXPECT_LT(largest_difference(part, after.index_select(1, some)), kClose);
+  }
+}
+
 TEST_P(LanguageModelTest, NarrowDtypesStayNearFloat64) {
   const Tensor exact = model_.forward(ids_);
   for (const auto& [dtype, share] :
@@ -170,6 +193,11 @@ TEST(LanguageModelErrors, StatesLayersAndHeads) {
             "[with_layers] layer, expected 0 to 2, got 3");
   EXPECT_EQ(error_message<ShapeError>([&] { model.head_output_weight(1, 3); }),
             "[head_output_weight] head of layer 1, expected 0 to 2, got 3");
+  const Tensor resid = at::zeros({1, 2, 36}, at::kDouble);
+  EXPECT_EQ(error_message<ShapeError>([&] { model.finish_layer(3, resid, resid); }),
+            "[finish_layer] layer, expected 0 to 2, got 3");
+  EXPECT_EQ(error_message<ShapeError>([&] { model.finish_layer(0, resid, resid); }),
+            "[finish_layer] z, expected [1, 2, 72 in all], got [1, 2, 36]");
   EXPECT_EQ(error_message<ShapeError>([&] {
               model.run_layers(at::zeros({1, 2, 36}), 2, 1);
             }),

@@ -30,12 +30,17 @@ class Block {
 
   /// resid [batch, pos, d_model] -> [batch, pos, d_model]
   Tensor forward(Tensor resid, const LayerTap& tap, LayerState* state) const;
+  /// The rest of forward once the mixer's output projection has its input z (the tensor of Site::Z
+  /// or MixerZ): position by position, so any positions serve. ShapeError unless z fits.
+  Tensor finish(Tensor resid, const Tensor& z) const;
 
   /// The mixer's output projection, [d_model, heads * width]; undefined without a mixer.
   Tensor output_weight() const;
   std::vector<Tensor> weights() const;
 
  private:
+  Tensor add_mlp(Tensor resid, const LayerTap& tap) const;
+
   using Mixer = std::variant<Attention, Mamba1, Mamba2, DiscreteMamba2>;
 
   RmsNorm norm1_;

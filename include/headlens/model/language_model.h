@@ -70,6 +70,11 @@ class LanguageModel {
   Tensor run_layers(Tensor resid, int64_t from_layer, int64_t to_layer, Tap* tap = nullptr,
                     ModelState* state = nullptr) const;
   Tensor unembed(const Tensor& resid, Tap* tap = nullptr) const;  // [.., d_model] -> [.., vocab]
+  /// Restarts inside a layer, at the input of its output projection: the residual [batch, pos,
+  /// d_model] entering it and its head outputs z, as at Site::Z or MixerZ, [batch, pos, head..] ->
+  /// the residual leaving it. Position by position, so any positions serve. ShapeError for a layer
+  /// without a mixer and for a z that does not fit.
+  Tensor finish_layer(int64_t layer, const Tensor& resid, const Tensor& z) const;
 
   /// The same weights with only these layers, in this order (pruning erases, grafting replaces).
   LanguageModel with_layers(const std::vector<int64_t>& layers) const;
