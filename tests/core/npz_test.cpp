@@ -115,7 +115,7 @@ TEST(Npz, TypesThatNumPyHas) {
 }
 
 TEST(Npz, BFloat16BecomesFloat32) {
-  const Npy npy = written(at::tensor({1.5, -3.0}, at::kBFloat16));
+  const Npy npy = written(at::tensor({1.5, -3.0}).to(at::kBFloat16));
   EXPECT_EQ(npy.header, "{'descr': '<f4', 'fortran_order': False, 'shape': (2,), }");
   EXPECT_EQ(number_at<float>(npy.data, 0), 1.5F);
   EXPECT_EQ(number_at<float>(npy.data, 4), -3.0F);
@@ -151,7 +151,7 @@ TEST(Npz, NamesWhatItCannotWrite) {
   EXPECT_EQ(error(path, {{"", one}}),
             "[" + path.string() + "] tensor name, expected each once and none empty, got ''");
   EXPECT_EQ(error(path, {{"a", at::ones({1}, at::kComplexFloat)}}),
-            "[npz] dtype, expected one that NumPy has, got complex64");
+            "[npz] dtype, expected one that NumPy has, got ComplexFloat");
   EXPECT_FALSE(std::filesystem::exists(path));
   const auto nowhere = dir.path() / "none" / "x.npz";
   EXPECT_TRUE(error(nowhere, {{"a", one}}).starts_with("[" + nowhere.string() + "] "));
