@@ -5,6 +5,8 @@
 #include <fmt/ranges.h>
 #include <torch/version.h>
 
+#include <algorithm>
+#include <cctype>
 #include <charconv>
 #include <chrono>
 
@@ -20,6 +22,18 @@ namespace {
 std::string& command_line() {
   static std::string line;  // set once, before any command runs
   return line;
+}
+
+/// The word as a shell reads it back.
+std::string shell_word(const std::string& word) {
+  const bool plain = !word.empty() && std::all_of(word.begin(), word.end(), [](unsigned char c) {
+    return std::isalnum(c) != 0 ||
+           std::string_view("_./:=,@%+-").find(static_cast<char>(c)) != std::string_view::npos;
+  });
+  if (plain) return word;
+  std::string quoted = "'";
+  for (const char c : word) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return quoted + "'";
 }
 
 AblationMode parse_mode(const std::string& word) {
@@ -145,8 +159,9 @@ LoadedTask load_task(const std::string& spec, const LoadedModel& loaded, const C
 }
 
 void set_command_line(int argc, const char* const* argv) {
-  command_line() =
-      argc < 1 ? "" : fmt::format("headlens {}", fmt::join(argv + 1, argv + argc, " "));
+  std::string line = "headlens";
+  for (int i = 1; i < argc; ++i) line += " " + shell_word(argv[i]);
+  command_line() = line;
 }
 
 Manifest make_manifest(const CommonFlags& flags, const LanguageModel& model) {

@@ -159,6 +159,7 @@ TEST_F(Outputs, AMapPageIsOneFile) {
   done({"map", model_, "--text", "w1 w2", "--heads", "1.2", "--out", path("m.html")});
   const std::string page = testing::read_file(path("m.html"));
   EXPECT_NE(page.find("\"layer\":1"), std::string::npos);
+  EXPECT_NE(page.find("headlens map " + model_ + " --text 'w1 w2' --heads 1.2"), std::string::npos);
   for (const char* outside : {"<link", "src=", "href=", "@import", "url("}) {
     EXPECT_EQ(page.find(outside), std::string::npos) << outside;
   }
