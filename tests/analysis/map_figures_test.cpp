@@ -157,6 +157,7 @@ TEST(MapFigures, UniformRowsByHand) {
   EXPECT_NEAR(*f.gather_uniform, *f.gather, 1e-12);
   EXPECT_NEAR(*f.aggregate_uniform, *f.aggregate, 1e-12);
   EXPECT_NEAR(*f.target_uniform, *f.target, 1e-12);
+  EXPECT_NEAR(*f.target_uniform, *f.target, 1e-12);
 }
 
 TEST(MapFigures, UniformMassesAreMeansOverExamplesWithSegments) {
@@ -167,6 +168,7 @@ TEST(MapFigures, UniformMassesAreMeansOverExamplesWithSegments) {
                d = (2.0 / 2 + 4.0 / 6) / 2;
   EXPECT_NEAR(*f.gather_uniform, (a + b + c + d) / 4, 1e-12);
   EXPECT_NEAR(*f.aggregate_uniform, (2.0 / 9 + 1.0 / 4 + 3.0 / 12 + 2.0 / 6) / 4, 1e-12);
+  EXPECT_NEAR(*f.target_uniform, (4.0 / 9 + 2.0 / 4 + 4.0 / 6) / 3, 1e-12);  // three have one
 }
 
 TEST(MapFigures, WhatNoExampleHasIsAbsent) {
@@ -186,7 +188,7 @@ TEST(MapFigures, WhatNoExampleHasIsAbsent) {
   examples = {unlike_examples()[2]};  // three segments, the answer has none
   const MapFigures no_target = map_figures(model, *objective_of(examples), {{0, 1, 1}}).front();
   EXPECT_TRUE(no_target.gather && no_target.aggregate);
-  EXPECT_FALSE(no_target.target);
+  EXPECT_FALSE(no_target.target || no_target.target_uniform);
 }
 
 TEST(MapFigures, ReportsProgress) {
