@@ -1,5 +1,5 @@
-# Runs PROGRAM and compares what it prints with the file EXPECTED, to the letter.
-execute_process(COMMAND ${PROGRAM} OUTPUT_VARIABLE printed RESULT_VARIABLE status)
+# Runs PROGRAM with the argument MODEL and compares what it prints with the file EXPECTED, to the letter.
+execute_process(COMMAND ${PROGRAM} ${MODEL} OUTPUT_VARIABLE printed RESULT_VARIABLE status)
 file(READ ${EXPECTED} expected)
 if(NOT status EQUAL 0)
   message(FATAL_ERROR "${PROGRAM}: status ${status}, expected 0")

@@ -90,10 +90,10 @@ ModelConfig zoo_config(std::string_view name) {
     return model("falcon_mamba", "FalconMambaForCausalLM",
                  std::vector<LayerSpec>(4, {falcon_mamba(), std::nullopt}));
   }
-  if (name == "hybrid") {  // attention once, late, as hybrids have it
+  if (name == "hybrid") {  // attention once and last: it can read what the others gathered
     const LayerSpec ssm{mamba2(), kMlp};
     return model("bamba", "BambaForCausalLM",
-                 {ssm, ssm, {attention(2, 2 * kHeadWidth, kHeadWidth), kMlp}, ssm});
+                 {ssm, ssm, ssm, {attention(4, kHeadWidth, kHeadWidth / 2), kMlp}});
   }
   throw UsageError(
       "[zoo] model, expected transformer, llamba, mamba2, falcon-mamba or hybrid, got '" +

@@ -1,4 +1,4 @@
-// headlens/all: every public header, for programs that want them all.
+// headlens/all: what most programs need, from checkpoints to reports, in one header.
 #pragma once
 
 #include "headlens/analysis/ablation_sweep.h"

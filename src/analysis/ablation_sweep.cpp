@@ -9,6 +9,7 @@
 
 #include "analysis/batch_rows.h"
 #include "analysis/output_tap.h"
+#include "analysis/reading_cut.h"
 #include "analysis/replacements.h"
 #include "core/check.h"
 
@@ -71,7 +72,8 @@ Tensor take_judged(const BatchRun& run, const Tensor& values) {
 }
 
 Tensor cut_mask(const Objective& objective, const ObjectiveBatch& batch, CutPositions where) {
-  if (where == CutPositions::All) return {};
+  if (where == CutPositions::InSegments) return segments_of_rows(objective, batch);
+  if (where != CutPositions::FromQuery && where != CutPositions::BeforeQuery) return {};
   const Tensor query = query_of_rows(objective, batch).unsqueeze(1);  // [row, 1]
   const Tensor position = at::arange(batch.ids.size(1), at::kLong);
   return where == CutPositions::FromQuery ? position.ge(query) : position.lt(query);
@@ -89,6 +91,9 @@ class Sweep {
   /// Verdicts [variant][example], each variant with one of `heads` of the layer cut.
   std::vector<std::vector<Verdict>> run_variants(const BatchRun& run, const LayerRun& at,
                                                  const std::vector<HeadId>& heads) const;
+  /// The same for cuts of what the heads read, one after another.
+  std::vector<std::vector<Verdict>> run_reading_cuts(const BatchRun& run, const LayerRun& at,
+                                                     const std::vector<HeadId>& heads) const;
   /// One whole forward with `heads` cut together.
   std::vector<Verdict> run_whole(const BatchRun& run, const HeadList& heads) const;
   std::vector<Verdict> run_base(const BatchRun& run) const;
@@ -185,6 +190,8 @@ Tensor Sweep::run_rest(const BatchRun& run, const LayerRun& at, int64_t variants
 
 std::vector<std::vector<Verdict>> Sweep::run_variants(const BatchRun& run, const LayerRun& at,
                                                       const std::vector<HeadId>& heads) const {
+  if (options_.positions == CutPositions::SegmentsFromQuery)
+    return run_reading_cuts(run, at, heads);
   VariantCuts cuts{at.layer, {}};
   for (const HeadId& head : heads) cuts.heads.push_back({group_of(head)});
   const int64_t variants = std::ssize(heads);
@@ -192,6 +199,18 @@ std::vector<std::vector<Verdict>> Sweep::run_variants(const BatchRun& run, const
   const Tensor resid = run_rest(run, at, variants, *tap);
   check_cut(*tap);
   return judge(run, resid, variants);
+}
+
+std::vector<std::vector<Verdict>> Sweep::run_reading_cuts(const BatchRun& run, const LayerRun& at,
+                                                          const std::vector<HeadId>& heads) const {
+  const Readings readings = segments_from_query(objective_, run.batch);
+  std::vector<std::vector<Verdict>> verdicts;
+  for (const HeadId& head : heads) {
+    ReadingCut tap(model_.config(), head, readings);
+    const Tensor resid = model_.run_layers(at.resid, at.layer, model_.layer_count(), &tap);
+    verdicts.push_back(judge(run, take_judged(run, resid), 1).front());
+  }
+  return verdicts;
 }
 
 std::vector<Verdict> Sweep::run_whole(const BatchRun& run, const HeadList& heads) const {
@@ -256,6 +275,12 @@ void sweep_layer(Sweep& sweep, const BatchRun& run, const LayerRun& at,
   }
 }
 
+/// The whole-forward ways cut outputs only.
+void check_cuts_outputs(const SweepOptions& options) {
+  HEADLENS_CHECK(UsageError, options.positions != CutPositions::SegmentsFromQuery,
+                 "[ablate] positions, expected a cut of outputs, got {}", "SegmentsFromQuery");
+}
+
 }  // namespace
 
 SweepResult ablation_sweep(const LanguageModel& model, const Objective& objective,
@@ -283,6 +308,7 @@ SweepResult ablate_one_by_one(const LanguageModel& model, const Objective& objec
                               const std::vector<HeadId>& targets, const SweepOptions& options) {
   c10::NoGradGuard no_grad;
   check_heads(model.config(), groups_of(targets));
+  check_cuts_outputs(options);
   Sweep sweep(model, objective, groups_of(targets), targets.size(), options);
   for (int64_t b = 0; b < objective.batch_count(); ++b) {
     const BatchRun run = sweep.start_batch(b);
@@ -300,6 +326,7 @@ SweepResult ablate_jointly(const LanguageModel& model, const Objective& objectiv
   c10::NoGradGuard no_grad;
   HeadList cut = groups_of(targets);
   check_heads(model.config(), cut);
+  check_cuts_outputs(options);
   if (keep) cut = other_heads(model.config(), cut);
   Sweep sweep(model, objective, cut, 1, options);
   for (int64_t b = 0; b < objective.batch_count(); ++b) {

@@ -3,6 +3,8 @@
 
 #include <ATen/ATen.h>
 
+#include "headlens/hooks/interventions.h"
+
 namespace headlens {
 
 Tensor example_of_rows(const ObjectiveBatch& batch) {
@@ -20,6 +22,14 @@ Tensor query_of_rows(const Objective& objective, const ObjectiveBatch& batch) {
     query.push_back(objective.prompt(example).length - 1);
   }
   return at::tensor(query, at::kLong).index_select(0, example_of_rows(batch));
+}
+
+Tensor segments_of_rows(const Objective& objective, const ObjectiveBatch& batch) {
+  std::vector<Tensor> masks;
+  for (const int64_t example : batch.examples) {
+    masks.push_back(mask_of_segments(batch.ids.size(1), objective.prompt(example).segments));
+  }
+  return at::stack(masks).index_select(0, example_of_rows(batch));
 }
 
 }  // namespace headlens

@@ -12,5 +12,7 @@ namespace headlens {
 Tensor example_of_rows(const ObjectiveBatch& batch);
 /// [row] int64: the last prompt token q.
 Tensor query_of_rows(const Objective& objective, const ObjectiveBatch& batch);
+/// bool [row, pos]: positions in any of the prompt's segments.
+Tensor segments_of_rows(const Objective& objective, const ObjectiveBatch& batch);
 
 }  // namespace headlens

@@ -23,6 +23,17 @@ std::function<void(int64_t, int64_t)> stage(const FindOptions& options, const ch
   return [&options, name](int64_t done, int64_t total) { options.progress(name, done, total); };
 }
 
+bool comes_first(const HeadId& a, const HeadId& b) {
+  return std::pair(a.layer, a.first) < std::pair(b.layer, b.first);
+}
+
+std::vector<HeadId> heads_to_score(const ModelConfig& config, const FindOptions& options) {
+  if (options.heads.empty()) return all_heads(config, options.mamba1_groups);
+  std::vector<HeadId> heads = options.heads;
+  std::sort(heads.begin(), heads.end(), comes_first);
+  return heads;
+}
+
 /// One find in progress.
 struct Finder {
   const LanguageModel& model;
@@ -94,29 +105,42 @@ void Finder::refine_channels() {
       open.push_back(std::move(right));
     }
   }
-  std::sort(settled.begin(), settled.end(), [](const HeadScore& a, const HeadScore& b) {
-    return std::pair(a.head.layer, a.head.first) < std::pair(b.head.layer, b.head.first);
-  });
+  std::sort(settled.begin(), settled.end(),
+            [](const HeadScore& a, const HeadScore& b) { return comes_first(a.head, b.head); });
   result.heads = std::move(settled);
 }
 
-/// For heads that matter: is the effect at the last prompt token, or before it?
+bool has_segments(const Objective& objective) {
+  for (int64_t i = 0; i < objective.example_count(); ++i) {
+    if (!objective.prompt(i).segments.empty()) return true;
+  }
+  return false;
+}
+
+/// For heads that matter: where is their effect, and at the last prompt token, is it what they read
+/// from segments?
 void Finder::locate_drops() {
   std::vector<HeadId> heads;
-  std::vector<size_t> index;
-  for (size_t i = 0; i < result.heads.size(); ++i) {
-    if (!matters(result.heads[i], options.min_drop)) continue;
-    heads.push_back(result.heads[i].head);
-    index.push_back(i);
+  std::vector<HeadScore*> scores;
+  for (HeadScore& s : result.heads) {
+    if (!matters(s, options.min_drop)) continue;
+    heads.push_back(s.head);
+    scores.push_back(&s);
   }
   if (heads.empty()) return;
-  const SweepResult at_query = sweep(heads, CutPositions::FromQuery, "where: last token");
-  const SweepResult elsewhere = sweep(heads, CutPositions::BeforeQuery, "where: before it");
-  for (size_t i = 0; i < heads.size(); ++i) {
-    HeadScore& s = result.heads[index[i]];
-    s.drop_at_query = accuracy_drop(at_query.base, at_query.variants[i]).value;
-    s.drop_elsewhere = accuracy_drop(elsewhere.base, elsewhere.variants[i]).value;
-  }
+  const auto measure = [&](CutPositions positions, const char* name,
+                           std::optional<double> HeadScore::*drop) {
+    const SweepResult swept = sweep(heads, positions, name);
+    for (size_t i = 0; i < heads.size(); ++i) {
+      scores[i]->*drop = accuracy_drop(swept.base, swept.variants[i]).value;
+    }
+  };
+  measure(CutPositions::FromQuery, "where: last token", &HeadScore::drop_at_query);
+  measure(CutPositions::BeforeQuery, "where: before it", &HeadScore::drop_elsewhere);
+  if (!has_segments(objective)) return;
+  measure(CutPositions::InSegments, "where: segments", &HeadScore::drop_in_segments);
+  measure(CutPositions::SegmentsFromQuery, "where: reading them",
+          &HeadScore::drop_reading_segments);
 }
 
 void Finder::describe() {
@@ -198,18 +222,14 @@ FindResult describe_model(const LanguageModel& model) {
 }
 
 HeadRole assign_role(const HeadScore& s, double min_drop) {
-  if (!matters(s, min_drop) || !s.drop_at_query || !s.drop_elsewhere) return HeadRole::None;
-  const double half = 0.5 * s.accuracy_drop->value;
-  const auto above = [](const std::optional<double>& mass, const std::optional<double>& uniform) {
-    return mass && uniform && *mass > *uniform;
+  if (!matters(s, min_drop)) return HeadRole::None;
+  const auto is_half = [&](const std::optional<double>& drop) {
+    return drop && *drop >= 0.5 * s.accuracy_drop->value;
   };
-  const bool reads_summaries =
-      above(s.map.aggregate, s.map.aggregate_uniform) || above(s.map.target, s.map.target_uniform);
-  const bool reads_segment = above(s.map.gather, s.map.gather_uniform);
-  const bool aggregate = *s.drop_at_query >= half && reads_summaries;
-  const bool gather = *s.drop_elsewhere >= half && reads_segment;
+  const bool aggregate = is_half(s.drop_at_query) && is_half(s.drop_reading_segments);
+  const bool gather = is_half(s.drop_in_segments);
   if (aggregate && gather)
-    return *s.drop_at_query >= *s.drop_elsewhere ? HeadRole::Aggregate : HeadRole::Gather;
+    return *s.drop_at_query >= *s.drop_in_segments ? HeadRole::Aggregate : HeadRole::Gather;
   return aggregate ? HeadRole::Aggregate : gather ? HeadRole::Gather : HeadRole::None;
 }
 
@@ -219,7 +239,7 @@ FindResult find_gather_aggregate(const LanguageModel& model, const Objective& ob
                  "[find] examples, expected at least 1, got 0");
   c10::NoGradGuard no_grad;
   Finder finder{model, objective, options, {}, {}};
-  finder.result.heads = finder.score(all_heads(model.config(), options.mamba1_groups), "heads");
+  finder.result.heads = finder.score(heads_to_score(model.config(), options), "heads");
   if (options.refine_channels) finder.refine_channels();
   finder.locate_drops();
   finder.describe();

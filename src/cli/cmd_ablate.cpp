@@ -80,7 +80,7 @@ void add_ablate(CLI::App& app, Action& action) {
       app.add_subcommand("ablate", "Accuracy before and after heads are switched off");
   add_common_flags(*command, *flags, "file for the result as JSON");
   add_task_flag(*command, flags->task);
-  add_heads_flag(*command, flags->heads);
+  add_heads_flag(*command, flags->heads)->required();
   command->add_flag("--keep", flags->keep,
                     "keep these heads and switch off the others of their layers");
   add_ablation_flags(*command, flags->ablation);

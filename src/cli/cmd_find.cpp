@@ -1,5 +1,5 @@
 // headlens/cli: `find`: which heads gather, which aggregate.
-#include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <chrono>
 
@@ -21,8 +21,9 @@ namespace {
 
 struct Flags : CommonFlags {
   std::string task;
+  std::vector<std::string> heads;
   AblationFlags ablation;
-  int64_t groups = 16;
+  std::optional<int64_t> groups;
   int64_t maps = 8;
   double min_drop = FindOptions{}.min_drop;
   bool keep_groups = false;
@@ -69,13 +70,17 @@ void write_reports(const Flags& flags, const FindResult& result, const TaskInfo&
 }
 
 FindOptions find_options(const Flags& flags, Progress& progress) {
-  check_range("--groups", flags.groups, 1);
+  FindOptions options;
+  HEADLENS_CHECK(UsageError, flags.heads.empty() || !flags.groups,
+                 "[find] --groups, expected without --heads, got {} with both",
+                 flags.groups.value_or(0));
+  if (flags.groups) options.mamba1_groups = *flags.groups;
+  check_range("--groups", options.mamba1_groups, 1);
   check_range("--maps", flags.maps, 0);
   HEADLENS_CHECK(UsageError, flags.min_drop >= 0 && flags.min_drop <= 1,
                  "[find] --min-drop, expected 0 to 1, got {}", flags.min_drop);
-  FindOptions options;
   options.sweep = sweep_options(flags.ablation);
-  options.mamba1_groups = flags.groups;
+  options.heads = parse_heads(flags.heads);
   options.refine_channels = !flags.keep_groups;
   options.map_samples = flags.maps;
   options.min_drop = flags.min_drop;
@@ -98,13 +103,15 @@ void note_chance(const FindResult& result, double chance, bool quiet) {
                        result.base.accuracy.value, chance));
 }
 
-Manifest find_manifest(const Flags& flags, const LanguageModel& model) {
+Manifest find_manifest(const Flags& flags, const FindOptions& options, const LanguageModel& model) {
   Manifest manifest = make_manifest(flags, model);
-  manifest.options = {{"groups", fmt::format("{}", flags.groups)},
-                      {"keep_groups", flags.keep_groups ? "true" : "false"},
-                      {"min_drop", fmt::format("{}", flags.min_drop)},
-                      {"batch_tokens", fmt::format("{}", flags.ablation.batch_tokens)},
-                      {"bos", flags.bos ? "true" : "false"}};
+  manifest.options = {
+      {"heads", flags.heads.empty() ? "all" : fmt::format("{}", fmt::join(flags.heads, ","))},
+      {"groups", fmt::format("{}", options.mamba1_groups)},
+      {"keep_groups", flags.keep_groups ? "true" : "false"},
+      {"min_drop", fmt::format("{}", flags.min_drop)},
+      {"batch_tokens", fmt::format("{}", flags.ablation.batch_tokens)},
+      {"bos", flags.bos ? "true" : "false"}};
   return manifest;
 }
 
@@ -113,10 +120,11 @@ int find(const Flags& flags) {
   Progress progress(flags.quiet);
   const FindOptions options = find_options(flags, progress);
   const LoadedModel loaded = load_model(flags);
+  check_heads_exist(loaded.model.config(), options.heads);
   LoadedTask task = load_task(flags.task, loaded, flags);
   make_directory(flags.out);
   const double chance = chance_of(task.examples);
-  Manifest manifest = find_manifest(flags, loaded.model);
+  Manifest manifest = find_manifest(flags, options, loaded.model);
   // A batch holds rows of examples times the variants that fit: short batches leave room for many
   // variants.
   const int64_t row_tokens = std::max<int64_t>(1, flags.ablation.batch_tokens / 4);
@@ -124,8 +132,6 @@ int find(const Flags& flags) {
   FindResult result = find_gather_aggregate(loaded.model, *objective, options);
   progress.finish();
   result.model.name = flags.model;
-  result.mode = flags.ablation.mode;
-  result.placement = flags.ablation.placement;
   manifest.seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   write_reports(flags, result, task.info, manifest);
@@ -146,6 +152,8 @@ void add_find(CLI::App& app, Action& action) {
   add_common_flags(*command, *flags, "directory for scores.json, scores.csv and report.html");
   command->get_option("--out")->required();
   add_task_flag(*command, flags->task);
+  add_heads_flag(*command, flags->heads)
+      ->description("only these heads, as LAYER.HEAD or LAYER.FIRST-LAST (default: every head)");
   add_ablation_flags(*command, flags->ablation);
   command->add_option("--groups", flags->groups,
                       "channel groups a Mamba-1 layer starts with (default 16)");

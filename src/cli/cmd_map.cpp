@@ -177,7 +177,7 @@ void add_map(CLI::App& app, Action& action) {
       app.add_subcommand("map", "Maps of chosen heads over a text, whole or chosen rows");
   add_common_flags(*command, *flags, ".safetensors, .npz or .html file for the maps");
   command->add_option("--text", flags->text, "the text")->required();
-  add_heads_flag(*command, flags->heads);
+  add_heads_flag(*command, flags->heads)->required();
   command->add_option("--rows", flags->rows, "rows to keep, negative from the end, comma-separated")
       ->delimiter(',');
   command->add_flag("--normalize", flags->normalize,

@@ -35,10 +35,10 @@ bool overlap(const HeadId& a, const HeadId& b) {
 
 }  // namespace
 
-void add_heads_flag(CLI::App& command, std::vector<std::string>& heads) {
-  command.add_option("--heads", heads, "LAYER.HEAD, comma-separated; channels as LAYER.FIRST-LAST")
-      ->delimiter(',')
-      ->required();
+CLI::Option* add_heads_flag(CLI::App& command, std::vector<std::string>& heads) {
+  return command
+      .add_option("--heads", heads, "LAYER.HEAD, comma-separated; channels as LAYER.FIRST-LAST")
+      ->delimiter(',');
 }
 
 std::vector<HeadId> parse_heads(const std::vector<std::string>& words) {

@@ -11,7 +11,8 @@
 
 namespace headlens::cli {
 
-void add_heads_flag(CLI::App& command, std::vector<std::string>& heads);
+/// --heads; the caller says whether it is required.
+CLI::Option* add_heads_flag(CLI::App& command, std::vector<std::string>& heads);
 
 /// "3.7" or "3.10-20" (channels), comma-separated. UsageError naming the piece that is not of that
 /// form.

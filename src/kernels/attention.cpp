@@ -34,15 +34,18 @@ Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, double scale
     mask = at::ones({queries, keys}, q.options().dtype(at::kBool)).tril_(keys - queries);
   }
   const bool grouped = q.size(2) != k.size(2);
-  // The masked fused kernels want equal head counts; without them the whole map would be made.
-  if (grouped && mask.defined()) {
+  // Fused kernels take grouped heads without a mask only, and on CUDA only in half precision;
+  // without them the whole map would be made.
+  const bool fused_takes_groups =
+      !mask.defined() && (q.is_cpu() || at::elementSize(q.scalar_type()) == 2);
+  if (grouped && !fused_takes_groups) {
     kt = kt.repeat_interleave(q.size(2) / k.size(2), 1);
     vt = vt.repeat_interleave(q.size(2) / k.size(2), 1);
   }
   const bool is_causal = queries == keys && queries > 1;
   return at::scaled_dot_product_attention(
              qt, kt, vt, mask.defined() ? std::optional<Tensor>(mask) : std::nullopt,
-             /*dropout_p=*/0.0, is_causal, scale, /*enable_gqa=*/grouped && !mask.defined())
+             /*dropout_p=*/0.0, is_causal, scale, /*enable_gqa=*/grouped && fused_takes_groups)
       .transpose(1, 2);
 }
 

@@ -3,9 +3,8 @@
 
 #include <ATen/ATen.h>
 
-#include <fstream>
-
 #include "core/check.h"
+#include "core/whole_file.h"
 #include "headlens/core/safetensors.h"
 #include "headlens/core/weight_scope.h"
 #include "headlens/model/families.h"
@@ -13,13 +12,6 @@
 
 namespace headlens {
 namespace {
-
-void write_text(const std::filesystem::path& path, const std::string& text) {
-  std::ofstream file(path, std::ios::binary | std::ios::trunc);
-  file << text << std::flush;
-  HEADLENS_CHECK(CheckpointError, file.good(), "[{}] file, expected to be written, got an error",
-                 path.string());
-}
 
 /// Throws unless the config's model takes exactly these tensors.
 void check_weights(const ModelConfig& config, const std::map<std::string, Tensor>& weights) {
@@ -45,7 +37,7 @@ void save_checkpoint(const std::filesystem::path& dir, const ModelConfig& config
                  dir.string(), error.message());
   // Transformers wants to know which framework wrote the file.
   save_safetensors(dir / "model.safetensors", tensors, {{"format", "pt"}});
-  write_text(dir / "config.json", config_json);
+  write_whole_file(dir / "config.json", config_json);
 }
 
 }  // namespace headlens

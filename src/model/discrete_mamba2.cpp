@@ -43,7 +43,7 @@ Tensor DiscreteMamba2::forward(const Tensor& u, const LayerTap& tap, LayerState*
   const Tensor C = tap(Site::C, scanned[2].unflatten(-1, {groups, d_state}));
   // Each token brings its own decay; there is no dt (arXiv 2502.14458, section 3).
   const Tensor log_decay = tap(Site::A, -at::softplus(at_least_float32(parts[2])));
-  const SsdInputs inputs = {x, log_decay, /*dt=*/{}, B, C, spec_.chunk};
+  const SsdLayerInputs inputs = {x, log_decay, /*dt=*/{}, B, C, spec_.chunk};
   const Tensor y = mix_ssd(LayerKind::DiscreteMamba2, inputs, tap, state);
 
   const Tensor out = tap(Site::SsmOut, y + D_.unsqueeze(-1) * x);

@@ -73,7 +73,7 @@ Tensor mix_attention(const Tensor& q, const Tensor& k, const Tensor& v, double s
   return mix(*map, tap, Site::Pattern, [&] { return attention(q, k, v, scale); });
 }
 
-Tensor mix_ssd(LayerKind kind, const SsdInputs& in, const LayerTap& tap, LayerState* state) {
+Tensor mix_ssd(LayerKind kind, const SsdLayerInputs& in, const LayerTap& tap, LayerState* state) {
   const auto& [x, log_decay, dt, B, C, chunk] = in;
   const Tensor start = start_state(state, {x.size(0), x.size(2), x.size(3), B.size(-1)}, x, tap);
   const SsdResult scan = ssd_scan(x, log_decay, dt, B, C, start, chunk);
@@ -83,7 +83,7 @@ Tensor mix_ssd(LayerKind kind, const SsdInputs& in, const LayerTap& tap, LayerSt
   return tap(Site::Y, mix(*map, tap, Site::Map, [&] { return scan.y; }));
 }
 
-Tensor mix_s6(const S6Inputs& in, const LayerTap& tap, LayerState* state) {
+Tensor mix_s6(const S6LayerInputs& in, const LayerTap& tap, LayerState* state) {
   const auto& [x, dt, A, B, C] = in;
   const Tensor start = start_state(state, {x.size(0), x.size(2), A.size(1)}, x, tap);
   const SelectiveScanResult scan = selective_scan(x, dt, A, B, C, start);

@@ -27,7 +27,7 @@ Tensor mix_attention(const Tensor& q, const Tensor& k, const Tensor& v, double s
                      const LayerTap& tap);
 
 /// What an SSD layer's scan reads; shapes as in `ssd_scan`.
-struct SsdInputs {
+struct SsdLayerInputs {
   Tensor x;          // [batch, pos, head, d_head]
   Tensor log_decay;  // [batch, pos, head]
   Tensor dt;         // [batch, pos, head]; undefined: 1
@@ -37,10 +37,10 @@ struct SsdInputs {
 };
 /// The SSD scan by that rule, with the sites StateStart, State, Map and Y: [batch, pos, head,
 /// d_head]. The state left behind always comes from the true scan.
-Tensor mix_ssd(LayerKind kind, const SsdInputs& in, const LayerTap& tap, LayerState* state);
+Tensor mix_ssd(LayerKind kind, const SsdLayerInputs& in, const LayerTap& tap, LayerState* state);
 
 /// What an S6 layer's scan reads; shapes as in `selective_scan`.
-struct S6Inputs {
+struct S6LayerInputs {
   Tensor x;   // [batch, pos, channel]
   Tensor dt;  // [batch, pos, channel]
   Tensor A;   // [channel, d_state]
@@ -48,7 +48,7 @@ struct S6Inputs {
   Tensor C;   // [batch, pos, d_state]
 };
 /// The S6 scan by that rule, with the same sites as `mix_ssd`: [batch, pos, channel].
-Tensor mix_s6(const S6Inputs& in, const LayerTap& tap, LayerState* state);
+Tensor mix_s6(const S6LayerInputs& in, const LayerTap& tap, LayerState* state);
 
 /// Causal depthwise convolution before an SSM, with the sites ConvIn and Conv: [batch, pos,
 /// d_conv_channels], before any activation. weight [d_conv_channels, 1, d_conv]; bias

@@ -47,6 +47,8 @@ constexpr Column kColumns[] = {
     {"near_ties", [](Score s) { return s.near_ties ? fmt::format("{}", *s.near_ties) : ""; }},
     {"drop_at_query", [](Score s) { return number(s.drop_at_query); }},
     {"drop_elsewhere", [](Score s) { return number(s.drop_elsewhere); }},
+    {"drop_in_segments", [](Score s) { return number(s.drop_in_segments); }},
+    {"drop_reading_segments", [](Score s) { return number(s.drop_reading_segments); }},
     {"entropy", [](Score s) { return number(s.map.entropy); }},
     {"entropy_norm", [](Score s) { return number(s.map.entropy_norm); }},
     {"row_mass", [](Score s) { return number(s.map.row_mass); }},

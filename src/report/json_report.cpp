@@ -1,6 +1,7 @@
 // headlens/report: scores.json, schema headlens.scores/1.
 #include "headlens/report/json_report.h"
 
+#include <algorithm>
 #include <cmath>
 #include <optional>
 
@@ -48,6 +49,8 @@ Json head_entry(const HeadScore& s) {
   if (s.near_ties) e["near_ties"] = *s.near_ties;
   put("drop_at_query", s.drop_at_query);
   put("drop_elsewhere", s.drop_elsewhere);
+  put("drop_in_segments", s.drop_in_segments);
+  put("drop_reading_segments", s.drop_reading_segments);
   put("entropy", s.map.entropy);
   put("entropy_norm", s.map.entropy_norm);
   put("row_mass", s.map.row_mass);
@@ -65,6 +68,19 @@ Json head_list(const std::vector<HeadId>& heads) {
   Json list = Json::array();
   for (const HeadId& h : heads) list.push_back({h.layer, h.first});
   return list;
+}
+
+/// [layer, first, last] of each, where some are groups of channels: [layer, first] cannot tell
+/// those from single ones.
+Json group_list(const std::vector<HeadId>& heads) {
+  Json list = Json::array();
+  for (const HeadId& h : heads) list.push_back({h.layer, h.first, h.last});
+  return list;
+}
+
+bool has_groups(const FindResult& result) {
+  return std::any_of(result.heads.begin(), result.heads.end(),
+                     [](const HeadScore& s) { return s.kind == kChannelKind; });
 }
 
 Json model_entry(const ModelSummary& m) {
@@ -125,6 +141,10 @@ nlohmann::ordered_json scores_document(const FindResult& result, const TaskInfo&
   for (const HeadScore& s : result.heads) doc["heads"].push_back(head_entry(s));
   doc["circuit"] = {{"gather", head_list(result.gather)},
                     {"aggregate", head_list(result.aggregate)}};
+  if (has_groups(result)) {
+    doc["circuit"]["channels"] = {{"gather", group_list(result.gather)},
+                                  {"aggregate", group_list(result.aggregate)}};
+  }
   doc["manifest"] = manifest_entry(result, manifest);
   return doc;
 }

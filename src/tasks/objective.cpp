@@ -13,7 +13,7 @@ PromptInfo prompt_info(TokenizedExample&& example) {
   for (const Segment& segment : example.segments) {
     info.segments.push_back({segment.start, segment.end});
   }
-  if (example.answer < std::ssize(info.segments)) info.target_segment = example.answer;
+  if (info.segments.size() == example.choice_ids.size()) info.target_segment = example.answer;
   info.tokens = std::move(example.tokens);
   return info;
 }

@@ -23,7 +23,7 @@ using testing::output_weight_name;
 using testing::unlike_examples;
 
 constexpr CutPositions kPositions[] = {CutPositions::All, CutPositions::FromQuery,
-                                       CutPositions::BeforeQuery};
+                                       CutPositions::BeforeQuery, CutPositions::InSegments};
 
 bool has_gated_norm(const ModelConfig& config) {
   return std::any_of(config.layers.begin(), config.layers.end(),
@@ -108,9 +108,13 @@ TEST_P(SweepTest, ZeroIsTheModelWithoutTheColumns) {
 }
 
 // Without its channels of the convolution, a head's x is silu(0) = 0, and so is M x + D x.
-TEST_P(SweepTest, PreNormZeroIsTheModelWithoutTheInput) {
+class GatedNormSweepTest : public SweepTest {};
+INSTANTIATE_TEST_SUITE_P(Families, GatedNormSweepTest,
+                         ::testing::Values("mamba2", "bamba", "nemotron_h"));
+
+TEST_P(GatedNormSweepTest, PreNormZeroIsTheModelWithoutTheInput) {
   const LanguageModel model = load_model(GetParam());
-  if (!has_gated_norm(model.config())) return;  // nothing to tell the two placements apart
+  ASSERT_TRUE(has_gated_norm(model.config()));
   const auto examples = unlike_examples();
   std::vector<HeadId> targets;
   for (const HeadId& head : all_heads(model.config(), 1)) {

@@ -31,7 +31,7 @@ inline std::vector<TokenizedExample> unlike_examples() {
     example.segments = std::move(segments);
     examples.push_back(std::move(example));
   };
-  add(9, {{5}, {61}, {33}}, 1, {{0, 2}, {3, 6}});
+  add(9, {{5}, {61}}, 1, {{0, 2}, {3, 6}});
   add(4, {{7, 8}, {7, 9, 10}, {11}}, 0, {{1, 2}});
   add(12, {{3}, {4, 5}, {6, 7, 8}, {4, 9}}, 3, {{2, 3}, {4, 4}, {5, 10}});
   add(1, {{1}, {2}}, 0, {});

@@ -22,14 +22,14 @@ using testing::retrieval_examples;
 using testing::RetrievalModel;
 using testing::unlike_examples;
 
-/// A head that matters, at the query and before it, and whose map looks both ways.
+/// A head that matters, at the query by reading segments, and within them.
 HeadScore capable() {
   HeadScore s;
   s.accuracy_drop = Estimate{0.5, 0.4, 0.6};
   s.drop_at_query = 0.3;
   s.drop_elsewhere = 0.3;
-  s.map.aggregate = s.map.gather = 0.8;
-  s.map.aggregate_uniform = s.map.gather_uniform = 0.2;
+  s.drop_in_segments = 0.3;
+  s.drop_reading_segments = 0.3;
   return s;
 }
 
@@ -40,33 +40,26 @@ HeadRole role_of(const std::function<void(HeadScore&)>& change) {
 }
 
 TEST(AssignRole, WhereTheLossIs) {
-  EXPECT_EQ(role_of([](auto&) {}), HeadRole::Aggregate);  // both halves alike
-  EXPECT_EQ(role_of([](auto& s) { s.drop_elsewhere = 0.31; }), HeadRole::Gather);
+  EXPECT_EQ(role_of([](auto&) {}), HeadRole::Aggregate);  // both alike
+  EXPECT_EQ(role_of([](auto& s) { s.drop_in_segments = 0.31; }), HeadRole::Gather);
   EXPECT_EQ(role_of([](auto& s) { s.drop_at_query = 0.24; }), HeadRole::Gather);
-  EXPECT_EQ(role_of([](auto& s) { s.drop_elsewhere = 0.24; }), HeadRole::Aggregate);
-  EXPECT_EQ(role_of([](auto& s) { s.drop_at_query = s.drop_elsewhere = 0.24; }), HeadRole::None);
-  EXPECT_EQ(role_of([](auto& s) { s.drop_at_query = s.drop_elsewhere = 0.25; }),
+  EXPECT_EQ(role_of([](auto& s) { s.drop_in_segments = 0.24; }), HeadRole::Aggregate);
+  EXPECT_EQ(role_of([](auto& s) { s.drop_at_query = s.drop_in_segments = 0.24; }), HeadRole::None);
+  EXPECT_EQ(role_of([](auto& s) { s.drop_at_query = s.drop_in_segments = 0.25; }),
             HeadRole::Aggregate);
-  EXPECT_EQ(role_of([](auto& s) { s.drop_at_query.reset(); }), HeadRole::None);
-  EXPECT_EQ(role_of([](auto& s) { s.drop_elsewhere.reset(); }), HeadRole::None);
+  EXPECT_EQ(role_of([](auto& s) { s.drop_at_query.reset(); }), HeadRole::Gather);
+  EXPECT_EQ(role_of([](auto& s) { s.drop_in_segments.reset(); }), HeadRole::Aggregate);
 }
 
-TEST(AssignRole, WhereTheMapLooks) {
-  EXPECT_EQ(role_of([](auto& s) { s.map.aggregate = 0.2; }), HeadRole::Gather);
-  EXPECT_EQ(role_of([](auto& s) { s.map.gather = 0.2; }), HeadRole::Aggregate);
-  EXPECT_EQ(role_of([](auto& s) { s.map.gather = s.map.aggregate = 0.2; }), HeadRole::None);
-  EXPECT_EQ(role_of([](auto& s) { s.map = {}; }), HeadRole::None);
+TEST(AssignRole, WhatItReadsAtTheQuery) {
+  EXPECT_EQ(role_of([](auto& s) { s.drop_reading_segments = 0.25; }), HeadRole::Aggregate);
+  EXPECT_EQ(role_of([](auto& s) { s.drop_reading_segments = 0.24; }), HeadRole::Gather);
+  EXPECT_EQ(role_of([](auto& s) { s.drop_reading_segments.reset(); }), HeadRole::Gather);
   EXPECT_EQ(role_of([](auto& s) {
-              s.map.aggregate = 0.2;
-              s.map.target = 0.3;
-              s.map.target_uniform = 0.1;
+              s.drop_reading_segments = 0;
+              s.drop_in_segments = 0.2;
             }),
-            HeadRole::Aggregate);  // reads the right segment at another token than its last
-  EXPECT_EQ(role_of([](auto& s) {
-              s.map.aggregate = 0.2;
-              s.drop_elsewhere = 0.2;
-            }),
-            HeadRole::None);  // looks like a Gather head, lost at the query
+            HeadRole::None);  // it moves something else to the query
 }
 
 TEST(AssignRole, WhetherItMatters) {
@@ -121,6 +114,10 @@ TEST(FindGatherAggregate, FindsTheCircuitWrittenByHand) {
   EXPECT_EQ(gather.drop_elsewhere, gather.accuracy_drop->value);
   EXPECT_EQ(aggregate.drop_at_query, aggregate.accuracy_drop->value);
   EXPECT_EQ(aggregate.drop_elsewhere, 0);
+  EXPECT_EQ(aggregate.drop_reading_segments, aggregate.accuracy_drop->value);
+  EXPECT_EQ(aggregate.drop_in_segments, 0);
+  EXPECT_EQ(gather.drop_reading_segments, 0);
+  EXPECT_EQ(gather.drop_in_segments, gather.accuracy_drop->value);
   EXPECT_GT(*gather.map.gather, 0.99);  // a value looks at its key
   EXPECT_GT(*aggregate.map.aggregate, 0.99);
   EXPECT_GT(*aggregate.map.target, 0.99);
@@ -153,6 +150,7 @@ TEST(FindGatherAggregate, WithoutSegmentsGivesNoRole) {
   const HeadScore& head = score_of(result, {0, 1, 1});
   EXPECT_GT(head.accuracy_drop->value, 0.5);
   EXPECT_TRUE(head.drop_elsewhere && head.map.entropy && !head.map.gather);
+  EXPECT_FALSE(head.drop_reading_segments || head.drop_in_segments);
 }
 
 TEST(FindGatherAggregate, RefinesChannelsThatMatterAlone) {

@@ -62,7 +62,7 @@ struct PlainFigures {
     for (const Segment& s : example.segments) own += within(s.end, s), ends += p(q, s.end);
     gather.add(own / static_cast<double>(example.segments.size()));
     aggregate.add(ends);
-    if (example.answer < std::ssize(example.segments)) {
+    if (example.segments.size() == example.choice_ids.size()) {
       target.add(within(q, example.segments[static_cast<size_t>(example.answer)]));
     }
   }
@@ -157,7 +157,6 @@ TEST(MapFigures, UniformRowsByHand) {
   EXPECT_NEAR(*f.gather_uniform, *f.gather, 1e-12);
   EXPECT_NEAR(*f.aggregate_uniform, *f.aggregate, 1e-12);
   EXPECT_NEAR(*f.target_uniform, *f.target, 1e-12);
-  EXPECT_NEAR(*f.target_uniform, *f.target, 1e-12);
 }
 
 TEST(MapFigures, UniformMassesAreMeansOverExamplesWithSegments) {
@@ -168,7 +167,7 @@ TEST(MapFigures, UniformMassesAreMeansOverExamplesWithSegments) {
                d = (2.0 / 2 + 4.0 / 6) / 2;
   EXPECT_NEAR(*f.gather_uniform, (a + b + c + d) / 4, 1e-12);
   EXPECT_NEAR(*f.aggregate_uniform, (2.0 / 9 + 1.0 / 4 + 3.0 / 12 + 2.0 / 6) / 4, 1e-12);
-  EXPECT_NEAR(*f.target_uniform, (4.0 / 9 + 2.0 / 4 + 4.0 / 6) / 3, 1e-12);  // three have one
+  EXPECT_NEAR(*f.target_uniform, (4.0 / 9 + 4.0 / 6) / 2, 1e-12);  // a segment for each choice
 }
 
 TEST(MapFigures, WhatNoExampleHasIsAbsent) {
@@ -185,7 +184,7 @@ TEST(MapFigures, WhatNoExampleHasIsAbsent) {
   EXPECT_NEAR(*one.entropy, 0, 1e-15);
   EXPECT_FALSE(one.entropy_norm);
 
-  examples = {unlike_examples()[2]};  // three segments, the answer has none
+  examples = {unlike_examples()[2]};  // three segments for four choices
   const MapFigures no_target = map_figures(model, *objective_of(examples), {{0, 1, 1}}).front();
   EXPECT_TRUE(no_target.gather && no_target.aggregate);
   EXPECT_FALSE(no_target.target || no_target.target_uniform);

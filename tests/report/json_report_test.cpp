@@ -64,6 +64,8 @@ TEST(ScoresJson, HoldsEveryFigureOfEveryHeadExactly) {
       expect_figure(entry, "logprob_drop", h.logprob_drop);
       expect_figure(entry, "drop_at_query", h.drop_at_query);
       expect_figure(entry, "drop_elsewhere", h.drop_elsewhere);
+      expect_figure(entry, "drop_in_segments", h.drop_in_segments);
+      expect_figure(entry, "drop_reading_segments", h.drop_reading_segments);
       expect_figure(entry, "entropy", h.map.entropy);
       expect_figure(entry, "entropy_norm", h.map.entropy_norm);
       expect_figure(entry, "row_mass", h.map.row_mass);
@@ -110,11 +112,14 @@ TEST(ScoresJson, GivesChannelsForMamba1Only) {
     EXPECT_EQ(mamba.at("heads")[i].at("channels"), json({head.first, head.last}));
   }
   EXPECT_EQ(mamba.at("circuit").at("gather"), json::parse("[[1, 57], [1, 50]]"));
+  EXPECT_EQ(mamba.at("circuit").at("channels").at("gather"),
+            json::parse("[[1, 57, 57], [1, 50, 50]]"));
 }
 
 TEST(ScoresJson, LeavesOutWhatWasNotComputed) {
   SampleReport s = testing::sample_transformer(1, 1, 2);
-  s.result.heads[0] = HeadScore{{0, 0, 0}, "mamba2", {}, {}, {}, {}, {}, {}, {}, HeadRole::None};
+  s.result.heads[0] = {};
+  s.result.heads[0].kind = "mamba2";
   EXPECT_EQ(scores(s).at("heads")[0],
             json::parse(R"({"layer": 0, "head": 0, "kind": "mamba2", "role": "none"})"));
 }

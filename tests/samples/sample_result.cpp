@@ -109,6 +109,8 @@ void give_role(HeadScore& s, HeadRole role, double drop, double base) {
   s.near_ties = 9;
   s.drop_at_query = role == HeadRole::Aggregate ? 0.94 * drop : 0.01 * drop;
   s.drop_elsewhere = role == HeadRole::Aggregate ? 0.02 * drop : 0.99 * drop;
+  s.drop_in_segments = role == HeadRole::Aggregate ? 0 : 0.95 * drop;
+  s.drop_reading_segments = role == HeadRole::Aggregate ? 0.9 * drop : 0;
   s.map.entropy_norm = s.kind == "attention" ? 0.21 : 0.58;
   s.map.entropy = *s.map.entropy_norm * std::log(35.0);
   (role == HeadRole::Gather ? s.map.gather : s.map.aggregate) = 0.83;

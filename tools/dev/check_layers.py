@@ -181,6 +181,16 @@ def check_sizes_and_plates():
                 breach(path, "has no #pragma once near its top")
 
 
+def check_types_once():
+    """A type in namespace headlens defined in two files of one program would be two types with one name."""
+    seen = {}
+    for folder in ("include", "src"):
+        for path in files(folder, ".h"):
+            for name in re.findall(r"^(?:struct|class)\s+(\w+)[^;(]*\{", path.read_text(encoding="utf-8"), re.M):
+                if seen.setdefault(name, path) != path:
+                    breach(path, f"defines {name}, which {seen[name].relative_to(ROOT)} defines too")
+
+
 def check_skips():
     skips = (ROOT / "tests" / "SKIPS.md").read_text(encoding="utf-8")
     for path in files("tests", ".cpp", ".h"):
@@ -190,7 +200,7 @@ def check_skips():
 
 
 def main():
-    for check in (check_includes, check_lists, check_tests, check_sizes_and_plates, check_skips):
+    for check in (check_includes, check_lists, check_tests, check_sizes_and_plates, check_types_once, check_skips):
         check()
     for line in breaches:
         print(line)

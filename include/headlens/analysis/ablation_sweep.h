@@ -13,12 +13,15 @@
 
 namespace headlens {
 
-/// Where along a sequence a head is cut; q is the last prompt token. The last two share all
-/// positions out between them.
+/// What of a head is cut; q is the last prompt token. FromQuery and BeforeQuery share all positions
+/// out between them. SegmentsFromQuery takes entries out of the head's map, whatever the mode and
+/// the placement, and leaves the rest of its output as it is.
 enum class CutPositions {
-  All,         // the definition of accuracy_drop
-  FromQuery,   // at q and the answer's tokens after it: what an Aggregate head does there
-  BeforeQuery  // at every position before q: what a Gather head does at segment ends
+  All,               // its output everywhere: the definition of accuracy_drop
+  FromQuery,         // its output at q and the answer's tokens after it
+  BeforeQuery,       // its output at every position before q
+  InSegments,        // its output at the tokens of segments: where a Gather head works
+  SegmentsFromQuery  // what it reads from segments at q and after: an Aggregate head's work
 };
 
 struct SweepOptions {
@@ -45,7 +48,8 @@ struct SweepResult {
 SweepResult ablation_sweep(const LanguageModel& model, const Objective& objective,
                            const std::vector<HeadId>& targets, const SweepOptions& options = {});
 
-/// The plain way, for tests and trust: one whole forward a target and batch.
+/// The plain way, for tests and trust: one whole forward a target and batch. UsageError for
+/// SegmentsFromQuery, here and below.
 SweepResult ablate_one_by_one(const LanguageModel& model, const Objective& objective,
                               const std::vector<HeadId>& targets, const SweepOptions& options = {});
 

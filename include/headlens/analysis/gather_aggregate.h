@@ -12,6 +12,7 @@ namespace headlens {
 
 struct FindOptions {
   SweepOptions sweep;
+  std::vector<HeadId> heads;    // empty: every head; else only these, no two alike
   int64_t mamba1_groups = 16;   // contiguous channel groups a layer to start with
   bool refine_channels = true;  // bisect groups that matter down to single channels
   int64_t map_samples = 8;      // maps kept for the report, strongest heads first
@@ -20,7 +21,8 @@ struct FindOptions {
 };
 
 /// The main job: every head ablated; entropy, gather, aggregate and target of every map; roles and
-/// circuit by the rule of docs/metrics.md. Per-head figures are means over examples.
+/// circuit by the rule of docs/metrics.md. Per-head figures are means over examples. HookError for
+/// a head that does not exist, TaskError for an objective without examples.
 FindResult find_gather_aggregate(const LanguageModel& model, const Objective& objective,
                                  const FindOptions& options = {});
 

@@ -57,6 +57,11 @@ struct HeadScore {
   /// computed for heads whose drop is significant.
   std::optional<double> drop_at_query;
   std::optional<double> drop_elsewhere;
+  /// The drop when it is cut only at the tokens of segments, and when it only loses what the last
+  /// prompt token (and the answer after it) reads from them; for the same heads, in tasks with
+  /// segments.
+  std::optional<double> drop_in_segments;
+  std::optional<double> drop_reading_segments;
   MapFigures map;
   HeadRole role = HeadRole::None;
 };

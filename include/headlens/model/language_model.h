@@ -76,10 +76,10 @@ class LanguageModel {
   /// without a mixer and for a z that does not fit.
   Tensor finish_layer(int64_t layer, const Tensor& resid, const Tensor& z) const;
 
-  /// The same weights with only these layers, in this order (pruning erases, grafting replaces).
+  /// The same weights with only these layers, in this order.
   LanguageModel with_layers(const std::vector<int64_t>& layers) const;
 
-  /// One head's rows of the output projection, [d_model, width], as a view: its write to the
+  /// One head's columns of the output projection, [d_model, width], as a view: its write to the
   /// residual is z_h W^T.
   Tensor head_output_weight(int64_t layer, int64_t head) const;
 

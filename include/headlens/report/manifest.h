@@ -13,7 +13,7 @@ struct Manifest {
   std::string git_revision;  // empty: built outside a repository
   std::string torch_version;
   std::string command;     // the command line
-  std::string checkpoint;  // fingerprint of config and tensor headers
+  std::string checkpoint;  // fingerprint of config, tensor headers and samples of the weights
   std::string device;
   std::string dtype;
   uint64_t seed = 0;

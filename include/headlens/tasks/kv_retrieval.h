@@ -14,8 +14,8 @@ struct KvOptions {
 };
 
 /// "Memorize the following dictionary:\nkey:value\n...The value of the key 'key' is", keys distinct
-/// words of kv_words(), values distinct integers 0 .. 99. Choices are " value" of every pair in the
-/// dictionary's order; span i is pair i, "key:value", so its summary token is the last of the
+/// words of our own list, values distinct integers 0 .. 99. Choices are " value" of every pair in
+/// the dictionary's order; span i is pair i, "key:value", so its summary token is the last of the
 /// value.
 std::vector<Example> make_kv_retrieval(const KvOptions& options, uint64_t seed);
 

@@ -19,7 +19,7 @@ struct Task {
 };
 
 /// Makes a task from its one-string spec: `kv:pairs=20,n=512`, `mcq:options=4,n=512`,
-/// `world-facts:n=512`, `world-mcq:options=4,n=512` or `jsonl:FILE`. The same spec and seed give
+/// `world-facts:n=240`, `world-mcq:options=4,n=512` or `jsonl:FILE`. The same spec and seed give
 /// the same examples on every platform, and a smaller n gives the first n of them. Throws
 /// UsageError for an unknown task or parameter (naming the known ones) and a value out of range,
 /// TaskError "[task] FILE line N: ..." for bad data.
