@@ -61,6 +61,7 @@ int ablate(const Flags& flags) {
   check_writable(flags.out);
   const LoadedModel loaded = load_model(flags);
   check_heads_exist(loaded.model.config(), heads);
+  check_placement(loaded.model.config(), options.placement);
   LoadedTask task = load_task(flags.task, loaded, flags);
   Progress progress(flags.quiet);
   options.progress = [&](int64_t done, int64_t total) { progress.update("ablate", done, total); };

@@ -118,9 +118,11 @@ Manifest find_manifest(const Flags& flags, const FindOptions& options, const Lan
 int find(const Flags& flags) {
   const auto start = std::chrono::steady_clock::now();
   Progress progress(flags.quiet);
-  const FindOptions options = find_options(flags, progress);
+  FindOptions options = find_options(flags, progress);
   const LoadedModel loaded = load_model(flags);
   check_heads_exist(loaded.model.config(), options.heads);
+  check_placement(loaded.model.config(), options.sweep.placement);
+  options.heads = single_heads(loaded.model.config(), options.heads);
   LoadedTask task = load_task(flags.task, loaded, flags);
   make_directory(flags.out);
   const double chance = chance_of(task.examples);

@@ -178,6 +178,7 @@ int list_zoo(const Flags& flags) {
 int inspect(const Flags& flags) {
   check_range("--batch", flags.batch, 1, 1 << 16);
   check_range("--pos", flags.length, 1, 1 << 20);
+  check_common_flags(flags);
   check_writable(flags.out);
   if (flags.model == "zoo:list") return list_zoo(flags);
   const Description d = describe(flags);

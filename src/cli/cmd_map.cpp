@@ -153,7 +153,7 @@ int map(const Flags& flags) {
   const std::vector<HeadId> heads = parse_heads(flags.heads);
   const LoadedModel loaded = load_model(flags);
   check_heads_exist(loaded.model.config(), heads);
-  const Tensor ids = text_ids(loaded, flags.text, flags.bos).to(loaded.model.device());
+  const Tensor ids = text_ids(loaded, flags.text, flags).to(loaded.model.device());
   const int64_t tokens = ids.size(1);
   const std::vector<int64_t> wanted = wanted_rows(flags.rows, tokens);
   const Tensor rows =

@@ -38,9 +38,11 @@ int run_forward(const Flags& flags) {
   HEADLENS_CHECK(UsageError, flags.text.has_value() != flags.ids.has_value(),
                  "[run] input, expected one of --text and --ids, got {}",
                  flags.text ? "both" : "neither");
+  HEADLENS_CHECK(UsageError, !(flags.ids && flags.bos),
+                 "[run] --bos, expected with --text, got it with {}", "--ids");
   check_writable(flags.out);
   const LoadedModel loaded = load_model(flags);
-  const Tensor ids = flags.text ? text_ids(loaded, *flags.text, flags.bos) : file_ids(*flags.ids);
+  const Tensor ids = flags.text ? text_ids(loaded, *flags.text, flags) : file_ids(*flags.ids);
   RecordOptions options;
   options.device = at::kCPU;
   Recorder recorder(loaded.model.config(), flags.record, options);

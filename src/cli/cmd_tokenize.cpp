@@ -46,6 +46,7 @@ int tokenize_texts(const Flags& flags) {
   HEADLENS_CHECK(UsageError, encodes != flags.ids.has_value(),
                  "[tokenize] input, expected --text and --file, or --decode, got {}",
                  encodes ? "both" : "none");
+  check_common_flags(flags);
   check_writable(flags.out);
   std::error_code ignored;
   const bool is_file = std::filesystem::is_regular_file(flags.model, ignored);

@@ -9,6 +9,7 @@
 #include <cctype>
 #include <charconv>
 #include <chrono>
+#include <set>
 
 #include "cli/zoo.h"
 #include "core/check.h"
@@ -49,9 +50,8 @@ Placement parse_placement(const std::string& word) {
   HEADLENS_FAIL(UsageError, "[ablate] --placement, expected post_norm or pre_norm, got '{}'", word);
 }
 
-/// A wrong word is wrong use; a device that this machine lacks is a DeviceError.
-at::Device chosen_device(const std::string& word) {
-  if (word.empty()) return default_device();
+void check_device_word(const std::string& word) {
+  if (word.empty()) return;
   HEADLENS_CHECK(UsageError, word.find(',') == std::string::npos,
                  "[device] --device, expected one device (several are not supported yet), got '{}'",
                  word);
@@ -60,7 +60,26 @@ at::Device chosen_device(const std::string& word) {
                       word.find_first_not_of("0123456789", 5) == std::string::npos);
   HEADLENS_CHECK(UsageError, known, "[device] --device, expected cpu, cuda or cuda:N, got '{}'",
                  word);
-  return parse_device(word);
+}
+
+/// A wrong word is wrong use; a device that this machine lacks is a DeviceError.
+at::Device chosen_device(const std::string& word) {
+  check_device_word(word);
+  return word.empty() ? default_device() : parse_device(word);
+}
+
+/// Of choices that are the same tokens the first wins, whatever the model: worth a word.
+void note_same_choices(const std::vector<TokenizedExample>& examples, bool quiet) {
+  int64_t alike = 0;
+  for (const TokenizedExample& e : examples) {
+    const std::set<std::vector<int64_t>> distinct(e.choice_ids.begin(), e.choice_ids.end());
+    alike += distinct.size() < e.choice_ids.size();
+  }
+  if (alike == 0 || quiet) return;
+  log_warn(
+      fmt::format("[task] {} of {} examples have choices with the same tokens; of those the "
+                  "first counts",
+                  alike, examples.size()));
 }
 
 /// CLI11 would wrap "-1" round to 2^64 - 1.
@@ -155,7 +174,38 @@ Tokenizer load_tokenizer(const std::filesystem::path& directory) {
 
 LoadedTask load_task(const std::string& spec, const LoadedModel& loaded, const CommonFlags& flags) {
   const Task task = make_task(spec, flags.seed);
-  return {task.info, tokenize(task, load_tokenizer(loaded.directory), flags.bos)};
+  const Tokenizer tokenizer = load_tokenizer(loaded.directory);
+  check_bos(flags, tokenizer, task.examples.front().prompt);
+  LoadedTask result{task.info, tokenize(task, tokenizer, flags.bos)};
+  note_same_choices(result.examples, flags.quiet);
+  return result;
+}
+
+void check_bos(const CommonFlags& flags, const Tokenizer& tokenizer, const std::string& text) {
+  if (!flags.bos) return;
+  const std::vector<int64_t> plain = tokenizer.encode(text), full = tokenizer.encode(text, true);
+  const bool leads_with_text =
+      full.size() >= plain.size() && std::equal(plain.begin(), plain.end(), full.begin());
+  HEADLENS_CHECK(UsageError, !leads_with_text,
+                 "[bos] --bos, expected a tokenizer.json that adds a start token, got one that {}",
+                 "adds none");
+}
+
+void check_placement(const ModelConfig& config, Placement placement) {
+  const bool has_norm =
+      std::any_of(config.layers.begin(), config.layers.end(), [](const LayerSpec& layer) {
+        const LayerKind kind = layer_kind(layer);
+        return kind == LayerKind::Mamba2 || kind == LayerKind::DiscreteMamba2;
+      });
+  HEADLENS_CHECK(
+      UsageError, placement == Placement::PostNorm || has_norm,
+      "[flags] --placement, expected post_norm in a model without Mamba-2 layers, got {}",
+      "pre_norm");
+}
+
+void check_common_flags(const CommonFlags& flags) {
+  check_device_word(flags.device);
+  chosen_dtype(flags.dtype);
 }
 
 void set_command_line(int argc, const char* const* argv) {

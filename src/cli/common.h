@@ -44,6 +44,12 @@ void add_ablation_flags(CLI::App& command, AblationFlags& flags);
 
 /// UsageError for a word or number that is none of those offered.
 SweepOptions sweep_options(const AblationFlags& flags);
+/// UsageError if no layer of the model has a place before the norm.
+void check_placement(const ModelConfig& config, Placement placement);
+/// UsageError for a --device or --dtype that no command knows, for commands that load no model.
+void check_common_flags(const CommonFlags& flags);
+/// UsageError if --bos asks for a start token that the tokenizer does not add to `text`.
+void check_bos(const CommonFlags& flags, const Tokenizer& tokenizer, const std::string& text);
 /// UsageError naming `flag` unless `value` lies within `least` and `most`.
 void check_range(const char* flag, int64_t value, int64_t least, int64_t most = INT32_MAX);
 

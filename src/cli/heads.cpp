@@ -70,6 +70,18 @@ void check_heads_exist(const ModelConfig& config, const std::vector<HeadId>& hea
   }
 }
 
+std::vector<HeadId> single_heads(const ModelConfig& config, const std::vector<HeadId>& heads) {
+  std::vector<HeadId> single;
+  for (const HeadId& head : heads) {
+    if (layer_kind(config.layers[static_cast<size_t>(head.layer)]) == LayerKind::Mamba1) {
+      single.push_back(head);
+      continue;
+    }
+    for (int64_t h = head.first; h <= head.last; ++h) single.push_back({head.layer, h, h});
+  }
+  return single;
+}
+
 std::string head_text(const HeadId& head) {
   return head.first == head.last ? fmt::format("{}.{}", head.layer, head.first)
                                  : fmt::format("{}.{}-{}", head.layer, head.first, head.last);

@@ -19,6 +19,8 @@ CLI::Option* add_heads_flag(CLI::App& command, std::vector<std::string>& heads);
 std::vector<HeadId> parse_heads(const std::vector<std::string>& words);
 /// UsageError naming the first head that the model does not have, or that is named twice.
 void check_heads_exist(const ModelConfig& config, const std::vector<HeadId>& heads);
+/// Every head of a range alone, but for Mamba-1, whose channels are scored as the groups named.
+std::vector<HeadId> single_heads(const ModelConfig& config, const std::vector<HeadId>& heads);
 /// "3.7", "3.10-20".
 std::string head_text(const HeadId& head);
 

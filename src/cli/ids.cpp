@@ -8,8 +8,10 @@
 
 namespace headlens::cli {
 
-Tensor text_ids(const LoadedModel& loaded, const std::string& text, bool bos) {
-  const std::vector<int64_t> ids = load_tokenizer(loaded.directory).encode(text, bos);
+Tensor text_ids(const LoadedModel& loaded, const std::string& text, const CommonFlags& flags) {
+  const Tokenizer tokenizer = load_tokenizer(loaded.directory);
+  check_bos(flags, tokenizer, text);
+  const std::vector<int64_t> ids = tokenizer.encode(text, flags.bos);
   HEADLENS_CHECK(UsageError, !ids.empty(), "[text] tokens, expected at least 1, got 0");
   return at::tensor(ids, at::kLong).unsqueeze(0);
 }

@@ -2,6 +2,8 @@
 #include <c10/util/Exception.h>
 #include <fmt/ranges.h>
 
+#include <cctype>
+#include <cmath>
 #include <cstdio>
 #include <filesystem>
 #include <new>
@@ -64,6 +66,10 @@ std::string in_our_words(const CLI::App& command, const CLI::ParseError& e) {
   if (dynamic_cast<const CLI::RequiredError*>(&e) != nullptr) {
     return fmt::format("[{}] {}, expected a value, got none", where, before(said, " is required"));
   }
+  if (dynamic_cast<const CLI::ArgumentMismatch*>(&e) != nullptr &&
+      said.find("At Most") != std::string::npos) {
+    return fmt::format("[{}] {}, expected once, got it more often", where, before(said, ":"));
+  }
   if (dynamic_cast<const CLI::ArgumentMismatch*>(&e) != nullptr) {
     return fmt::format("[{}] {}, expected a value, got none", where, before(said, ":"));
   }
@@ -121,6 +127,13 @@ int act(const Action& action) {
   } catch (const c10::OutOfMemoryError& e) {
     return complain(fmt::format("[memory] {}", first_line(e.what_without_backtrace())), kFailed);
   } catch (const c10::Error& e) {
+    constexpr std::string_view kAsked = "you tried to allocate ";
+    const std::string_view said = e.what_without_backtrace();
+    if (said.find(kAsked) != std::string_view::npos) {
+      return complain(fmt::format("[memory] memory, expected {} bytes for one tensor, got no more",
+                                  before(after(said, kAsked), " ")),
+                      kFailed);
+    }
     return complain(fmt::format("[torch] {}", first_line(e.what_without_backtrace())), kFailed);
   } catch (const std::filesystem::filesystem_error& e) {
     return complain(fmt::format("[file] {}, expected to be reachable, got: {}", e.path1().string(),
@@ -128,6 +141,31 @@ int act(const Action& action) {
                     kFailed);
   } catch (const std::exception& e) {
     return complain(fmt::format("[internal] {}", e.what()), kFailed);
+  }
+}
+
+/// CLI11 reads "" as 0 and "010" as eight.
+std::string plain_number(const std::string& text) {
+  if (text.empty()) return "expected a number, got ''";
+  const size_t sign = text[0] == '-' || text[0] == '+' ? 1 : 0;
+  const bool octal = text.size() > sign + 1 && text[sign] == '0' && std::isdigit(text[sign + 1]);
+  return octal ? fmt::format("expected a number without zeros before it, got '{}'", text) : "";
+}
+
+std::string finite_number(const std::string& text) {
+  double value = 0;
+  const bool is_number = CLI::detail::lexical_cast(text, value);
+  if (!text.empty() && (!is_number || std::isfinite(value))) return {};
+  return fmt::format("expected a finite number, got '{}'", text);
+}
+
+void check_numbers(CLI::App& app) {
+  for (CLI::App* command : app.get_subcommands({})) {
+    for (CLI::Option* option : command->get_options()) {
+      const std::string type = option->get_type_name();
+      if (type.starts_with("INT") || type.starts_with("UINT")) option->check(plain_number);
+      if (type.starts_with("FLOAT")) option->check(finite_number);
+    }
   }
 }
 
@@ -152,6 +190,7 @@ int run(int argc, const char* const* argv) {
   app.require_subcommand(1);
   Action action;
   add_commands(app, action);
+  check_numbers(app);
   const std::string wrong = wrong_words(app, argc, argv);
   if (!wrong.empty()) return complain(wrong, kWrongUse);
   try {

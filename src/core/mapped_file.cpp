@@ -14,7 +14,8 @@
 namespace headlens {
 
 MappedFile::MappedFile(const std::filesystem::path& path) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  // A pipe without a writer would keep open() waiting.
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   HEADLENS_CHECK(CheckpointError, fd >= 0, "[{}] file, expected to be opened, got {}",
                  path.string(), std::strerror(errno));
   struct stat status = {};

@@ -39,6 +39,9 @@ const Family& recognise(const JsonFields& json, std::string& architecture) {
                            ? family.model_type == model_type
                            : std::find(names.begin(), names.end(), architectures[0]) != names.end();
     if (!match) continue;
+    HEADLENS_CHECK(ConfigError, model_type.empty() || model_type == family.model_type,
+                   "[{}] key 'model_type', expected '{}' beside architectures {}, got '{}'",
+                   json.where(), family.model_type, fmt::join(architectures, ", "), model_type);
     architecture = architectures.empty() ? names[0] : architectures[0];
     return family;
   }
@@ -79,6 +82,7 @@ const TensorNames& tensor_names(std::string_view family) {
 std::vector<std::string> ignored_tensors(const ModelConfig& config) {
   // Older checkpoints carry the rotary frequencies as a buffer.
   std::vector<std::string> globs = {"*.rotary_emb.inv_freq"};
+  // A tied head that is stored as well is the embedding (language_model.cpp looks).
   if (config.tied_embeddings) globs.push_back(tensor_names(config.family).lm_head + ".weight");
   return globs;
 }

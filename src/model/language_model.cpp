@@ -70,6 +70,14 @@ void check_dtypes(const Checkpoint& checkpoint) {
   }
 }
 
+/// A tied model may store a head besides; where that is another one, it counts (as in
+/// transformers).
+bool has_own_head(const Checkpoint& checkpoint, const TensorNames& names) {
+  const std::string head = names.lm_head + ".weight", embed = names.embed + ".weight";
+  return checkpoint.has(head) && checkpoint.has(embed) &&
+         !at::equal(checkpoint.tensor(head), checkpoint.tensor(embed));
+}
+
 Tensor read_lm_head(const ModelConfig& config, const TensorNames& names, const WeightScope& weights,
                     const Tensor& embed) {
   if (config.tied_embeddings) return embed;
@@ -80,9 +88,10 @@ Tensor read_lm_head(const ModelConfig& config, const TensorNames& names, const W
 
 LanguageModel LanguageModel::load(const std::filesystem::path& dir, const LoadOptions& options) {
   const auto checkpoint = std::make_shared<const Checkpoint>(Checkpoint::open(dir));
-  const ModelConfig config =
+  ModelConfig config =
       parse_model_config(checkpoint->config_json(), (dir / "config.json").string());
   check_dtypes(*checkpoint);
+  if (has_own_head(*checkpoint, tensor_names(config.family))) config.tied_embeddings = false;
   const at::ScalarType native = options.device.is_cpu() ? at::kFloat : parse_dtype(config.dtype);
   const WeightScope weights =
       WeightScope::from_checkpoint(checkpoint, options.dtype.value_or(native), options.device);

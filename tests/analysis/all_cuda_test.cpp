@@ -37,7 +37,8 @@ INSTANTIATE_TEST_SUITE_P(Families, AnalysisCuda, ::testing::ValuesIn(kFamilies))
 TEST_P(AnalysisCuda, Sweeps) {
   for (const auto mode : {AblationMode::Zero, AblationMode::Mean, AblationMode::Resample}) {
     for (const auto placement : {Placement::PostNorm, Placement::PreNorm}) {
-      for (const auto positions : {CutPositions::All, CutPositions::BeforeQuery}) {
+      for (const auto positions : {CutPositions::All, CutPositions::BeforeQuery,
+                                   CutPositions::InSegments, CutPositions::SegmentsFromQuery}) {
         const SweepOptions options{mode, placement, positions, 100, {}};
         const SweepResult expected = ablation_sweep(*here_, *objective_, heads_, options);
         const SweepResult got = ablation_sweep(*there_, *objective_, heads_, options);

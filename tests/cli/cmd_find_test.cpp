@@ -149,6 +149,29 @@ TEST(FindOutputs, WritesThreeFilesAndPrintsTheTable) {
   EXPECT_EQ(printed["manifest"]["seed"], 0);
 }
 
+TEST(FindOutputs, HeadsNamedAreScoredOneByOne) {
+  const TempDir dir;
+  const std::string task = "jsonl:" + word_task(dir).string(), out = (dir.path() / "out").string();
+  const auto find = [&](const char* family, std::vector<std::string> more) {
+    const auto model = model_with_words(dir, family);
+    more.insert(more.begin(), {"find", model.string(), "--task", task, "--out", out, "--json"});
+    return headlens(more).json()["heads"];
+  };
+  const Json all = find("mamba2", {}), chosen = find("mamba2", {"--heads", "1.2-3,0.1"});
+  ASSERT_EQ(chosen.size(), 3u);
+  for (const Json& head : chosen) {
+    const auto same = std::find_if(all.begin(), all.end(), [&](const Json& h) {
+      return h["layer"] == head["layer"] && h["head"] == head["head"];
+    });
+    ASSERT_NE(same, all.end());
+    EXPECT_EQ(head["accuracy"], (*same)["accuracy"]);
+    EXPECT_NEAR(head["logprob_drop"], (*same)["logprob_drop"], kTolerance);
+  }
+  const Json group = find("mamba", {"--heads", "0.3-10", "--keep-groups"});
+  ASSERT_EQ(group.size(), 1u);
+  EXPECT_EQ(group[0]["channels"], Json({3, 10}));
+}
+
 TEST(Ablate, OneHeadGivesWhatFindSays) {
   const TempDir dir;
   const auto model = model_with_words(dir, "mamba2");

@@ -84,6 +84,42 @@ TEST_F(Errors, CommandsAndFlags) {
   EXPECT_EQ(error(2, {"find", model_, "--task", "kv"}), "[find] --out, expected a value, got none");
 }
 
+TEST_F(Errors, NumbersThatCouldBeReadInTwoWays) {
+  const auto find = [&](const char* flag, const char* value) {
+    return error(2, {"find", model_, "--task", task_, "--out", path("o"), flag, value});
+  };
+  EXPECT_EQ(find("--groups", "010"),
+            "[find] --groups, expected a number without zeros before it, got '010'");
+  EXPECT_EQ(find("--groups", ""), "[find] --groups, expected a number, got ''");
+  EXPECT_EQ(find("--min-drop", ""), "[find] --min-drop, expected a finite number, got ''");
+  EXPECT_EQ(error(2, {"verify", model_, "--golden", "g", "--atol", "inf"}),
+            "[verify] --atol, expected a finite number, got 'inf'");
+  EXPECT_EQ(error(2, {"inspect", model_, "--pos", "5", "--pos", "6"}),
+            "[inspect] --pos, expected once, got it more often");
+}
+
+TEST_F(Errors, FlagsThatWouldDoNothing) {
+  const auto find = [&](std::vector<std::string> more) {
+    more.insert(more.begin(), {"find", model_, "--task", task_, "--out", path("o")});
+    return error(2, more);
+  };
+  EXPECT_EQ(
+      find({"--bos"}),
+      "[bos] --bos, expected a tokenizer.json that adds a start token, got one that adds none");
+  EXPECT_EQ(
+      find({"--placement", "pre_norm"}),
+      "[flags] --placement, expected post_norm in a model without Mamba-2 layers, got pre_norm");
+  EXPECT_EQ(find({"--heads", "0.0", "--groups", "4"}),
+            "[find] --groups, expected without --heads, got 4 with both");
+  EXPECT_EQ(
+      error(2, {"run", model_, "--ids", "f", "--bos", "--record", "logits", "--out", path("r")}),
+      "[run] --bos, expected with --text, got it with --ids");
+  EXPECT_EQ(error(2, {"inspect", model_, "--device", "gpu"}),
+            "[device] --device, expected cpu, cuda or cuda:N, got 'gpu'");
+  EXPECT_EQ(error(2, {"tokenize", model_, "--text", "w1", "--dtype", "int3"}),
+            "[dtype] --dtype, expected float32, bfloat16, float16 or float64, got 'int3'");
+}
+
 TEST_F(Errors, Models) {
   EXPECT_EQ(
       eval_error(2, path("none"), "kv"),

@@ -108,6 +108,19 @@ TEST_F(Outputs, VerifySaysWhichTensorDiffers) {
   EXPECT_NE(table.out.find("1 of 2 tensors agree"), std::string::npos);
 }
 
+TEST_F(Outputs, VerifyLetsNoInfinityPass) {
+  const SafetensorsFile golden = SafetensorsFile::open(kGoldens / "llama" / "golden.safetensors");
+  for (const double wrong : {HUGE_VAL, -HUGE_VAL, std::nan("")}) {
+    Tensor logits = golden.tensor("logits").clone();
+    logits[0][3][5] = wrong;
+    save_safetensors(path("odd.safetensors"),
+                     {{"input_ids", golden.tensor("input_ids")}, {"logits", logits}});
+    const Called r = headlens({"verify", model_, "--golden", path("odd.safetensors"), "--json"});
+    EXPECT_EQ(r.status, 1) << wrong;
+    EXPECT_EQ(r.json()["tensors"][0]["outside"], 1) << wrong;
+  }
+}
+
 TEST_F(Outputs, RunRecordsWhatTheGoldenHolds) {
   const SafetensorsFile golden = SafetensorsFile::open(kGoldens / "llama" / "golden.safetensors");
   const std::string out = path("run.safetensors");

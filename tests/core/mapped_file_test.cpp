@@ -1,6 +1,8 @@
 // headlens/tests: files mapped into memory.
 #include "core/mapped_file.h"
 
+#include <sys/stat.h>
+
 #include <fstream>
 #include <iterator>
 #include <string>
@@ -44,6 +46,10 @@ TEST(MappedFile, SaysWhyItCannotOpen) {
             "[" + missing + "] file, expected to be opened, got No such file or directory");
   EXPECT_EQ(error_message<CheckpointError>([&] { MappedFile file(dir.path()); }),
             "[" + dir.path().string() + "] file, expected a regular one, got another kind");
+  const std::string pipe = (dir.path() / "pipe").string();
+  ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);  // nobody writes to it: opening must not wait
+  EXPECT_EQ(error_message<CheckpointError>([&] { MappedFile file(pipe); }),
+            "[" + pipe + "] file, expected a regular one, got another kind");
 }
 
 }  // namespace

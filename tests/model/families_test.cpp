@@ -79,6 +79,17 @@ TEST(FamiliesTest, Llama) {
   EXPECT_EQ(layer_kind_name(layer_kind(config.layers[0])), "attention");
 }
 
+TEST(FamiliesTest, NemotronsMlpIsReluSquaredUnlessSaid) {
+  const ModelConfig config = parse(without("nemotron_h", "mlp_hidden_act"));
+  bool found = false;
+  for (const LayerSpec& layer : config.layers) {
+    if (!layer.mlp) continue;
+    found = true;
+    EXPECT_EQ(layer.mlp->activation, Activation::Relu2);
+  }
+  EXPECT_TRUE(found);
+}
+
 // The sizes of Llama-3.1-8B as published, in the dialect of transformers 4.
 TEST(FamiliesTest, PublishedLlama) {
   const json published = {{"architectures", {"LlamaForCausalLM"}},
@@ -182,6 +193,18 @@ TEST(FamiliesErrors, Architectures) {
 }
 
 TEST(FamiliesErrors, UnknownKeysAreNamed) {
+  EXPECT_EQ(refusal(with("llama", "model_type", "mistral")),
+            "[config.json] key 'model_type', expected 'llama' beside architectures "
+            "LlamaForCausalLM, got 'mistral'");
+  EXPECT_EQ(refusal(with("llama", "rms_norm_eps", -1)),
+            "[config.json] key 'rms_norm_eps', expected a finite number from 0, got -1");
+  EXPECT_EQ(
+      refusal(with("llama", "dtype", "int8")),
+      "[config.json] key 'dtype', expected float32, bfloat16, float16 or float64, got 'int8'");
+  EXPECT_NE(refusal(with("bamba", "layers_block_type",
+                         {"full_attention", "linear_attention", "linear_attention"}))
+                .find("key 'layers_block_type', expected attention where attn_layer_indices says"),
+            std::string::npos);
   EXPECT_EQ(refusal(with("llama", "sliding_window", 128)),
             "[config.json] keys, expected only known ones, got also sliding_window");
   EXPECT_EQ(refusal(with("llama", "quantization_config", {{"bits", 4}})),
@@ -214,7 +237,8 @@ TEST(FamiliesErrors, ValuesThatAreNotHandled) {
             "[config.json] key 'hidden_act', expected silu, gelu, gelu_new, gelu_pytorch_tanh or "
             "relu2, got 'mish'");
   EXPECT_EQ(refusal(with("mamba", "hidden_act", "relu")),
-            "[config.json] key 'hidden_act', expected \"silu\" (nothing else is handled), got "
+            "[config.json] key 'hidden_act', expected \"silu\" or \"swish\" (nothing else is "
+            "handled), got "
             "string \"relu\"");
   EXPECT_EQ(refusal(with("llamba", "lm_head_bias", true)),
             "[config.json] key 'lm_head_bias', expected false (nothing else is handled), got "

@@ -240,19 +240,35 @@ TEST(LanguageModelLoad, NamesWhatIsWrongWithACheckpoint) {
                 "model.layers.3.mlp.up_proj.weight");
 }
 
-// Buffers of older checkpoints, and an lm_head that a tied model does not read.
-TEST(LanguageModelLoad, PassesOverWhatNoForwardReads) {
+/// llama_tied with more tensors in its file.
+LanguageModel load_tied_with(std::vector<std::pair<std::string, Tensor>> weights) {
   const auto file = SafetensorsFile::open(golden_dir("llama_tied") / "model.safetensors");
-  std::vector<std::pair<std::string, Tensor>> weights = {
-      {"lm_head.weight", at::zeros({97, 36})},
-      {"model.layers.0.self_attn.rotary_emb.inv_freq", at::zeros({6})}};
   for (const std::string& key : file.names()) weights.emplace_back(key, file.tensor(key));
   const TempDir dir;
   std::filesystem::copy_file(golden_dir("llama_tied") / "config.json", dir.path() / "config.json");
   save_safetensors(dir.path() / "model.safetensors", weights);
+  return LanguageModel::load(dir.path());
+}
+
+TEST(LanguageModelLoad, PassesOverBuffersOfOlderCheckpoints) {
   const Tensor ids = make_ids(1, 4);
-  EXPECT_TRUE(at::equal(LanguageModel::load(dir.path()).forward(ids),
-                        load_golden("llama_tied", at::kFloat).forward(ids)));
+  const LanguageModel model =
+      load_tied_with({{"model.layers.0.self_attn.rotary_emb.inv_freq", at::zeros({6})}});
+  EXPECT_TRUE(at::equal(model.forward(ids), load_golden("llama_tied", at::kFloat).forward(ids)));
+}
+
+// As transformers does: the same head is the embedding, another one is a head of its own.
+TEST(LanguageModelLoad, ATiedModelUsesAHeadOfItsOwn) {
+  const Tensor ids = make_ids(1, 4);
+  const auto file = SafetensorsFile::open(golden_dir("llama_tied") / "model.safetensors");
+  const Tensor embed = file.tensor("model.embed_tokens.weight");
+  const LanguageModel tied = load_golden("llama_tied", at::kFloat);
+  const LanguageModel same = load_tied_with({{"lm_head.weight", embed.clone()}});
+  EXPECT_TRUE(at::equal(same.forward(ids), tied.forward(ids)));
+  EXPECT_EQ(same.weight_bytes(), tied.weight_bytes());
+  const LanguageModel own = load_tied_with({{"lm_head.weight", -2 * embed}});
+  EXPECT_LT(largest_difference(own.forward(ids), -2 * tied.forward(ids)), 1e-5);
+  EXPECT_FALSE(own.config().tied_embeddings);
 }
 
 // A model built from tensors holds those very tensors, so that they can be trained in place.

@@ -54,12 +54,30 @@ std::set<int64_t> read_attention_layers(const JsonFields& fields, int64_t layers
   return chosen;
 }
 
+/// transformers writes the kinds of layers out as well; they must say the same.
+void check_layer_kinds(const JsonFields& fields, const char* key, const std::set<int64_t>& chosen,
+                       int64_t layers) {
+  const auto kinds = fields.optional(key, std::vector<std::string>());
+  if (kinds.empty()) return;
+  HEADLENS_CHECK(ConfigError, std::ssize(kinds) == layers,
+                 "[{}] key '{}', expected {} layers, got {}", fields.where(), key, layers,
+                 kinds.size());
+  for (int64_t i = 0; i < layers; ++i) {
+    const std::string& kind = kinds[static_cast<size_t>(i)];
+    const bool attention = kind == "full_attention" || kind == "attention";
+    HEADLENS_CHECK(ConfigError, attention == chosen.contains(i),
+                   "[{}] key '{}', expected attention where attn_layer_indices says so, got '{}' "
+                   "in layer {}",
+                   fields.where(), key, kind, i);
+  }
+}
+
 ModelConfig parse(const JsonFields& fields) {
   ModelConfig config;
   read_bookkeeping(fields, config);
   config.vocab_size = read_size(fields, "vocab_size");
   config.d_model = read_size(fields, "hidden_size");
-  config.norm_eps = fields.optional("rms_norm_eps", 1e-5);
+  config.norm_eps = read_norm_eps(fields, "rms_norm_eps", 1e-5);
   config.tied_embeddings = fields.optional("tie_word_embeddings", false);
   allow_only(fields, "hidden_act", {"silu"});  // the MLP's and the convolution's at once
 
@@ -73,7 +91,9 @@ ModelConfig parse(const JsonFields& fields) {
     config.layers.push_back(with_attention.contains(i) ? LayerSpec{attention, mlp}
                                                        : LayerSpec{mamba, mlp});
   }
-  fields.ignore({"z_loss_coefficient", "layer_types", "layers_block_type"});
+  check_layer_kinds(fields, "layer_types", with_attention, layers);
+  check_layer_kinds(fields, "layers_block_type", with_attention, layers);
+  fields.ignore({"z_loss_coefficient"});
   return config;
 }
 

@@ -104,8 +104,16 @@ std::vector<int64_t> read_eos(const JsonFields& fields) {
 }
 
 std::string read_dtype(const JsonFields& fields) {
-  const std::string old_key = fields.optional<std::string>("torch_dtype", "float32");
-  return dtype_name(parse_dtype(fields.optional<std::string>("dtype", old_key)));
+  const char* key = fields.has("dtype") ? "dtype" : "torch_dtype";
+  const std::string old_name = fields.optional<std::string>("torch_dtype", "float32");
+  const std::string name = fields.optional<std::string>("dtype", old_name);
+  try {
+    return dtype_name(parse_dtype(name));
+  } catch (const ConfigError&) {
+    HEADLENS_FAIL(ConfigError,
+                  "[{}] key '{}', expected float32, bfloat16, float16 or float64, got '{}'",
+                  fields.where(), key, name);
+  }
 }
 
 }  // namespace
@@ -143,8 +151,17 @@ void allow_only(const JsonFields& fields, std::string_view key,
                 fields.where(), key, expected.empty() ? "null" : expected, describe_json(*value));
 }
 
-Activation read_activation(const JsonFields& fields, std::string_view key) {
-  const std::string name = fields.optional<std::string>(key, "silu");
+double read_norm_eps(const JsonFields& fields, std::string_view key, double fallback) {
+  const double eps = fields.optional(key, fallback);
+  HEADLENS_CHECK(ConfigError, std::isfinite(eps) && eps >= 0,
+                 "[{}] key '{}', expected a finite number from 0, got {}", fields.where(), key,
+                 eps);
+  return eps;
+}
+
+Activation read_activation(const JsonFields& fields, std::string_view key,
+                           std::string_view fallback) {
+  const std::string name = fields.optional<std::string>(key, std::string(fallback));
   if (name == "silu" || name == "swish") return Activation::Silu;
   if (name == "gelu") return Activation::Gelu;
   if (name == "gelu_new" || name == "gelu_pytorch_tanh") return Activation::GeluTanh;
@@ -183,8 +200,9 @@ RopeSpec read_rope(const JsonFields& fields, int64_t d_head, double rotary_facto
   } else if (fields.has("rope_scaling")) {
     read_rope_type(fields.object("rope_scaling"), rope);
   }
-  HEADLENS_CHECK(ConfigError, rope.theta > 0, "[{}] rope_theta, expected > 0, got {}",
-                 fields.where(), rope.theta);
+  HEADLENS_CHECK(ConfigError, std::isfinite(rope.theta) && rope.theta > 0,
+                 "[{}] rope_theta, expected a finite number > 0, got {}", fields.where(),
+                 rope.theta);
   HEADLENS_CHECK(ConfigError, rope.rotary_dim > 0 && rope.rotary_dim % 2 == 0,
                  "[{}] rotary dimensions of a head, expected an even number, got {}",
                  fields.where(), rope.rotary_dim);

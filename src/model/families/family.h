@@ -47,8 +47,12 @@ void check_divides(const JsonFields& json, std::string_view whole_key, int64_t w
 void allow_only(const JsonFields& json, std::string_view key,
                 std::initializer_list<nlohmann::json> values);
 
-/// "silu", "gelu", "gelu_new", "gelu_pytorch_tanh", "relu2".
-Activation read_activation(const JsonFields& json, std::string_view key);
+/// The epsilon of a norm: ConfigError unless finite and not negative.
+double read_norm_eps(const JsonFields& json, std::string_view key, double fallback);
+
+/// "silu", "gelu", "gelu_new", "gelu_pytorch_tanh", "relu2"; `fallback` where the key is absent.
+Activation read_activation(const JsonFields& json, std::string_view key,
+                           std::string_view fallback = "silu");
 std::string activation_name(Activation activation);
 
 /// Rotary positions from `rope_parameters` (transformers 5) or `rope_theta` and `rope_scaling` (4).

@@ -27,7 +27,7 @@ ModelConfig parse(const JsonFields& fields) {
   read_bookkeeping(fields, config);
   config.vocab_size = read_size(fields, "vocab_size");
   config.d_model = read_size(fields, "hidden_size");
-  config.norm_eps = fields.optional("rms_norm_eps", 1e-6);
+  config.norm_eps = read_norm_eps(fields, "rms_norm_eps", 1e-6);
   config.tied_embeddings = fields.optional("tie_word_embeddings", false);
 
   LayerSpec layer;

@@ -23,7 +23,7 @@ Mamba1Spec read_mixer(const JsonFields& fields, int64_t d_model) {
   spec.dt_rank = read_dt_rank(fields, d_model);
   spec.conv_bias = fields.optional("use_conv_bias", true);
   spec.proj_bias = fields.optional("use_bias", false);
-  allow_only(fields, "hidden_act", {"silu"});
+  allow_only(fields, "hidden_act", {"silu", "swish"});
   return spec;
 }
 
@@ -44,12 +44,12 @@ ModelConfig parse_with(const JsonFields& fields, bool falcon) {
   read_bookkeeping(fields, config);
   config.vocab_size = read_size(fields, "vocab_size");
   config.d_model = read_size(fields, "hidden_size");
-  config.norm_eps = fields.optional("layer_norm_epsilon", 1e-5);
+  config.norm_eps = read_norm_eps(fields, "layer_norm_epsilon", 1e-5);
   config.tied_embeddings = fields.optional("tie_word_embeddings", true);
   config.residual_in_fp32 = fields.optional("residual_in_fp32", true);
 
   Mamba1Spec mixer = read_mixer(fields, config.d_model);
-  if (falcon) mixer.bcdt_rms_eps = fields.optional("mixer_rms_eps", 1e-6);
+  if (falcon) mixer.bcdt_rms_eps = read_norm_eps(fields, "mixer_rms_eps", 1e-6);
   config.layers.assign(static_cast<size_t>(read_layer_count(fields, "num_hidden_layers")),
                        LayerSpec{mixer, std::nullopt});
   check_native_twins(fields, config);

@@ -18,7 +18,7 @@ Mamba2Spec read_mixer(const JsonFields& fields, int64_t d_model, double norm_eps
   spec.proj_bias = fields.optional("use_bias", false);
   spec.norm_eps = norm_eps;
   read_time_step_limit(fields, spec);
-  allow_only(fields, "hidden_act", {"silu"});
+  allow_only(fields, "hidden_act", {"silu", "swish"});
   allow_only(fields, "intermediate_size", {spec.d_inner()});
   check_divides(fields, "num_heads", spec.heads, "n_groups", spec.groups);
   const double inner = fields.optional("expand", 2.0) * static_cast<double>(d_model);
@@ -33,7 +33,7 @@ ModelConfig parse(const JsonFields& fields) {
   read_bookkeeping(fields, config);
   config.vocab_size = read_size(fields, "vocab_size");
   config.d_model = read_size(fields, "hidden_size");
-  config.norm_eps = fields.optional("layer_norm_epsilon", 1e-5);
+  config.norm_eps = read_norm_eps(fields, "layer_norm_epsilon", 1e-5);
   config.tied_embeddings = fields.optional("tie_word_embeddings", false);
   config.residual_in_fp32 = fields.optional("residual_in_fp32", true);
 

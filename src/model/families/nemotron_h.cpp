@@ -79,7 +79,7 @@ LayerSpec make_layer(const JsonFields& fields, const std::string& kind, double n
                  "[{}] kind of a layer, expected linear_attention, full_attention or mlp, got '{}'",
                  fields.where(), kind);
   const MlpSpec mlp = {read_size(fields, "intermediate_size"),
-                       read_activation(fields, "mlp_hidden_act"), /*gated=*/false,
+                       read_activation(fields, "mlp_hidden_act", "relu2"), /*gated=*/false,
                        fields.optional("mlp_bias", false)};
   return {std::nullopt, mlp};
 }
@@ -89,7 +89,7 @@ ModelConfig parse(const JsonFields& fields) {
   read_bookkeeping(fields, config);
   config.vocab_size = read_size(fields, "vocab_size");
   config.d_model = read_size(fields, "hidden_size");
-  config.norm_eps = fields.optional("layer_norm_epsilon", 1e-5);
+  config.norm_eps = read_norm_eps(fields, "layer_norm_epsilon", 1e-5);
   config.tied_embeddings = fields.optional("tie_word_embeddings", false);
   for (const std::string& kind : read_kinds(fields)) {
     config.layers.push_back(make_layer(fields, kind, config.norm_eps));
