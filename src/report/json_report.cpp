@@ -142,8 +142,8 @@ nlohmann::ordered_json scores_document(const FindResult& result, const TaskInfo&
   doc["circuit"] = {{"gather", head_list(result.gather)},
                     {"aggregate", head_list(result.aggregate)}};
   if (has_groups(result)) {
-    doc["circuit"]["channels"] = {{"gather", group_list(result.gather)},
-                                  {"aggregate", group_list(result.aggregate)}};
+    doc["circuit_channels"] = {{"gather", group_list(result.gather)},
+                               {"aggregate", group_list(result.aggregate)}};
   }
   doc["manifest"] = manifest_entry(result, manifest);
   return doc;

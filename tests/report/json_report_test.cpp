@@ -112,8 +112,7 @@ TEST(ScoresJson, GivesChannelsForMamba1Only) {
     EXPECT_EQ(mamba.at("heads")[i].at("channels"), json({head.first, head.last}));
   }
   EXPECT_EQ(mamba.at("circuit").at("gather"), json::parse("[[1, 57], [1, 50]]"));
-  EXPECT_EQ(mamba.at("circuit").at("channels").at("gather"),
-            json::parse("[[1, 57, 57], [1, 50, 50]]"));
+  EXPECT_EQ(mamba.at("circuit_channels").at("gather"), json::parse("[[1, 57, 57], [1, 50, 50]]"));
 }
 
 TEST(ScoresJson, LeavesOutWhatWasNotComputed) {
