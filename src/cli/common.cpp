@@ -184,9 +184,9 @@ LoadedTask load_task(const std::string& spec, const LoadedModel& loaded, const C
 void check_bos(const CommonFlags& flags, const Tokenizer& tokenizer, const std::string& text) {
   if (!flags.bos) return;
   const std::vector<int64_t> plain = tokenizer.encode(text), full = tokenizer.encode(text, true);
-  const bool leads_with_text =
-      full.size() >= plain.size() && std::equal(plain.begin(), plain.end(), full.begin());
-  HEADLENS_CHECK(UsageError, !leads_with_text,
+  const bool leads = !plain.empty() && full.size() > plain.size() &&
+                     std::equal(plain.begin(), plain.end(), full.begin());
+  HEADLENS_CHECK(UsageError, full.size() > plain.size() && !leads,
                  "[bos] --bos, expected a tokenizer.json that adds a start token, got one that {}",
                  "adds none");
 }

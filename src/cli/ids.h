@@ -10,8 +10,7 @@
 
 namespace headlens::cli {
 
-/// [1, pos] int64. UsageError for a text without tokens, and as
-/// check_bos.
+/// [1, pos] int64. UsageError for a text without tokens, and as `check_bos`.
 Tensor text_ids(const LoadedModel& loaded, const std::string& text, const CommonFlags& flags);
 
 /// The int64 tensor `input_ids` [batch, pos] of a safetensors file. CheckpointError if it is not
