@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include "analysis/batch_rows.h"
 #include "analysis_tools.h"
 #include "headlens/analysis/ablation_sweep.h"
 #include "headlens/hooks/interventions.h"
@@ -75,13 +76,19 @@ TEST(ReadingCut, NamesEachPositionFromTheQueryOnOnce) {
   const ObjectiveBatch& batch = objective->batch(0);
   const Readings readings = segments_from_query(*objective, batch);
   const int64_t pos = batch.ids.size(1);
+  const Tensor first = query_of_rows(*objective, batch), examples = example_of_rows(batch);
   for (int64_t row = 0; row < batch.ids.size(0); ++row) {
+    const int64_t example = batch.examples[static_cast<size_t>(examples[row].item<int64_t>())];
+    const int64_t expected =
+        objective->prompt(example).segments.empty() ? 0 : pos - first[row].item<int64_t>();
     std::set<int64_t> seen;
     for (int64_t i = 0; i < readings.queries.size(1); ++i) {
       if (!readings.keys[row][i].any().item<bool>()) continue;
       EXPECT_TRUE(seen.insert(readings.queries[row][i].item<int64_t>()).second);
     }
-    if (!seen.empty()) {
+    EXPECT_EQ(std::ssize(seen), expected);
+    if (expected > 0) {
+      EXPECT_EQ(*seen.begin(), first[row].item<int64_t>());
       EXPECT_EQ(*seen.rbegin(), pos - 1);
     }
   }

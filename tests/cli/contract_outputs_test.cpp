@@ -108,6 +108,18 @@ TEST_F(Outputs, VerifySaysWhichTensorDiffers) {
   EXPECT_NE(table.out.find("1 of 2 tensors agree"), std::string::npos);
 }
 
+TEST_F(Outputs, ChoicesOfTheSameTokensAreSaid) {
+  // Words the tokenizer does not know are one and the same token.
+  std::ofstream(path("same.jsonl")) << R"({"prompt": "w1", "choices": [" x", " y"], "answer": 0})"
+                                    << "\n";
+  const std::vector<std::string> words = {"eval", model_, "--task", "jsonl:" + path("same.jsonl")};
+  const Called said = headlens(words);
+  EXPECT_EQ(said.status, 0);
+  EXPECT_NE(said.err.find("[task] 1 of 1 examples have choices with the same tokens"),
+            std::string::npos)
+      << said.err;
+}
+
 TEST_F(Outputs, VerifyLetsNoInfinityPass) {
   const SafetensorsFile golden = SafetensorsFile::open(kGoldens / "llama" / "golden.safetensors");
   for (const double wrong : {HUGE_VAL, -HUGE_VAL, std::nan("")}) {
