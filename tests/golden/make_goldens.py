@@ -18,6 +18,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+from golden_tools.architectures import listen, tap  # noqa: E402
 from golden_tools.families import FAMILIES  # noqa: E402
 from golden_tools.old_dialect import to_old_dialect  # noqa: E402
 from golden_tools.precision import double_pass, to_double  # noqa: E402
@@ -27,13 +28,14 @@ HERE = Path(__file__).resolve().parent
 NEW_TOKENS = 8
 TIE_MARGIN = 1e-3  # two best logits closer than this would make greedy ids a matter of rounding
 HALF_ULP = 2.0**-24
+PAD_ID = 0
 
 
 def record(family, model, ids):
     """One forward with everything listened to."""
     rec = Recording(family.detail, family.wide)
-    family.tap(model, rec)
-    with torch.no_grad(), family.listen(rec), rec.listening():
+    tap(model, rec)
+    with torch.no_grad(), listen(model, rec), rec.listening():
         model(ids, use_cache=False)
     return rec.tensors
 
@@ -80,30 +82,48 @@ def tensor_entry(exact, single):
     }
 
 
-def make_golden(name, family):
-    """-> (model, golden tensors, decode tensors, manifest entry)"""
-    model, ids = family.make(), family.ids()
-    plain = family.make()  # hooks stay on `model`'s copies, not on what is saved
-    exact_model = to_double(model)
+def decode_entry(name, plain, models, ids):
+    """-> (manifest entry, tensors) of the greedy steps; models are the float64 and the float32 one."""
     with double_pass():
-        new_ids, step_logits = greedy(exact_model, ids)
-        exact = record(family, exact_model, ids)
-    single_ids, single_logits = greedy(model, ids)
-    single = record(family, model, ids)
-    assert exact.keys() == single.keys(), "the two passes recorded different sites"
+        new_ids, exact = greedy(models[0], ids)
+    single_ids, single = greedy(models[1], ids)
     assert torch.equal(new_ids, single_ids), (
         f"{name}: greedy ids depend on precision; change the seed"
     )
-    best = step_logits.topk(2, dim=-1).values
+    best = exact.topk(2, dim=-1).values
     margin = (best[..., 0] - best[..., 1]).min().item()
     assert margin > TIE_MARGIN, f"{name}: near tie in the greedy steps; change the seed"
-
-    decode = tensor_entry(step_logits, single_logits)
-    decode |= {"new_ids": new_ids.tolist(), "smallest_margin": float(f"{margin:.3g}")}
+    entry = tensor_entry(exact, single)
+    entry |= {"new_ids": new_ids.tolist(), "smallest_margin": float(f"{margin:.3g}")}
     cached = cached_logits(plain, ids, new_ids)
     if cached is not None:
-        difference = largest(cached.double() - step_logits)
-        decode["cached_float32_error"] = float(f"{difference:.3g}")
+        entry["cached_float32_error"] = float(f"{largest(cached.double() - exact):.3g}")
+    return entry, {"input_ids": ids, "new_ids": new_ids, "step_logits": exact.float()}
+
+
+def padded_entry(models, ids):
+    """-> (manifest entry, tensors): texts of other lengths in one batch, each run alone."""
+    length = ids.shape[1]
+    lengths = [length, length // 2 + 1, 1]
+    batch = torch.full((len(lengths), length), PAD_ID)
+    tensors, figures = {"first": torch.tensor([length - n for n in lengths])}, {}
+    for row, n in enumerate(lengths):
+        text = ids[row % ids.shape[0], -n:]
+        batch[row, length - n :] = text
+        with torch.no_grad():
+            single = models[1](text[None], use_cache=False).logits
+            with double_pass():
+                exact = models[0](text[None], use_cache=False).logits
+        tensors[f"logits.{row}"] = exact.float()
+        figures[f"logits.{row}"] = tensor_entry(exact, single)
+    return figures, tensors | {"input_ids": batch}
+
+
+def make_golden(name, family):
+    """-> (model, {file: its tensors}, manifest entry)"""
+    model, ids = family.make(), family.ids()
+    plain = family.make()  # hooks stay on `model`'s copies, not on what is saved
+    exact_model = to_double(model)
     entry = {
         "seed": family.seed,
         "class": type(model).__name__,
@@ -111,26 +131,40 @@ def make_golden(name, family):
     }
     if family.note:
         entry["note"] = family.note
-    entry["decode"] = decode
+    files, models = {}, (exact_model, model)
+    entry["decode"] = None
+    if family.decode:
+        entry["decode"], files["decode"] = decode_entry(name, plain, models, ids)
+    if family.padded:
+        entry["padded"], files["padded"] = padded_entry(models, ids)
+    with double_pass():
+        exact = record(family, exact_model, ids)
+    single = record(family, model, ids)
+    assert exact.keys() == single.keys(), "the two passes recorded different sites"
+    entry["v4"] = family.old_dialect
     entry["tensors"] = {site: tensor_entry(exact[site], single[site]) for site in sorted(exact)}
-    golden = {site: tensor.float() for site, tensor in exact.items()} | {"input_ids": ids}
-    steps = {"input_ids": ids, "new_ids": new_ids, "step_logits": step_logits.float()}
-    return plain, golden, steps, entry
+    files["golden"] = {site: tensor.float() for site, tensor in exact.items()} | {"input_ids": ids}
+    return plain, files, entry
 
 
 def write_family(name, family, out):
-    plain, golden, steps, entry = make_golden(name, family)
+    plain, files, entry = make_golden(name, family)
     folder = out / name
     if folder.exists():
         shutil.rmtree(folder)
     plain.save_pretrained(folder)
     (folder / "generation_config.json").unlink(missing_ok=True)
-    save_file(golden, folder / "golden.safetensors")
-    save_file(steps, folder / "decode.safetensors")
+    if family.extra:
+        family.add_keys(folder / "config.json")
+    for file, tensors in files.items():
+        save_file(tensors, folder / f"{file}.safetensors")
     if family.old_dialect:
         to_old_dialect(plain, folder, out / f"{name}_v4", family.ids())
-    files = sorted(out.glob(f"{name}/*")) + sorted(out.glob(f"{name}_v4/*"))
-    entry["bytes"] = {str(f.relative_to(out)): f.stat().st_size for f in files}
+    for suffix, write in family.others.items():
+        write(plain, out / f"{name}_{suffix}")
+    written = [f for f in sorted(out.glob(f"{name}*/*")) if f.parent.name in family.folders(name)]
+    stored = [f for f in written if not f.is_symlink()]
+    entry["bytes"] = {str(f.relative_to(out)): f.stat().st_size for f in stored}
     return entry
 
 
@@ -164,7 +198,7 @@ def check_family(name, family, out, problems):
             stored = out / made.relative_to(scratch)
             if not stored.is_file():
                 problems.append(f"{stored}: missing")
-            elif made.name in ("golden.safetensors", "decode.safetensors"):
+            elif made.name in ("golden.safetensors", "decode.safetensors", "padded.safetensors"):
                 same_tensors(load_file(made), load_file(stored), problems, f"{name}/{made.name}")
             elif made.read_bytes() != stored.read_bytes():
                 problems.append(f"{stored}: differs")

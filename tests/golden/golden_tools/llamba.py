@@ -10,7 +10,6 @@ and config keys are those of the published checkpoints; the forward is written a
 equations."""
 
 import json
-from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,7 +18,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import nn
 
-from .record import tap_block, tap_mlp, tap_norm, tap_resid_mid
+from .record import tap_block, tap_ends, tap_mlp, tap_norm, tap_resid_mid
 from .ssm import check_map, ssd_map, ssd_states
 from .weights import VOCAB
 
@@ -170,16 +169,8 @@ def build():
 
 
 def tap(model, rec):
-    from .families import tap_ends
-
     backbone = model.backbone
-    tap_ends(
-        rec,
-        backbone.embedding,
-        backbone.final_layernorm,
-        model.lm_head,
-        model.config["norm_epsilon"],
-    )
+    tap_ends(rec, model, backbone.layers[0], backbone.final_layernorm)
     for i, block in enumerate(backbone.layers):
         tap_block(rec, i, block)
         tap_norm(rec, block.input_layernorm, f"blocks.{i}.ln1", BLOCK_EPS)
@@ -189,7 +180,3 @@ def tap(model, rec):
         block.mixer.put = lambda name, tensor, at=i: rec.put(
             f"blocks.{at}.mixer.hook_{name}", tensor
         )
-
-
-def listen(rec):
-    return nullcontext()

@@ -4,6 +4,7 @@ the SSM scan). In a float64 model such a cast throws away the very digits the go
 `KeepDouble` turns each of them into a cast to float64, and fails when a float32 tensor appears."""
 
 import copy
+import sys
 from contextlib import contextmanager
 
 import torch
@@ -37,11 +38,16 @@ def double_pass():
 
 
 def to_double(model):
-    """A float64 copy of `model`, its rotary table computed anew (it is made in float32)."""
+    """A float64 copy of `model`; what it computed from its config in float32 is computed anew."""
     twin = copy.deepcopy(model).double()
-    with double_pass():
+    with double_pass(), torch.no_grad():
         for parent in list(twin.modules()):
             rotary = getattr(parent, "rotary_emb", None)
             if rotary is not None:
                 parent.rotary_emb = type(rotary)(twin.config)
+            if hasattr(parent, "scalar_embed_scale"):  # Gemma-2
+                parent.embed_scale = torch.tensor(parent.scalar_embed_scale)
+            if hasattr(parent, "mup_vector"):  # Falcon-H1
+                modeling = sys.modules[type(parent).__module__]
+                parent.mup_vector = modeling.compute_mup_vector(twin.config)
     return twin.eval()

@@ -17,6 +17,7 @@ OUTLINE = {
     "mixer.hook_dt",
     "mixer.hook_z",
     "mixer.hook_out",
+    "hook_shared_out",
 }
 WIDE = {"mixer.hook_A_bar", "mixer.hook_B_bar", "mixer.hook_state"}
 
@@ -29,6 +30,7 @@ class Recording:
         self.on = False
 
     def keeps(self, name):
+        """Of the layers' sites: an outline everywhere, all of them where asked for."""
         block = re.fullmatch(r"blocks\.(\d+)\.(.*)", name)
         if not block:
             return True
@@ -39,11 +41,19 @@ class Recording:
         if self.on and self.keeps(name):
             if name in self.tensors:
                 raise RuntimeError(f"recorded twice: {name}")
-            self.tensors[name] = tensor.detach().clone().contiguous()
+            self.tensors[name] = tensor.detach().to("cpu", copy=True).contiguous()
 
     def put_here(self, name, tensor):
         """Under the block that is running."""
         self.put(f"blocks.{self.layer}.{name}", tensor)
+
+    def keeps_here(self, name):
+        """Is it worth computing this site of the mixer that is running?"""
+        return self.on and self.keeps(f"blocks.{self.layer}.mixer.hook_{name}")
+
+    def put_mixer(self, name, tensor):
+        if tensor is not None:
+            self.put_here(f"mixer.hook_{name}", tensor)
 
     @contextmanager
     def listening(self):
@@ -82,13 +92,36 @@ def on_input(module, act):
     module.register_forward_pre_hook(lambda _, args: act(args[0]))
 
 
-def tap_norm(rec, norm, prefix, eps):
+def scaled(x, factor):
+    return x if factor == 1 else x * factor
+
+
+def eps_of(norm):
+    return norm.eps if hasattr(norm, "eps") else norm.variance_epsilon
+
+
+def tap_norm(rec, norm, prefix, eps=None):
+    """RMS norms and LayerNorms: what they divide by, and what comes out."""
+    eps = eps_of(norm) if eps is None else eps
+    centred = isinstance(norm, torch.nn.LayerNorm)
+
     def act(_, args, out):
-        scale = (args[0].pow(2).mean(-1, keepdim=True) + eps).sqrt()
-        rec.put(f"{prefix}.hook_scale", scale)
+        x = args[0].float()  # float64 in the float64 pass
+        x = x - x.mean(-1, keepdim=True) if centred else x
+        rec.put(f"{prefix}.hook_scale", (x.pow(2).mean(-1, keepdim=True) + eps).sqrt())
         rec.put(f"{prefix}.hook_normalized", out)
 
     norm.register_forward_hook(act)
+
+
+def tap_ends(rec, model, first_block, final_norm, eps=None):
+    """What enters the first block, the last norm, and the logits that the model returns."""
+    first_block.register_forward_pre_hook(
+        lambda _, args, kwargs: rec.put("hook_embed", args[0] if args else kwargs["hidden_states"]),
+        with_kwargs=True,
+    )
+    tap_norm(rec, final_norm, "ln_final", eps)
+    model.register_forward_hook(lambda _, args, out: rec.put("logits", out.logits))
 
 
 def tap_block(rec, index, block):
@@ -102,36 +135,75 @@ def tap_block(rec, index, block):
     on_output(block, lambda out: rec.put(f"blocks.{index}.hook_resid_post", out))
 
 
-def tap_resid_mid(rec, index, second_norm):
-    on_input(second_norm, lambda x: rec.put(f"blocks.{index}.hook_resid_mid", x))
+def tap_resid_mid(rec, index, second_part):
+    on_input(second_part, lambda x: rec.put(f"blocks.{index}.hook_resid_mid", x))
 
 
-def tap_mlp(rec, index, mlp):
+def tap_mlp(rec, index, mlp, out=None, gate_scale=1):
+    """`out` is the module whose output is added to the residual, where it is not the MLP itself."""
     at = f"blocks.{index}"
-    if hasattr(mlp, "gate_proj"):
-        on_output(mlp.gate_proj, lambda x: rec.put(f"{at}.mlp.hook_pre", x))
-        on_output(mlp.up_proj, lambda x: rec.put(f"{at}.mlp.hook_pre_linear", x))
+
+    def halves(x):
+        rec.put(f"{at}.mlp.hook_pre", x.chunk(2, dim=-1)[0])
+        rec.put(f"{at}.mlp.hook_pre_linear", x.chunk(2, dim=-1)[1])
+
+    if hasattr(mlp, "gate_up_proj"):
+        on_output(mlp.gate_up_proj, halves)
     else:
-        on_output(mlp.up_proj, lambda x: rec.put(f"{at}.mlp.hook_pre", x))
+        gated = hasattr(mlp, "gate_proj")
+        first = mlp.gate_proj if gated else mlp.up_proj
+        on_output(first, lambda x: rec.put(f"{at}.mlp.hook_pre", scaled(x, gate_scale)))
+        if gated:
+            on_output(mlp.up_proj, lambda x: rec.put(f"{at}.mlp.hook_pre_linear", x))
     on_input(mlp.down_proj, lambda x: rec.put(f"{at}.mlp.hook_post", x))
+    on_output(out or mlp, lambda x: rec.put(f"{at}.hook_mlp_out", x))
+
+
+def tap_plain_mlp(rec, index, mlp, up, down):
+    """Two projections, however they are called."""
+    at = f"blocks.{index}"
+    on_output(up, lambda x: rec.put(f"{at}.mlp.hook_pre", x))
+    on_input(down, lambda x: rec.put(f"{at}.mlp.hook_post", x))
     on_output(mlp, lambda x: rec.put(f"{at}.hook_mlp_out", x))
 
 
-def tap_attention(rec, index, attn):
-    """q, k, v before rotary and z, from the projections; see `listen_to_attention` for the rest."""
-    at, width = f"blocks.{index}", attn.head_dim
-    for name in "qkv":
-        project = getattr(attn, f"{name}_proj")
-        on_output(project, lambda x, n=name: rec.put(f"{at}.attn.hook_{n}", split_heads(x, width)))
+def tap_cut(rec, index, o_proj, width, out, weight=None, out_scale=1):
+    """z, where heads are cut, each head's part of the output projection, and what is added."""
+    at = f"blocks.{index}"
 
     def z(x):
         rec.put(f"{at}.attn.hook_z", split_heads(x, width))
-        weight = split_heads(attn.o_proj.weight, width)  # [d_model, head, d_head]
-        result = torch.einsum("bphd,mhd->bphm", split_heads(x, width), weight)
-        rec.put(f"{at}.attn.hook_result", result)
+        if rec.keeps(f"{at}.attn.hook_result"):
+            rows = split_heads(o_proj.weight if weight is None else weight(), width)
+            result = torch.einsum("bphd,mhd->bphm", split_heads(x, width), rows)
+            rec.put(f"{at}.attn.hook_result", scaled(result, out_scale))
 
-    on_input(attn.o_proj, z)
-    on_output(attn, lambda x: rec.put(f"{at}.hook_attn_out", x))
+    on_input(o_proj, z)
+    on_output(out, lambda x: rec.put(f"{at}.hook_attn_out", scaled(x, out_scale)))
+
+
+def tap_attention(rec, index, attn, out=None, k_scale=1, out_scale=1):
+    """q, k, v before norms and rotary, and z; see `listen_to_attention` for the rest."""
+    at, width = f"blocks.{index}.attn", attn.head_dim
+
+    def put(name, x, factor=1):
+        rec.put(f"{at}.hook_{name}", scaled(x if x.dim() == 4 else split_heads(x, width), factor))
+
+    def fused(x):
+        heads, kv = attn.config.num_attention_heads * width, attn.num_key_value_heads * width
+        for name, part in zip("qkv", x.split([heads, kv, kv], dim=-1)):
+            put(name, part)
+
+    if hasattr(attn, "qkv_proj"):
+        on_output(attn.qkv_proj, fused)
+    for name in "qkv" if hasattr(attn, "q_proj") else "":
+        factor = k_scale if name == "k" else 1
+        project = getattr(attn, f"{name}_proj")
+        on_output(project, lambda x, n=name, f=factor: put(n, x, f))
+        if name != "v" and hasattr(attn, f"{name}_norm"):
+            norm = getattr(attn, f"{name}_norm")
+            on_output(norm, lambda x, n=name: put(f"{n}_normed", x))
+    tap_cut(rec, index, attn.o_proj, width, out or attn, out_scale=out_scale)
 
 
 def listen_to_attention(rec, rotary=True):

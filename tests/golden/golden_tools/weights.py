@@ -7,6 +7,8 @@ import math
 import torch
 
 VOCAB = 97
+SHARPENED = ("q_proj", "k_proj", "qkv_proj", "query_key_value", "c_attn")
+TRANSPOSED = ("c_attn", "c_fc", "c_proj")  # GPT-2 stores [in, out]
 
 
 def draw(name, shape, gen):
@@ -21,14 +23,15 @@ def draw(name, shape, gen):
         return uniform * 2.5 - 1
     if name.endswith("bias"):
         return normal * 0.3
-    if "norm" in name:
+    if "norm" in name or ".ln_" in name:
         return uniform + 0.5
     if name.endswith("conv1d.weight"):
         return normal * 0.6
-    if "embed" in name:
+    if "embed" in name or ".wte." in name or ".wpe." in name:
         return normal * 0.6
-    gain = 2.5 if "lm_head" in name else 1.8 if ("q_proj" in name or "k_proj" in name) else 1.1
-    return normal * gain / math.sqrt(shape[-1])
+    gain = 2.5 if "lm_head" in name else 1.8 if any(p in name for p in SHARPENED) else 1.1
+    fan_in = shape[0] if any(p in name for p in TRANSPOSED) else shape[-1]
+    return normal * gain / math.sqrt(fan_in)
 
 
 def randomize(model, seed):

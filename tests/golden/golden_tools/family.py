@@ -1,0 +1,49 @@
+# tests/golden/golden_tools: what a golden is made from.
+import json
+from dataclasses import dataclass, field
+from typing import Callable
+
+import transformers
+
+from .weights import VOCAB, make_ids, randomize
+
+COMMON = {"vocab_size": VOCAB, "pad_token_id": None, "bos_token_id": 1, "eos_token_id": 2}
+
+
+@dataclass
+class Family:
+    seed: int
+    build: Callable  # () -> model
+    detail: set  # layers whose every site is kept (of the others, an outline)
+    wide: set = field(default_factory=set)  # layers whose states and A_bar, B_bar are kept as well
+    old_dialect: bool = False  # also written as <name>_v4
+    decode: bool = True  # are greedy steps recorded? Not where a longer text changes earlier values
+    padded: bool = False  # is a batch of texts of different lengths recorded?
+    extra: dict = field(default_factory=dict)  # keys that config.json has besides transformers' own
+    others: dict = field(default_factory=dict)  # <name>_<key>: writers (model, folder) of it
+    note: str = ""
+
+    def make(self):
+        return randomize(self.build(), self.seed)
+
+    def ids(self):
+        return make_ids(self.seed)
+
+    def folders(self, name):
+        twin = ["v4"] if self.old_dialect else []
+        return [name, *(f"{name}_{suffix}" for suffix in [*twin, *self.others])]
+
+    def add_keys(self, path):
+        config = json.loads(path.read_text())
+        path.write_text(json.dumps(config | self.extra, indent=2) + "\n")
+
+
+def of(kind, **config):
+    """A builder of transformers' `kind`, with attention as it is written, not fused."""
+
+    def build():
+        name = "GPT2LMHeadModel" if kind == "GPT2" else f"{kind}ForCausalLM"
+        built = getattr(transformers, f"{kind}Config")(**COMMON | config)
+        return getattr(transformers, name)._from_config(built, attn_implementation="eager")
+
+    return build
