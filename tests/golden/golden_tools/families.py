@@ -1,5 +1,6 @@
 # tests/golden/golden_tools: every golden there is, by name.
 from .attention_models import ATTENTION
 from .first_models import FIRST
+from .hybrid_models import HYBRID
 
-FAMILIES = {**FIRST, **ATTENTION}
+FAMILIES = {**FIRST, **ATTENTION, **HYBRID}

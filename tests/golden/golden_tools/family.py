@@ -3,6 +3,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Callable
 
+import torch
 import transformers
 
 from .weights import VOCAB, make_ids, randomize
@@ -20,7 +21,8 @@ class Family:
     decode: bool = True  # are greedy steps recorded? Not where a longer text changes earlier values
     padded: bool = False  # is a batch of texts of different lengths recorded?
     extra: dict = field(default_factory=dict)  # keys that config.json has besides transformers' own
-    others: dict = field(default_factory=dict)  # <name>_<key>: writers (model, folder) of it
+    without: list = field(default_factory=list)  # keys that it lacks, transformers' default holding
+    others: dict = field(default_factory=dict)  # folder: (model, path) -> None, other layouts
     note: str = ""
 
     def make(self):
@@ -30,12 +32,12 @@ class Family:
         return make_ids(self.seed)
 
     def folders(self, name):
-        twin = ["v4"] if self.old_dialect else []
-        return [name, *(f"{name}_{suffix}" for suffix in [*twin, *self.others])]
+        return [name, *([f"{name}_v4"] if self.old_dialect else []), *self.others]
 
-    def add_keys(self, path):
+    def change_keys(self, path):
         config = json.loads(path.read_text())
-        path.write_text(json.dumps(config | self.extra, indent=2) + "\n")
+        config = {k: v for k, v in (config | self.extra).items() if k not in self.without}
+        path.write_text(json.dumps(config, indent=2) + "\n")
 
 
 def of(kind, **config):
@@ -47,3 +49,12 @@ def of(kind, **config):
         return getattr(transformers, name)._from_config(built, attn_implementation="eager")
 
     return build
+
+
+def check_loads(model, folder, ids):
+    """A config that transformers did not write must still be this model to transformers."""
+    again = transformers.AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager")
+    with torch.no_grad():
+        same = torch.equal(again(ids, use_cache=False).logits, model(ids, use_cache=False).logits)
+    if not same:
+        raise RuntimeError(f"{folder}: transformers reads this config as another model")

@@ -2,7 +2,9 @@
 import transformers
 
 from . import llamba
-from .family import COMMON, Family
+from .family import COMMON, Family, of
+from .native import mamba2_config, mamba_config, writers
+from .weights import VOCAB
 
 
 def build_llama():
@@ -158,7 +160,9 @@ def build_nemotron_h():
 FIRST = {
     "llama": Family(11, build_llama, {0}, old_dialect=True, padded=True),
     "llama_tied": Family(12, build_llama_tied, {2}),
-    "mamba": Family(13, build_mamba, {1}, {1}, padded=True),
+    "mamba": Family(
+        13, build_mamba, {1}, {1}, padded=True, others=writers("mamba", mamba_config)
+    ),
     "falcon_mamba": Family(14, build_falcon_mamba, {2}),
     "mamba2": Family(
         15,
@@ -168,6 +172,32 @@ FIRST = {
         old_dialect=True,
         padded=True,
         note="transformers' cached one-token step does not clamp dt, its prefill does",
+    ),
+    "mamba2_one_group": Family(
+        19,
+        of(
+            "Mamba2",
+            vocab_size=VOCAB + 7,
+            hidden_size=28,
+            expand=2,
+            num_heads=4,
+            head_dim=14,
+            state_size=6,
+            n_groups=1,
+            num_hidden_layers=2,
+            chunk_size=5,
+            tie_word_embeddings=True,
+        ),
+        {1},
+        extra={"norm_before_gate": True},  # stored by some converters, read by nobody
+        others=writers("mamba2", mamba2_config),
+    ),
+    "mamba2_no_groups": Family(
+        20,
+        of("Mamba2", hidden_size=24, num_heads=8, head_dim=6, state_size=3, num_hidden_layers=2),
+        set(),
+        without=["n_groups"],
+        note="n_groups is 8 where config.json has none",
     ),
     "bamba": Family(16, build_bamba, {1, 2}, old_dialect=True, padded=True),
     "nemotron_h": Family(17, build_nemotron_h, {1, 2, 3}),

@@ -6,8 +6,7 @@ is loaded with transformers and must give the very logits of the original. Its w
 import json
 import os
 
-import torch
-import transformers
+from .family import check_loads
 
 # One checkpoint in two files and an index, as large ones come.
 SHARDED = {"BambaForCausalLM": "150KB"}
@@ -80,8 +79,4 @@ def to_old_dialect(model, folder, twin, ids):
     config = old_config(json.loads((folder / "config.json").read_text()))
     (twin / "config.json").write_text(json.dumps(config, indent=2) + "\n")
 
-    again = transformers.AutoModelForCausalLM.from_pretrained(twin, attn_implementation="eager")
-    with torch.no_grad():
-        same = torch.equal(again(ids, use_cache=False).logits, model(ids, use_cache=False).logits)
-    if not same:
-        raise RuntimeError(f"{twin}: transformers reads the old dialect otherwise")
+    check_loads(model, twin, ids)
