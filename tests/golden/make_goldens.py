@@ -8,7 +8,6 @@ family, and manifest.json. `--check` makes everything again elsewhere and compar
 
 import argparse
 import json
-import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -20,7 +19,7 @@ from safetensors.torch import load_file, save_file
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from golden_tools.architectures import listen, tap  # noqa: E402
 from golden_tools.families import FAMILIES  # noqa: E402
-from golden_tools.family import check_loads  # noqa: E402
+from golden_tools.family import check_loads, write_weights  # noqa: E402
 from golden_tools.old_dialect import to_old_dialect  # noqa: E402
 from golden_tools.precision import double_pass, to_double  # noqa: E402
 from golden_tools.record import Recording  # noqa: E402
@@ -34,7 +33,7 @@ PAD_ID = 0
 
 def record(family, model, ids):
     """One forward with everything listened to."""
-    rec = Recording(family.detail, family.wide)
+    rec = Recording(family.detail, family.wide, family.sketch)
     tap(model, rec)
     with torch.no_grad(), listen(model, rec), rec.listening():
         model(ids, use_cache=False)
@@ -98,7 +97,7 @@ def decode_entry(name, plain, models, ids):
     entry |= {"new_ids": new_ids.tolist(), "smallest_margin": float(f"{margin:.3g}")}
     try:
         cached = cached_logits(plain, ids, new_ids)
-    except RuntimeError as error:  # Falcon-H1's mask is one short of its keys
+    except RuntimeError as error:  # Falcon-H1 with a gated norm and a batch
         entry["cached_failure"] = str(error)
         cached = None
     if cached is not None:
@@ -155,10 +154,7 @@ def make_golden(name, family):
 def write_family(name, family, out):
     plain, files, entry = make_golden(name, family)
     folder = out / name
-    if folder.exists():
-        shutil.rmtree(folder)
-    plain.save_pretrained(folder)
-    (folder / "generation_config.json").unlink(missing_ok=True)
+    write_weights(plain, folder)
     if family.extra or family.without:
         family.change_keys(folder / "config.json")
         check_loads(plain, folder, family.ids())

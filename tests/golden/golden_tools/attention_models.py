@@ -22,6 +22,7 @@ ATTENTION = {
         ),
         {1},
         old_dialect=True,
+        padded=True,
     ),
     "qwen2": Family(
         22,
@@ -136,6 +137,7 @@ ATTENTION = {
         ),
         {1},
         old_dialect=True,
+        padded=True,
     ),
     "gpt2": Family(
         28,

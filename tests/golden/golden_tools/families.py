@@ -2,5 +2,6 @@
 from .attention_models import ATTENTION
 from .first_models import FIRST
 from .hybrid_models import HYBRID
+from .variants import VARIANTS
 
-FAMILIES = {**FIRST, **ATTENTION, **HYBRID}
+FAMILIES = {**FIRST, **ATTENTION, **HYBRID, **VARIANTS}

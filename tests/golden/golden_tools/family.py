@@ -1,10 +1,12 @@
 # tests/golden/golden_tools: what a golden is made from.
 import json
+import shutil
 from dataclasses import dataclass, field
 from typing import Callable
 
 import torch
 import transformers
+from safetensors.torch import load_file
 
 from .weights import VOCAB, make_ids, randomize
 
@@ -17,6 +19,7 @@ class Family:
     build: Callable  # () -> model
     detail: set  # layers whose every site is kept (of the others, an outline)
     wide: set = field(default_factory=set)  # layers whose states and A_bar, B_bar are kept as well
+    sketch: bool = False  # kept to what shows that one setting is followed
     old_dialect: bool = False  # also written as <name>_v4
     decode: bool = True  # are greedy steps recorded? Not where a longer text changes earlier values
     padded: bool = False  # is a batch of texts of different lengths recorded?
@@ -49,6 +52,15 @@ def of(kind, **config):
         return getattr(transformers, name)._from_config(built, attn_implementation="eager")
 
     return build
+
+
+def write_weights(model, folder):
+    """A fresh folder as save_pretrained writes it -> its tensors, by the names in the file."""
+    if folder.exists():
+        shutil.rmtree(folder)
+    model.save_pretrained(folder)
+    (folder / "generation_config.json").unlink(missing_ok=True)
+    return load_file(folder / "model.safetensors")
 
 
 def check_loads(model, folder, ids):

@@ -196,6 +196,7 @@ FIRST = {
         20,
         of("Mamba2", hidden_size=24, num_heads=8, head_dim=6, state_size=3, num_hidden_layers=2),
         set(),
+        sketch=True,
         without=["n_groups"],
         note="n_groups is 8 where config.json has none",
     ),

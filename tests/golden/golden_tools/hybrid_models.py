@@ -86,14 +86,15 @@ JAMBA = {
 }
 
 HYBRID = {
-    "jamba": Family(31, of("Jamba", **JAMBA), {0, 1}, old_dialect=True),
+    "jamba": Family(31, of("Jamba", **JAMBA), {0, 1}, old_dialect=True, padded=True),
     "falcon_h1": Family(
         32,
         of("FalconH1", **FALCON_H1),
         {1},
         {1},
         old_dialect=True,
-        note="transformers' cached decoding fails with eager attention: its mask is too short",
+        padded=True,
+        note="transformers' gated norm drops the axis of a single position: batched decoding fails",
     ),
     "zamba2": Family(
         45,
@@ -101,6 +102,7 @@ HYBRID = {
         {0, 2, 4},
         {2},
         old_dialect=True,
+        padded=True,
         note="transformers' cached one-token step does not clamp dt, its prefill does",
     ),
 }

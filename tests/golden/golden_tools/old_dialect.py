@@ -54,6 +54,8 @@ def old_config(config):
         old.pop(key, None)
     for key, value in RELEASED.get(kind, {}).items():
         old[key] = old.get(value, value) if isinstance(value, str) else value
+    if old.get("use_sliding_window") is False:
+        old["sliding_window"] = 4  # stored all the same, and without effect
     old["torch_dtype"] = old.pop("dtype")
     old["transformers_version"] = "4.46.0"
     if "layers_block_type" in old:

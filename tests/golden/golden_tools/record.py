@@ -19,12 +19,23 @@ OUTLINE = {
     "mixer.hook_out",
     "hook_shared_out",
 }
+# All that is kept of a small model that is there for one setting.
+SKETCH = {
+    "logits",
+    "hook_resid_post",
+    "hook_shared_out",
+    "attn.hook_pattern",
+    "mixer.hook_dt",
+    "mixer.hook_z",
+    "mixer.hook_out",
+}
 WIDE = {"mixer.hook_A_bar", "mixer.hook_B_bar", "mixer.hook_state"}
 
 
 class Recording:
-    def __init__(self, detail, wide):
-        self.detail, self.wide = detail, wide
+    def __init__(self, detail, wide=(), sketch=False):
+        """`detail`, `wide`: the layers whose every site is kept, and whose widest ones are."""
+        self.detail, self.wide, self.sketch = detail, wide, sketch
         self.tensors = {}
         self.layer = None
         self.on = False
@@ -32,9 +43,9 @@ class Recording:
     def keeps(self, name):
         """Of the layers' sites: an outline everywhere, all of them where asked for."""
         block = re.fullmatch(r"blocks\.(\d+)\.(.*)", name)
-        if not block:
-            return True
-        layer, site = int(block[1]), block[2]
+        layer, site = (int(block[1]), block[2]) if block else (None, name)
+        if self.sketch or not block:
+            return site in SKETCH or not self.sketch
         return layer in (self.wide if site in WIDE else self.detail) or site in OUTLINE
 
     def put(self, name, tensor):
