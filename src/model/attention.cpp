@@ -2,8 +2,10 @@
 #include "headlens/model/attention.h"
 
 #include <ATen/ATen.h>
+#include <fmt/format.h>
 
 #include "model/mix.h"
+#include "model/scaled.h"
 
 namespace headlens {
 namespace {
@@ -11,10 +13,6 @@ namespace {
 /// [batch, pos, head * d_head] -> [batch, pos, head, d_head]
 Tensor split_heads(const Tensor& x, int64_t heads) {
   return x.unflatten(-1, {heads, x.size(-1) / heads});
-}
-
-int64_t cached_positions(const LayerState* state) {
-  return state != nullptr && state->k.defined() ? state->k.size(1) : 0;
 }
 
 /// Appends new positions to what is cached, and hands the whole back.
@@ -25,21 +23,80 @@ Tensor extend(Tensor& cached, const Tensor& fresh) {
 
 }  // namespace
 
-Attention::Attention(const AttentionSpec& spec, int64_t d_model, const WeightScope& weights)
-    : spec_(spec),
-      q_proj_(weights.scope("q_proj"), d_model, spec.heads * spec.d_head, spec.qkv_bias),
-      k_proj_(weights.scope("k_proj"), d_model, spec.kv_heads * spec.d_head, spec.qkv_bias),
-      v_proj_(weights.scope("v_proj"), d_model, spec.kv_heads * spec.d_head, spec.qkv_bias),
-      o_proj_(weights.scope("o_proj"), spec.heads * spec.d_head, d_model, spec.out_bias) {
-  if (spec.rope) rotary_.emplace(*spec.rope, weights.device());
+QkvProjection::QkvProjection(const AttentionSpec& spec, int64_t d_in, const AttentionNames& names,
+                             bool transposed, const WeightScope& weights, int64_t use)
+    : spec_(spec) {
+  const int64_t q = spec.heads * spec.d_head, kv = spec.kv_heads * spec.d_head;
+  if (spec.layout == QkvLayout::Separate) {
+    parts_[0] = Linear(weights.scope(names.q), d_in, q, spec.qkv_bias, transposed);
+    parts_[1] = Linear(weights.scope(names.k), d_in, kv, spec.qkv_bias, transposed);
+    parts_[2] = Linear(weights.scope(names.v), d_in, kv, spec.qkv_bias, transposed);
+  } else {
+    parts_[0] = Linear(weights.scope(names.qkv), d_in, q + 2 * kv, spec.qkv_bias, transposed);
+  }
+  if (spec.adapter_rank == 0) return;
+  for (size_t i = 0; i < 3; ++i) {
+    const std::string list = fmt::format("linear_{}_adapter_list.{}", "qkv"[i], use);
+    adapters_[i] = Adapter(weights.scope(list), d_in, spec.adapter_rank, i == 0 ? q : kv);
+  }
 }
 
-Tensor Attention::forward(const Tensor& x, const LayerTap& tap, LayerState* state) const {
-  Tensor q = tap(Site::Q, split_heads(q_proj_(x), spec_.heads));
-  Tensor k = tap(Site::K, split_heads(k_proj_(x), spec_.kv_heads));
-  Tensor v = tap(Site::V, split_heads(v_proj_(x), spec_.kv_heads));
+std::array<Tensor, 3> QkvProjection::operator()(const Tensor& x) const {
+  const int64_t d_head = spec_.d_head;
+  if (spec_.layout == QkvLayout::FusedPerHead) {
+    const auto parts = split_heads(parts_[0](x), spec_.heads).split(d_head, -1);
+    return {parts[0], parts[1], parts[2]};
+  }
+  std::array<Tensor, 3> qkv;
+  if (spec_.layout == QkvLayout::Fused) {
+    const int64_t kv = spec_.kv_heads * d_head;
+    const auto parts = parts_[0](x).split_with_sizes({spec_.heads * d_head, kv, kv}, -1);
+    qkv = {parts[0], parts[1], parts[2]};
+  } else {
+    for (size_t i = 0; i < 3; ++i) qkv[i] = adapters_[i].add(parts_[i](x), x);
+  }
+  return {split_heads(qkv[0], spec_.heads), split_heads(qkv[1], spec_.kv_heads),
+          split_heads(qkv[2], spec_.kv_heads)};
+}
+
+std::vector<Tensor> QkvProjection::weights() const {
+  std::vector<Tensor> all;
+  for (size_t i = 0; i < 3; ++i) {
+    all.insert(all.end(), {parts_[i].weight(), parts_[i].bias()});
+    const auto more = adapters_[i].weights();
+    all.insert(all.end(), more.begin(), more.end());
+  }
+  return all;
+}
+
+Attention::Attention(const AttentionSpec& spec, int64_t d_model, double norm_eps,
+                     const TensorNames& names, const WeightScope& weights, int64_t use)
+    : spec_(spec),
+      qkv_(spec, spec.d_in > 0 ? spec.d_in : d_model, names.attention, names.transposed, weights,
+           use),
+      o_proj_(weights.scope(names.attention.out), spec.heads * spec.d_head, d_model, spec.out_bias,
+              names.transposed) {
+  if (spec.rope) rotary_.emplace(*spec.rope, weights.device());
+  if (spec.qk_norm == QkNorm::None) return;
+  const bool whole = spec.qk_norm == QkNorm::Whole;
+  q_norm_ = Norm(weights.scope("q_norm"), whole ? spec.heads * spec.d_head : spec.d_head,
+                 NormKind::Rms, norm_eps);
+  k_norm_ = Norm(weights.scope("k_norm"), whole ? spec.kv_heads * spec.d_head : spec.d_head,
+                 NormKind::Rms, norm_eps);
+}
+
+Tensor Attention::forward(const Tensor& u, const LayerTap& tap, LayerState* state,
+                          const Prompt& prompt) const {
+  const auto projected = qkv_(scaled(u, spec_.in_scale));
+  Tensor q = tap(Site::Q, projected[0]);
+  Tensor k = tap(Site::K, scaled(projected[1], spec_.key_scale));
+  Tensor v = tap(Site::V, projected[2]);
+  if (spec_.qk_norm != QkNorm::None) {
+    q = tap(Site::QNormed, normalize(q_norm_, q));
+    k = tap(Site::KNormed, normalize(k_norm_, k));
+  }
   if (rotary_) {
-    const RotaryTable table = rotary_->table(cached_positions(state), q.size(1), q.scalar_type());
+    const RotaryTable table = rotary_->table(prompt, q.size(1), q.scalar_type());
     q = tap(Site::RotQ, rotate(q, table));
     k = tap(Site::RotK, rotate(k, table));
   }
@@ -47,26 +104,38 @@ Tensor Attention::forward(const Tensor& x, const LayerTap& tap, LayerState* stat
     k = extend(state->k, k);
     v = extend(state->v, v);
   }
-  const Tensor z = mix_attention(q, k, v, spec_.scale, tap).to(v.scalar_type());
-  return tap(Site::AttnOut, project_out(tap(Site::Z, z), tap));
+  const AttentionRule rule{spec_.scale, spec_.window, spec_.softcap, prompt.first};
+  const Tensor z = mix_attention(q, k, v, rule, tap).to(v.scalar_type());
+  return project_out(tap(Site::Z, z), tap);
+}
+
+/// x [batch, pos, head, d_head] -> the same, normed per head or over all heads at once
+Tensor Attention::normalize(const Norm& norm, const Tensor& x) const {
+  if (spec_.qk_norm == QkNorm::PerHead) return norm(x);
+  return norm(x.flatten(2)).view_as(x);
+}
+
+Tensor Attention::project(const Tensor& z) const {
+  return scaled(o_proj_(z), spec_.out_scale);
 }
 
 Tensor Attention::project_out(const Tensor& z, const LayerTap& tap) const {
   if (tap.wants(Site::Result)) {
     const Tensor by_head = o_proj_.weight().unflatten(1, {spec_.heads, spec_.d_head});
-    const Tensor result = at::einsum("bphd,mhd->bphm", {z, by_head});
+    const Tensor result = scaled(at::einsum("bphd,mhd->bphm", {z, by_head}), spec_.out_scale);
     const Tensor seen = tap(Site::Result, result);
     if (!seen.is_same(result)) {
       const Tensor sum = seen.sum(2);
-      return o_proj_.bias().defined() ? sum + o_proj_.bias() : sum;
+      return o_proj_.bias().defined() ? sum + scaled(o_proj_.bias(), spec_.out_scale) : sum;
     }
   }
-  return o_proj_(z.flatten(2));
+  return project(z.flatten(2));
 }
 
 std::vector<Tensor> Attention::weights() const {
-  return {q_proj_.weight(), q_proj_.bias(), k_proj_.weight(), k_proj_.bias(),
-          v_proj_.weight(), v_proj_.bias(), o_proj_.weight(), o_proj_.bias()};
+  std::vector<Tensor> all = qkv_.weights();
+  all.insert(all.end(), {q_norm_.weight(), k_norm_.weight(), o_proj_.weight(), o_proj_.bias()});
+  return all;
 }
 
 }  // namespace headlens

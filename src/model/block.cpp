@@ -14,72 +14,210 @@ void append(std::vector<Tensor>& all, const std::vector<Tensor>& more) {
   }
 }
 
+WeightScope layer_scope(const WeightScope& root, const TensorNames& names, int64_t index) {
+  return root.scope(fmt::format(fmt::runtime(names.layer), index));
+}
+
+bool has_pre_norm(Wiring wiring) {
+  return wiring != Wiring::PostNorm;
+}
+
+bool has_post_norm(Wiring wiring) {
+  return wiring == Wiring::PostNorm || wiring == Wiring::SandwichNorm;
+}
+
 }  // namespace
 
-Block::Block(const ModelConfig& config, const LayerSpec& spec, const TensorNames& names,
-             const WeightScope& weights) {
+Block::Block(const ModelConfig& config, int64_t index, const TensorNames& names,
+             const WeightScope& root)
+    : spec_(config.layers[static_cast<size_t>(index)]) {
   const int64_t d_model = config.d_model;
+  const WeightScope weights = layer_scope(root, names, index);
+  const bool shared = spec_.wiring == Wiring::SharedBlock;
+  const WeightScope own = shared ? weights.scope("mamba_decoder") : weights;
+  const auto read_norm = [&](const WeightScope& scope, const std::string& name) {
+    return Norm(scope.scope(name), d_model, config.norm, config.norm_eps);
+  };
   const auto make_mixer = [&]<typename Spec>(const Spec& mixer) -> Mixer {
     if constexpr (std::is_same_v<Spec, AttentionSpec>) {
-      return Attention(mixer, d_model, weights.scope(names.attention));
+      return Attention(mixer, d_model, config.norm_eps, names, own.scope(names.attention.scope));
     } else if constexpr (std::is_same_v<Spec, Mamba1Spec>) {
-      return Mamba1(mixer, d_model, weights.scope(names.mixer));
+      return Mamba1(mixer, d_model, own.scope(names.mixer));
     } else if constexpr (std::is_same_v<Spec, Mamba2Spec>) {
-      return Mamba2(mixer, d_model, weights.scope(names.mixer));
+      return Mamba2(mixer, d_model, own.scope(names.mixer));
     } else {
-      return DiscreteMamba2(mixer, d_model, weights.scope(names.mixer));
+      return DiscreteMamba2(mixer, d_model, own.scope(names.mixer));
     }
   };
-  if (spec.mixer) {
-    norm1_ = RmsNorm(weights.scope(names.norm1), d_model, config.norm_eps);
-    mixer_ = std::visit(make_mixer, *spec.mixer);
+  if (spec_.mixer) {
+    mixer_ = std::visit(make_mixer, *spec_.mixer);
+    if (shared) norm_mixer_ = read_norm(own, names.norm1);
+    if (!shared && has_pre_norm(spec_.wiring)) norm1_ = read_norm(own, names.norm1);
+    if (has_post_norm(spec_.wiring)) norm1_post_ = read_norm(own, names.norm1_post);
   }
-  if (spec.mlp) {
-    norm2_ = RmsNorm(weights.scope(names.norm2), d_model, config.norm_eps);
-    mlp_ = Mlp(*spec.mlp, d_model, weights.scope(names.mlp));
+  if (shared) {
+    shared_out_ = Linear(weights.scope("linear"), d_model, d_model, false);
+    read_shared(config, names, root);
+    return;
   }
+  if (spec_.attention) {
+    attention_.emplace(*spec_.attention, d_model, config.norm_eps, names,
+                       weights.scope(names.attention.scope));
+  }
+  if (!spec_.mlp) return;
+  if (has_pre_norm(spec_.wiring)) norm2_ = read_norm(weights, names.norm2);
+  if (has_post_norm(spec_.wiring)) norm2_post_ = read_norm(weights, names.norm2_post);
+  mlp_ = Mlp(*spec_.mlp, d_model, names, weights.scope(names.mlp.scope));
 }
 
-Tensor Block::forward(Tensor resid, const LayerTap& tap, LayerState* state) const {
+/// Zamba2: a Transformer block whose weights several layers share; each use has its adapters and
+/// its linear.
+void Block::read_shared(const ModelConfig& config, const TensorNames& names,
+                        const WeightScope& root) {
+  HEADLENS_CHECK(ConfigError, spec_.attention && spec_.mlp && spec_.mixer,
+                 "[block] a shared block, expected attention, an MLP and a mixer, got less");
+  const WeightScope shared =
+      layer_scope(root, names, spec_.shared_from).scope("shared_transformer");
+  const int64_t d_model = config.d_model, use = spec_.shared_use;
+  norm1_ = Norm(shared.scope(names.norm1), spec_.attention->d_in, config.norm, config.norm_eps);
+  attention_.emplace(*spec_.attention, d_model, config.norm_eps, names,
+                     shared.scope(names.attention.scope), use);
+  norm2_ = Norm(shared.scope(names.norm2), d_model, config.norm, config.norm_eps);
+  mlp_ = Mlp(*spec_.mlp, d_model, names, shared.scope(names.mlp.scope), use);
+}
+
+Tensor Block::forward(Tensor resid, const LayerTap& tap, LayerState* state,
+                      const Prompt& prompt) const {
   resid = tap(Site::ResidPre, resid);
+  switch (spec_.wiring) {
+    case Wiring::Sequential:
+    case Wiring::PostNorm:
+    case Wiring::SandwichNorm:
+      resid = sequential(std::move(resid), tap, state, prompt);
+      break;
+    case Wiring::Parallel:
+      resid = parallel(resid, tap, state, prompt);
+      break;
+    case Wiring::ParallelMixers:
+      resid = parallel_mixers(std::move(resid), tap, state, prompt);
+      break;
+    case Wiring::SharedBlock:
+      resid = shared_block(resid, tap, state, prompt);
+      break;
+  }
+  return tap(Site::ResidPost, resid);
+}
+
+Tensor Block::sequential(Tensor resid, const LayerTap& tap, LayerState* state,
+                         const Prompt& prompt) const {
   if (mixer_) {
-    const Tensor x = norm1_.forward(resid, tap, Site::Ln1Scale, Site::Ln1Normalized);
-    const auto run = [&](const auto& mixer) { return mixer.forward(x, tap, state); };
-    resid = resid + std::visit(run, *mixer_);
+    const Tensor x = has_pre_norm(spec_.wiring)
+                         ? norm1_.forward(resid, tap, Site::Ln1Scale, Site::Ln1Normalized)
+                         : resid;
+    resid = resid + after_mixer(run_mixer(x, tap, state, prompt), tap);
   }
   if (mixer_ && mlp_) resid = tap(Site::ResidMid, resid);
-  return tap(Site::ResidPost, add_mlp(std::move(resid), tap));
+  return mlp_ ? resid + run_mlp(resid, tap) : resid;
 }
 
-Tensor Block::add_mlp(Tensor resid, const LayerTap& tap) const {
-  if (!mlp_) return resid;
-  const Tensor x = norm2_.forward(resid, tap, Site::Ln2Scale, Site::Ln2Normalized);
-  return resid + mlp_->forward(x, tap);
+Tensor Block::parallel(const Tensor& resid, const LayerTap& tap, LayerState* state,
+                       const Prompt& prompt) const {
+  const Tensor x = norm1_.forward(resid, tap, Site::Ln1Scale, Site::Ln1Normalized);
+  const Tensor mixed = after_mixer(run_mixer(x, tap, state, prompt), tap);
+  return resid + mixed + run_mlp(resid, tap);
+}
+
+Tensor Block::parallel_mixers(Tensor resid, const LayerTap& tap, LayerState* state,
+                              const Prompt& prompt) const {
+  const Tensor x = norm1_.forward(resid, tap, Site::Ln1Scale, Site::Ln1Normalized);
+  const Tensor mixed = run_mixer(x, tap, state, prompt);
+  const Tensor attended = tap(Site::AttnOut, attention_->forward(x, tap, state, prompt));
+  resid = tap(Site::ResidMid, resid + (mixed + attended));
+  return resid + run_mlp(resid, tap);
+}
+
+Tensor Block::shared_block(const Tensor& resid, const LayerTap& tap, LayerState* state,
+                           const Prompt& prompt) const {
+  HEADLENS_CHECK(ShapeError,
+                 prompt.embedding.defined() && prompt.embedding.sizes() == resid.sizes(),
+                 "[run_layers] the prompt's embedding, expected {} (this model's shared blocks "
+                 "read it again), got {}",
+                 shape_string(resid.sizes()),
+                 prompt.embedding.defined() ? shape_string(prompt.embedding.sizes()) : "none");
+  const Tensor both = at::cat({resid, prompt.embedding.to(resid.options())}, -1);
+  const Tensor x = norm1_.forward(both, tap, Site::Ln1Scale, Site::Ln1Normalized);
+  const Tensor attended = tap(Site::AttnOut, attention_->forward(x, tap, state, prompt));
+  const Tensor shared = tap(Site::SharedOut, shared_out_(run_mlp(attended, tap)));
+  const Tensor mixed =
+      norm_mixer_.forward(resid + shared, tap, Site::LnMixerScale, Site::LnMixerNormalized);
+  return resid + run_mixer(mixed, tap, state, prompt);
+}
+
+Tensor Block::run_mixer(const Tensor& x, const LayerTap& tap, LayerState* state,
+                        const Prompt& prompt) const {
+  const auto run = [&](const auto& mixer) { return mixer.forward(x, tap, state, prompt); };
+  return std::visit(run, *mixer_);
+}
+
+/// The norm after the mixer, where there is one, and the site of what the residual gets. (An SSM
+/// mixer shows its own output.)
+Tensor Block::after_mixer(Tensor y, const LayerTap& tap) const {
+  if (has_post_norm(spec_.wiring)) {
+    y = norm1_post_.forward(y, tap, Site::Ln1PostScale, Site::Ln1PostNormalized);
+  }
+  return std::holds_alternative<Attention>(*mixer_) ? tap(Site::AttnOut, y) : y;
+}
+
+/// norm, MLP and norm: what the MLP adds to `resid`
+Tensor Block::run_mlp(const Tensor& resid, const LayerTap& tap) const {
+  const Tensor x = has_pre_norm(spec_.wiring)
+                       ? norm2_.forward(resid, tap, Site::Ln2Scale, Site::Ln2Normalized)
+                       : resid;
+  Tensor y = mlp_->forward(x, tap);
+  if (has_post_norm(spec_.wiring)) {
+    y = norm2_post_.forward(y, tap, Site::Ln2PostScale, Site::Ln2PostNormalized);
+  }
+  return tap(Site::MlpOut, y);
 }
 
 Tensor Block::finish(Tensor resid, const Tensor& z) const {
   HEADLENS_CHECK(ShapeError, mixer_.has_value(),
                  "[finish_layer] layer, expected one with a mixer, got an MLP only");
-  const int64_t d_inner = output_weight().size(1);
+  HEADLENS_CHECK(ShapeError, !attention_.has_value(),
+                 "[finish_layer] layer, expected one with one mixer, got two");
+  const auto output = [](const auto& mixer) { return mixer.output().weight(); };
+  const int64_t d_inner = std::visit(output, *mixer_).size(1);
   const bool fits = z.dim() >= 3 && z.size(0) == resid.size(0) && z.size(1) == resid.size(1) &&
                     z.numel() == resid.size(0) * resid.size(1) * d_inner;
   HEADLENS_CHECK(ShapeError, fits, "[finish_layer] z, expected [{}, {}, {} in all], got {}",
                  resid.size(0), resid.size(1), d_inner, shape_string(z.sizes()));
-  const auto project = [&](const auto& mixer) { return mixer.output()(z.flatten(2)); };
-  resid = resid + std::visit(project, *mixer_);
-  return add_mlp(std::move(resid), LayerTap(nullptr, 0));
+  const LayerTap unseen(nullptr, 0);
+  const auto project = [&](const auto& mixer) { return mixer.project(z.flatten(2)); };
+  const Tensor mixed = resid + after_mixer(std::visit(project, *mixer_), unseen);
+  if (!mlp_) return mixed;
+  return mixed + run_mlp(spec_.wiring == Wiring::Parallel ? resid : mixed, unseen);
 }
 
-Tensor Block::output_weight() const {
-  if (!mixer_) return {};
-  return std::visit([](const auto& mixer) { return mixer.output().weight(); }, *mixer_);
+Tensor Block::head_output_weight(int64_t head) const {
+  for (const HeadBank& bank : head_banks(spec_)) {
+    if (head >= bank.first + bank.count) continue;
+    const auto output = [](const auto& mixer) { return mixer.output().weight(); };
+    const bool second = attention_ && bank.first > 0;
+    const Tensor weight = second ? output(*attention_) : std::visit(output, *mixer_);
+    return weight.narrow(1, (head - bank.first) * bank.width, bank.width);
+  }
+  return {};
 }
 
 std::vector<Tensor> Block::weights() const {
   std::vector<Tensor> all;
-  append(all, {norm1_.weight(), norm2_.weight()});
+  for (const Norm* norm : {&norm1_, &norm1_post_, &norm2_, &norm2_post_, &norm_mixer_}) {
+    append(all, {norm->weight(), norm->bias()});
+  }
   if (mixer_) append(all, std::visit([](const auto& mixer) { return mixer.weights(); }, *mixer_));
+  if (attention_) append(all, attention_->weights());
   if (mlp_) append(all, mlp_->weights());
+  append(all, {shared_out_.weight()});
   return all;
 }
 

@@ -18,6 +18,12 @@ struct HeadsOf {
   int64_t operator()(const DiscreteMamba2Spec& spec) const { return spec.v_heads; }
 };
 
+struct OutScaleOf {
+  double operator()(const AttentionSpec& spec) const { return spec.out_scale; }
+  double operator()(const Mamba2Spec& spec) const { return spec.out_scale; }
+  double operator()(const auto&) const { return 1; }
+};
+
 struct WidthOf {
   int64_t operator()(const Mamba1Spec&) const { return 1; }
   int64_t operator()(const auto& spec) const { return spec.d_head; }
@@ -45,8 +51,31 @@ std::string layer_kind_name(LayerKind kind) {
   return "none";
 }
 
+std::vector<HeadBank> head_banks(const LayerSpec& layer) {
+  std::vector<HeadBank> banks;
+  if (layer.mixer) {
+    banks.push_back({layer_kind(layer), 0, std::visit(HeadsOf(), *layer.mixer), head_width(layer),
+                     std::visit(OutScaleOf(), *layer.mixer)});
+  }
+  if (layer.attention) {
+    const AttentionSpec& second = *layer.attention;
+    const int64_t first = banks.empty() ? 0 : banks[0].count;
+    banks.push_back({LayerKind::Attention, first, second.heads, second.d_head, second.out_scale});
+  }
+  return banks;
+}
+
+HeadBank bank_of(const LayerSpec& layer, int64_t head) {
+  for (const HeadBank& bank : head_banks(layer)) {
+    if (bank.first <= head && head < bank.first + bank.count) return bank;
+  }
+  return {};
+}
+
 int64_t head_count(const LayerSpec& layer) {
-  return layer.mixer ? std::visit(HeadsOf(), *layer.mixer) : 0;
+  int64_t count = 0;
+  for (const HeadBank& bank : head_banks(layer)) count += bank.count;
+  return count;
 }
 
 int64_t head_width(const LayerSpec& layer) {

@@ -27,14 +27,16 @@ DiscreteMamba2::DiscreteMamba2(const DiscreteMamba2Spec& spec, int64_t d_model,
   if (spec.conv_bias) conv_bias_ = weights.get("conv1d.bias", {conv_channels(spec)});
 }
 
-Tensor DiscreteMamba2::forward(const Tensor& u, const LayerTap& tap, LayerState* state) const {
+Tensor DiscreteMamba2::forward(const Tensor& u, const LayerTap& tap, LayerState* state,
+                               const Prompt& prompt) const {
   const auto& [heads, d_head, d_state, groups] =
       std::tie(spec_.v_heads, spec_.d_head, spec_.d_state, spec_.qk_heads);
   const Tensor projected = tap(Site::InProj, in_proj_(u));
   const auto parts = projected.split_with_sizes({conv_channels(spec_), spec_.d_inner(), heads}, -1);
   const Tensor gate = tap(Site::Gate, z_bias_.defined() ? parts[1] + z_bias_ : parts[1]);
-  const Tensor conv = convolve(parts[0], conv_weight_, conv_bias_, tap, state);
-  const Tensor xBC = spec_.conv_silu ? at::silu(conv) : conv;
+  const Tensor real = prompt.real(u.size(1));
+  const Tensor conv = convolve(parts[0], conv_weight_, conv_bias_, tap, state, real);
+  const Tensor xBC = hide_padding(spec_.conv_silu ? at::silu(conv) : conv, real);
   const auto scanned =
       xBC.split_with_sizes({spec_.d_inner(), groups * d_state, groups * d_state}, -1);
 
@@ -49,7 +51,11 @@ Tensor DiscreteMamba2::forward(const Tensor& u, const LayerTap& tap, LayerState*
   const Tensor out = tap(Site::SsmOut, y + D_.unsqueeze(-1) * x);
   const Tensor gated = out * at::silu(gate).unflatten(-1, {heads, d_head});
   const Tensor z = tap(Site::MixerZ, gated.to(u.scalar_type()));
-  return tap(Site::MixerOut, out_proj_(z.flatten(2)));
+  return tap(Site::MixerOut, project(z.flatten(2)));
+}
+
+Tensor DiscreteMamba2::project(const Tensor& z) const {
+  return out_proj_(z);
 }
 
 std::vector<Tensor> DiscreteMamba2::weights() const {

@@ -10,8 +10,11 @@ namespace {
 
 const std::vector<Family>& families() {
   static const std::vector<Family> all = {
-      llama_family(),  mamba_family(), falcon_mamba_family(), mamba2_family(),
-      llamba_family(), bamba_family(), nemotron_h_family()};
+      llama_family(),        mistral_family(),       qwen2_family(),        qwen3_family(),
+      gemma2_family(),       phi3_family(),          olmo2_family(),        gpt_neox_family(),
+      gpt2_family(),         mamba_family(),         falcon_mamba_family(), mamba2_family(),
+      mamba_native_family(), mamba2_native_family(), llamba_family(),       bamba_family(),
+      nemotron_h_family(),   falcon_h1_family(),     zamba2_family(),       jamba_family()};
   return all;
 }
 
@@ -29,10 +32,26 @@ const Family& family_named(std::string_view name) {
   return *family;
 }
 
+/// The state-spaces authors' configs name no class: d_model, n_layer, and ssm_cfg's layer.
+const Family* recognise_native(const JsonFields& json) {
+  if (!json.value().contains("d_model") || !json.value().contains("n_layer")) return nullptr;
+  const auto ssm = json.value().find("ssm_cfg");
+  const bool two = ssm != json.value().end() && ssm->is_object() &&
+                   ssm->value("layer", nlohmann::json("Mamba1")) == "Mamba2";
+  return find_family(two ? "mamba2_native" : "mamba_native");
+}
+
 /// By architectures[0]; by model_type where a config has no architectures (Llamba's may not).
 const Family& recognise(const JsonFields& json, std::string& architecture) {
   const auto architectures = json.optional("architectures", std::vector<std::string>());
   const auto model_type = json.optional("model_type", std::string());
+  const bool unnamed = architectures.empty() && model_type.empty();
+  if (unnamed || (!architectures.empty() && architectures[0] == "MambaLMHeadModel")) {
+    if (const Family* native = recognise_native(json)) {
+      architecture = native->architectures[0];
+      return *native;
+    }
+  }
   for (const Family& family : families()) {
     const auto& names = family.architectures;
     const bool match = architectures.empty()
@@ -76,20 +95,42 @@ std::string write_model_config(const ModelConfig& config) {
 }
 
 const TensorNames& tensor_names(std::string_view family) {
-  return family_named(family).tensors;
+  return family_named(family).tensors.front();
+}
+
+const TensorNames& tensor_names(const ModelConfig& config, const WeightScope& weights) {
+  const auto& all = family_named(config.family).tensors;
+  for (const TensorNames& names : all) {
+    const bool has_head = config.tied_embeddings || weights.has(names.lm_head + ".weight");
+    if (weights.has(names.embed + ".weight") && has_head) return names;
+  }
+  return all.front();
 }
 
 std::vector<std::string> ignored_tensors(const ModelConfig& config) {
   // Older checkpoints carry the rotary frequencies as a buffer.
   std::vector<std::string> globs = {"*.rotary_emb.inv_freq"};
-  // A tied head that is stored as well is the embedding (language_model.cpp looks).
-  if (config.tied_embeddings) globs.push_back(tensor_names(config.family).lm_head + ".weight");
+  for (const TensorNames& names : family_named(config.family).tensors) {
+    globs.insert(globs.end(), names.unread.begin(), names.unread.end());
+    // A tied head that is stored as well is the embedding (language_model.cpp looks).
+    if (config.tied_embeddings) globs.push_back(names.lm_head + ".weight");
+  }
+  // Other uses of a shared block may be stored as well; transformers reads the first.
+  for (size_t i = 0; i < config.layers.size(); ++i) {
+    const LayerSpec& layer = config.layers[i];
+    const bool repeats =
+        layer.wiring == Wiring::SharedBlock && layer.shared_from != static_cast<int64_t>(i);
+    if (repeats) globs.push_back(fmt::format("model.layers.{}.shared_transformer.*", i));
+  }
   return globs;
 }
 
 std::vector<std::string> known_architectures() {
   std::vector<std::string> names;
-  for (const Family& family : families()) names.push_back(family.architectures[0]);
+  for (const Family& family : families()) {
+    const std::string& name = family.architectures[0];  // two families may share a class
+    if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
+  }
   return names;
 }
 

@@ -30,7 +30,7 @@ Tensor checked_mask(const HeadMap& map, const char* name, const Tensor& mask, in
 // Which entries of a block the edit covers, broadcastable to [batch, head, row, key].
 Tensor covered(const HeadMap& map, const MapEdit& edit, const Tensor& rows,
                const std::vector<int64_t>& heads) {
-  Tensor cover = visible_keys(map, rows);  // [batch, 1, row, key]
+  Tensor cover = map.sees(rows);  // [batch, 1, row, key]
   if (edit.rows.defined()) {
     const Tensor all = edit.rows.expand({map.batch(), map.queries()});
     cover = cover & all.gather(1, rows).unsqueeze(1).unsqueeze(-1);
@@ -56,6 +56,10 @@ Tensor after_custom(const MapEdit& edit, const Tensor& map_rows, const Tensor& c
 }
 
 }  // namespace
+
+Tensor HeadMap::sees(const Tensor& rows) const {
+  return attention_sees({}, rows, keys(), first_query());
+}
 
 Tensor HeadMap::edited_rows(const Tensor& rows, const std::vector<int64_t>& heads) const {
   Tensor hidden;
@@ -114,18 +118,20 @@ void HeadMap::edit(MapEdit edit) {
 
 // Counted from the masks, not from rows made: the same whatever the blocks.
 void HeadMap::count_entries() const {
+  constexpr int64_t kBlock = 256;
   entries_edited_ = 0;
   for (const MapEdit& edit : edits_) {
-    const auto options = at::TensorOptions().dtype(at::kLong).device(device());
-    const Tensor keys_chosen =
-        edit.keys.defined() ? edit.keys.to(at::kLong) : at::ones({1, keys()}, options);
-    // Chosen keys that query i may see, [batch or 1, query].
-    Tensor per_row = keys_chosen.cumsum(1).narrow(1, first_query(), queries());
-    if (edit.rows.defined()) per_row = per_row * edit.rows;
+    MapEdit of_any_head = edit;
+    of_any_head.heads.clear();
     std::vector<int64_t> chosen = all_heads(edit.heads, heads());
     std::sort(chosen.begin(), chosen.end());
     const auto distinct = std::unique(chosen.begin(), chosen.end()) - chosen.begin();
-    entries_edited_ += per_row.expand({batch(), queries()}).sum().item<int64_t>() * distinct;
+    for (int64_t from = 0; from < queries(); from += kBlock) {
+      const Tensor rows = consecutive_rows(*this, from, std::min(kBlock, queries() - from));
+      const Tensor cover = covered(*this, of_any_head, rows, {});  // [batch or 1, 1, row, key]
+      const int64_t copies = cover.size(0) == batch() ? 1 : batch();
+      entries_edited_ += cover.sum().item<int64_t>() * copies * distinct;
+    }
   }
 }
 

@@ -47,11 +47,6 @@ std::vector<std::vector<int64_t>> head_blocks(const HeadMap& map, const std::vec
   return blocks;
 }
 
-Tensor visible_keys(const HeadMap& map, const Tensor& rows) {
-  const Tensor last = (rows + map.first_query()).unsqueeze(1).unsqueeze(-1);
-  return at::arange(map.keys(), rows.options()) <= last;
-}
-
 void check_heads(const HeadMap& map, const std::vector<int64_t>& heads) {
   for (const int64_t head : heads) {
     HEADLENS_CHECK(ShapeError, head >= 0 && head < map.heads(),

@@ -32,7 +32,4 @@ std::vector<int64_t> all_heads(const std::vector<int64_t>& heads, int64_t count)
 std::vector<std::vector<int64_t>> head_blocks(const HeadMap& map, const std::vector<int64_t>& heads,
                                               int64_t rows);
 
-/// bool [batch, 1, row, key]: keys that a row of an SSM or softmax map may see.
-Tensor visible_keys(const HeadMap& map, const Tensor& rows);
-
 }  // namespace headlens

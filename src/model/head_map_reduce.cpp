@@ -64,7 +64,7 @@ MapStats reduce_block(const HeadMap& map, const Tensor& map_rows, const Tensor& 
   stats.row_mass = map_rows.abs().sum(-1);
   stats.argmax = p.argmax(-1);
   stats.max = p.gather(-1, stats.argmax.unsqueeze(-1)).squeeze(-1);
-  if (top_k > 0) add_top(stats, p, visible_keys(map, rows), top_k);
+  if (top_k > 0) add_top(stats, p, map.sees(rows), top_k);
   if (members.defined()) {
     const auto flat = p.flatten(1, 2);  // [batch, head * row, key]
     stats.segment_mass = at::matmul(flat, members.to(p.scalar_type()))

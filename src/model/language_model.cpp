@@ -6,11 +6,13 @@
 #include <set>
 
 #include "core/check.h"
+#include "core/glob.h"
 #include "headlens/core/checkpoint.h"
 #include "headlens/model/block.h"
 #include "headlens/model/families.h"
 #include "headlens/model/norm.h"
 #include "model/promote.h"
+#include "model/scaled.h"
 
 namespace headlens {
 namespace {
@@ -60,9 +62,30 @@ void prepare_state(ModelState* state, size_t layers, int64_t batch) {
   }
 }
 
+/// Where each row's text begins: given now, or kept by the state. int64 [batch], or undefined.
+Tensor take_first(const Tensor& given, ModelState* state, const Tensor& ids) {
+  if (!given.defined()) return state != nullptr ? state->first : Tensor();
+  const bool fits = given.dim() == 1 && given.scalar_type() == at::kLong && ids.dim() == 2 &&
+                    given.size(0) == ids.size(0);
+  HEADLENS_CHECK(ShapeError, fits, "[forward] first, expected int64 [batch={}], got {} {}",
+                 ids.size(0), dtype_name(given.scalar_type()), shape_string(given.sizes()));
+  const Tensor on_cpu = given.to(at::kCPU);
+  HEADLENS_CHECK(ShapeError, on_cpu.ge(0).logical_and(on_cpu.lt(ids.size(1))).all().item<bool>(),
+                 "[forward] first, expected 0 to {} in each row, got {} to {}", ids.size(1) - 1,
+                 on_cpu.min().item<int64_t>(), on_cpu.max().item<int64_t>());
+  HEADLENS_CHECK(ShapeError, state == nullptr || state->position == 0,
+                 "[forward] first, expected in the first forward of a state, got it after {} "
+                 "positions",
+                 state != nullptr ? state->position : 0);
+  if (state != nullptr) state->first = given;
+  return given;
+}
+
 /// Weights stored as integers are quantised, in ways that only their own library knows.
-void check_dtypes(const Checkpoint& checkpoint) {
+void check_dtypes(const Checkpoint& checkpoint, const std::vector<std::string>& unread) {
   for (const std::string& name : checkpoint.names()) {
+    const auto takes = [&](const std::string& glob) { return glob_match(glob, name); };
+    if (std::any_of(unread.begin(), unread.end(), takes)) continue;
     const at::ScalarType dtype = checkpoint.info(name).dtype;
     HEADLENS_CHECK(CheckpointError, at::isFloatingType(dtype),
                    "[{}] tensor '{}', expected a floating-point dtype, got {}",
@@ -90,7 +113,7 @@ LanguageModel LanguageModel::load(const std::filesystem::path& dir, const LoadOp
   const auto checkpoint = std::make_shared<const Checkpoint>(Checkpoint::open(dir));
   ModelConfig config =
       parse_model_config(checkpoint->config_json(), (dir / "config.json").string());
-  check_dtypes(*checkpoint);
+  check_dtypes(*checkpoint, ignored_tensors(config));
   if (has_own_head(*checkpoint, tensor_names(config.family))) config.tied_embeddings = false;
   const at::ScalarType native = options.device.is_cpu() ? at::kFloat : parse_dtype(config.dtype);
   const WeightScope weights =
@@ -102,15 +125,19 @@ LanguageModel LanguageModel::load(const std::filesystem::path& dir, const LoadOp
 }
 
 LanguageModel LanguageModel::build(const ModelConfig& config, const WeightScope& weights) {
-  const TensorNames& names = tensor_names(config.family);
+  const TensorNames& names = tensor_names(config, weights);
   LanguageModel model;
   model.config_ = config;
   model.embed_ = weights.get(names.embed + ".weight", {config.vocab_size, config.d_model});
-  for (size_t i = 0; i < config.layers.size(); ++i) {
-    const WeightScope layer = weights.scope(fmt::format(fmt::runtime(names.layer), i));
-    model.blocks_.push_back(std::make_shared<const Block>(config, config.layers[i], names, layer));
+  if (config.max_position > 0) {
+    model.position_embed_ =
+        weights.get(names.position_embed + ".weight", {config.max_position, config.d_model});
   }
-  model.final_norm_ = weights.get(names.final_norm + ".weight", {config.d_model});
+  for (int64_t i = 0; i < std::ssize(config.layers); ++i) {
+    model.blocks_.push_back(std::make_shared<const Block>(config, i, names, weights));
+  }
+  model.final_norm_ =
+      Norm(weights.scope(names.final_norm), config.d_model, config.norm, config.norm_eps);
   model.lm_head_ = read_lm_head(config, names, weights, model.embed_);
   return model;
 }
@@ -125,7 +152,10 @@ at::Device LanguageModel::device() const {
 
 /// Tied and shared tensors once.
 std::vector<Tensor> LanguageModel::distinct_weights() const {
-  std::vector<Tensor> all = {embed_, final_norm_, lm_head_};
+  std::vector<Tensor> all = {embed_, final_norm_.weight(), lm_head_};
+  for (const Tensor& tensor : {position_embed_, final_norm_.bias()}) {
+    if (tensor.defined()) all.push_back(tensor);
+  }
   for (const auto& block : blocks_) {
     const std::vector<Tensor> more = block->weights();
     all.insert(all.end(), more.begin(), more.end());
@@ -149,20 +179,43 @@ int64_t LanguageModel::parameter_count() const {
 }
 
 Tensor LanguageModel::forward(const Tensor& ids, const ForwardOptions& options) const {
-  Tensor resid = run_layers(embed(ids, options.tap), 0, layer_count(), options.tap, options.state);
+  Prompt prompt;
+  prompt.first = take_first(options.first, options.state, ids);
+  if (options.state != nullptr) prompt.start = options.state->position;
+  if (prompt.first.defined()) prompt.first = prompt.first.to(device());
+  Tensor resid = embed(ids, options.tap, prompt);
+  prompt.embedding = prompt_of(resid).embedding;
+  resid = run_layers(resid, 0, layer_count(), options.tap, options.state, prompt);
   if (options.logit_positions.defined()) resid = take_positions(resid, options.logit_positions);
   return unembed(resid, options.tap);
 }
 
-Tensor LanguageModel::embed(const Tensor& ids, Tap* tap) const {
+Tensor LanguageModel::embed(const Tensor& ids, Tap* tap, const Prompt& prompt) const {
   check_ids(ids, config_.vocab_size);
   const LayerTap whole(tap, kWholeModel);
-  const Tensor embedded = whole(Site::Embed, at::embedding(embed_, ids.to(device())));
+  Tensor embedded = at::embedding(embed_, ids.to(device()));
+  embedded = whole(Site::Embed, scaled(embedded, config_.embed_scale));
+  if (position_embed_.defined()) {
+    const int64_t end = prompt.start + ids.size(1);
+    HEADLENS_CHECK(ShapeError, end <= config_.max_position,
+                   "[forward] positions, expected at most the {} that were learned, got {}",
+                   config_.max_position, end);
+    const Tensor places = prompt.places(ids.size(1), device()).expand(ids.sizes());
+    embedded = embedded + whole(Site::PosEmbed, at::embedding(position_embed_, places));
+  }
   return config_.residual_in_fp32 ? at_least_float32(embedded) : embedded;
 }
 
+Prompt LanguageModel::prompt_of(const Tensor& first_residual) const {
+  Prompt prompt;
+  for (const LayerSpec& layer : config_.layers) {
+    if (layer.wiring == Wiring::SharedBlock) prompt.embedding = first_residual;
+  }
+  return prompt;
+}
+
 Tensor LanguageModel::run_layers(Tensor resid, int64_t from_layer, int64_t to_layer, Tap* tap,
-                                 ModelState* state) const {
+                                 ModelState* state, const Prompt& prompt) const {
   HEADLENS_CHECK(ShapeError, 0 <= from_layer && from_layer <= to_layer && to_layer <= layer_count(),
                  "[run_layers] layers, expected a range within 0 to {}, got {} to {}",
                  layer_count(), from_layer, to_layer);
@@ -170,10 +223,15 @@ Tensor LanguageModel::run_layers(Tensor resid, int64_t from_layer, int64_t to_la
                  "[run_layers] residual, expected [batch, pos, {}], got {}", config_.d_model,
                  shape_string(resid.sizes()));
   prepare_state(state, blocks_.size(), resid.size(0));
+  Prompt seen = prompt;
+  if (state != nullptr) {
+    seen.start = state->position;
+    if (!seen.first.defined()) seen.first = state->first;
+  }
   for (int64_t i = from_layer; i < to_layer; ++i) {
     const auto layer = static_cast<size_t>(i);
     LayerState* layer_state = state != nullptr ? &state->layers[layer] : nullptr;
-    resid = blocks_[layer]->forward(resid, LayerTap(tap, i), layer_state);
+    resid = blocks_[layer]->forward(resid, LayerTap(tap, i), layer_state, seen);
   }
   if (state != nullptr && from_layer < to_layer && to_layer == layer_count()) {
     state->position += resid.size(1);
@@ -186,9 +244,12 @@ Tensor LanguageModel::unembed(const Tensor& resid, Tap* tap) const {
                  "[unembed] residual, expected [.., {}], got {}", config_.d_model,
                  shape_string(resid.sizes()));
   const LayerTap whole(tap, kWholeModel);
-  const RmsNorm norm(final_norm_, config_.norm_eps);
-  const Tensor x = norm.forward(resid, whole, Site::FinalScale, Site::FinalNormalized);
-  return whole(Site::Logits, at::linear(x, lm_head_));
+  const Tensor x = final_norm_.forward(resid, whole, Site::FinalScale, Site::FinalNormalized);
+  Tensor logits = scaled(at::linear(x, lm_head_), config_.logit_scale);
+  if (config_.logit_softcap > 0) {
+    logits = (logits / config_.logit_softcap).tanh() * config_.logit_softcap;
+  }
+  return whole(Site::Logits, logits);
 }
 
 Tensor LanguageModel::finish_layer(int64_t layer, const Tensor& resid, const Tensor& z) const {
@@ -220,8 +281,7 @@ Tensor LanguageModel::head_output_weight(int64_t layer, int64_t head) const {
   HEADLENS_CHECK(ShapeError, 0 <= head && head < head_count(spec),
                  "[head_output_weight] head of layer {}, expected 0 to {}, got {}", layer,
                  head_count(spec) - 1, head);
-  const int64_t width = head_width(spec);
-  return blocks_[static_cast<size_t>(layer)]->output_weight().narrow(1, head * width, width);
+  return blocks_[static_cast<size_t>(layer)]->head_output_weight(head);
 }
 
 }  // namespace headlens

@@ -21,24 +21,39 @@ Mamba1::Mamba1(const Mamba1Spec& spec, int64_t d_model, const WeightScope& weigh
   A_log_ = precise.get("A_log", {spec.d_inner, spec.d_state});
   D_ = precise.get("D", {spec.d_inner});
   if (spec.conv_bias) conv_bias_ = weights.get("conv1d.bias", {spec.d_inner});
+  if (!spec.bcdt_norm_weights) return;
+  const auto read_norm = [&](const char* name, int64_t width) {
+    return Norm(weights.scope(name), width, NormKind::Rms, spec.bcdt_rms_eps.value_or(1e-6));
+  };
+  bcdt_norms_ = {read_norm("dt_layernorm", spec.dt_rank), read_norm("b_layernorm", spec.d_state),
+                 read_norm("c_layernorm", spec.d_state)};
 }
 
-Tensor Mamba1::forward(const Tensor& u, const LayerTap& tap, LayerState* state) const {
+Tensor Mamba1::forward(const Tensor& u, const LayerTap& tap, LayerState* state,
+                       const Prompt& prompt) const {
   const Tensor projected = tap(Site::InProj, in_proj_(u));
   const auto halves = projected.chunk(2, -1);  // x, gate
   const Tensor gate = tap(Site::Gate, halves[1]);
-  const Tensor conv = convolve(halves[0], conv_weight_, conv_bias_, tap, state);
-  const Tensor x = tap(Site::SsmInput, at::silu(conv));
+  const Tensor real = prompt.real(u.size(1));
+  const Tensor conv = convolve(halves[0], conv_weight_, conv_bias_, tap, state, real);
+  const Tensor x = tap(Site::SsmInput, hide_padding(at::silu(conv), real));
   const Tensor y = scan(x, select(x, tap), tap, state);
   const Tensor out = tap(Site::SsmOut, y + D_ * x);
   const Tensor z = tap(Site::MixerZ, (out * at::silu(gate)).to(u.scalar_type()));
-  return tap(Site::MixerOut, out_proj_(z));
+  return tap(Site::MixerOut, project(z));
+}
+
+Tensor Mamba1::project(const Tensor& z) const {
+  return out_proj_(z);
 }
 
 Mamba1::Selection Mamba1::select(const Tensor& x, const LayerTap& tap) const {
   auto parts = x_proj_(x).split_with_sizes({spec_.dt_rank, spec_.d_state, spec_.d_state}, -1);
   if (spec_.bcdt_rms_eps) {
-    for (Tensor& part : parts) part = weightless_rms_norm(part, *spec_.bcdt_rms_eps);
+    for (size_t i = 0; i < 3; ++i) {
+      parts[i] = spec_.bcdt_norm_weights ? bcdt_norms_[i](parts[i])
+                                         : weightless_rms_norm(parts[i], *spec_.bcdt_rms_eps);
+    }
   }
   const Tensor low_rank = tap(Site::DtLowRank, parts[0]);
   const Tensor dt_pre = tap(Site::DtPre, at::linear(low_rank, dt_weight_));
@@ -57,8 +72,19 @@ Tensor Mamba1::scan(const Tensor& x, const Selection& selection, const LayerTap&
 }
 
 std::vector<Tensor> Mamba1::weights() const {
-  return {in_proj_.weight(), in_proj_.bias(), conv_weight_, conv_bias_, x_proj_.weight(),
-          dt_weight_,        dt_bias_,        A_log_,       D_,         out_proj_.weight(),
+  return {in_proj_.weight(),
+          in_proj_.bias(),
+          conv_weight_,
+          conv_bias_,
+          x_proj_.weight(),
+          dt_weight_,
+          dt_bias_,
+          A_log_,
+          D_,
+          bcdt_norms_[0].weight(),
+          bcdt_norms_[1].weight(),
+          bcdt_norms_[2].weight(),
+          out_proj_.weight(),
           out_proj_.bias()};
 }
 

@@ -6,6 +6,7 @@
 #include "headlens/model/norm.h"
 #include "model/mix.h"
 #include "model/promote.h"
+#include "model/scaled.h"
 
 namespace headlens {
 namespace {
@@ -21,8 +22,10 @@ Mamba2::Mamba2(const Mamba2Spec& spec, int64_t d_model, const WeightScope& weigh
       in_proj_(weights.scope("in_proj"), d_model, spec.d_inner() + conv_channels(spec) + spec.heads,
                spec.proj_bias),
       conv_weight_(weights.get("conv1d.weight", {conv_channels(spec), 1, spec.d_conv})),
-      norm_weight_(weights.get("norm.weight", {spec.d_inner()})),
-      out_proj_(weights.scope("out_proj"), spec.d_inner(), d_model, spec.proj_bias) {
+      out_proj_(weights.scope("out_proj"), spec.d_inner(), d_model, spec.out_bias) {
+  if (spec.gated_norm != GatedNorm::GateOnly) {
+    norm_weight_ = weights.get("norm.weight", {spec.d_inner()});
+  }
   const WeightScope precise = weights.with_dtype(at_least_float32(weights.dtype()));
   dt_bias_ = precise.get("dt_bias", {spec.heads});
   A_log_ = precise.get("A_log", {spec.heads});
@@ -30,13 +33,16 @@ Mamba2::Mamba2(const Mamba2Spec& spec, int64_t d_model, const WeightScope& weigh
   if (spec.conv_bias) conv_bias_ = weights.get("conv1d.bias", {conv_channels(spec)});
 }
 
-Tensor Mamba2::forward(const Tensor& u, const LayerTap& tap, LayerState* state) const {
+Tensor Mamba2::forward(const Tensor& u, const LayerTap& tap, LayerState* state,
+                       const Prompt& prompt) const {
   const auto& [heads, d_head, d_state, groups] =
       std::tie(spec_.heads, spec_.d_head, spec_.d_state, spec_.groups);
-  const Tensor projected = tap(Site::InProj, in_proj_(u));
+  const Tensor projected = tap(Site::InProj, scale_parts(in_proj_(scaled(u, spec_.in_scale))));
   const auto parts = projected.split_with_sizes({spec_.d_inner(), conv_channels(spec_), heads}, -1);
+  const Tensor real = prompt.real(u.size(1));
   const Tensor gate = tap(Site::Gate, parts[0]);
-  const Tensor xBC = at::silu(convolve(parts[1], conv_weight_, conv_bias_, tap, state));
+  const Tensor conv = convolve(parts[1], conv_weight_, conv_bias_, tap, state, real);
+  const Tensor xBC = hide_padding(at::silu(conv), real);
   const auto scanned =
       xBC.split_with_sizes({spec_.d_inner(), groups * d_state, groups * d_state}, -1);
 
@@ -48,10 +54,23 @@ Tensor Mamba2::forward(const Tensor& u, const LayerTap& tap, LayerState* state) 
   const Tensor y = mix_ssd(LayerKind::Mamba2, {x, A * dt, dt, B, C, spec_.chunk}, tap, state);
 
   const Tensor out = tap(Site::SsmOut, y + D_.unsqueeze(-1) * x);
-  const Tensor normed =
-      gated_rms_norm(out.flatten(2), gate, norm_weight_, spec_.norm_eps, spec_.norm_groups);
+  const Tensor normed = gated_rms_norm(out.flatten(2), gate, norm_weight_, spec_.norm_eps,
+                                       spec_.norm_groups, spec_.gated_norm);
   const Tensor z = tap(Site::MixerZ, normed.to(u.scalar_type()).unflatten(-1, {heads, d_head}));
-  return tap(Site::MixerOut, out_proj_(z.flatten(2)));
+  return tap(Site::MixerOut, project(z.flatten(2)));
+}
+
+Tensor Mamba2::project(const Tensor& z) const {
+  return scaled(out_proj_(z), spec_.out_scale);
+}
+
+/// in_proj's output [batch, pos, gate + x + B + C + dt], each part with its own multiplier
+Tensor Mamba2::scale_parts(const Tensor& projected) const {
+  if (spec_.part_scales.empty()) return projected;
+  const int64_t d_inner = spec_.d_inner(), d_state = spec_.groups * spec_.d_state;
+  auto parts = projected.split_with_sizes({d_inner, d_inner, d_state, d_state, spec_.heads}, -1);
+  for (size_t i = 0; i < parts.size(); ++i) parts[i] = scaled(parts[i], spec_.part_scales.at(i));
+  return at::cat(parts, -1);
 }
 
 /// softplus(dt + bias) within [dt_min, dt_max]: [batch, pos, head], at least float32

@@ -36,9 +36,10 @@ void replace_map(HeadMap& map, const Tensor& pattern) {
 }
 
 /// Shows the scores before the softmax; where they are edited, the map follows them.
-void tap_scores(HeadMap& map, const Tensor& q, const Tensor& k, double scale, const LayerTap& tap) {
+void tap_scores(HeadMap& map, const Tensor& q, const Tensor& k, const AttentionRule& rule,
+                const LayerTap& tap) {
   if (!tap.wants(Site::AttnScores)) return;
-  const Tensor scores = attention_score_rows(q, k, scale, all_rows(q), /*heads=*/{});
+  const Tensor scores = attention_score_rows(q, k, rule, all_rows(q), /*heads=*/{});
   const Tensor seen = tap(Site::AttnScores, scores);
   if (!seen.is_same(scores)) replace_map(map, pattern_of(seen));
 }
@@ -66,11 +67,11 @@ Tensor mix(HeadMap& map, const LayerTap& tap, Site site, const std::function<Ten
   return map.edited() ? map.apply() : fused();
 }
 
-Tensor mix_attention(const Tensor& q, const Tensor& k, const Tensor& v, double scale,
+Tensor mix_attention(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionRule& rule,
                      const LayerTap& tap) {
-  const auto map = make_softmax_map(q, k, v, scale);
-  tap_scores(*map, q, k, scale, tap);
-  return mix(*map, tap, Site::Pattern, [&] { return attention(q, k, v, scale); });
+  const auto map = make_softmax_map(q, k, v, rule);
+  tap_scores(*map, q, k, rule, tap);
+  return mix(*map, tap, Site::Pattern, [&] { return attention(q, k, v, rule); });
 }
 
 Tensor mix_ssd(LayerKind kind, const SsdLayerInputs& in, const LayerTap& tap, LayerState* state) {
@@ -96,10 +97,10 @@ Tensor mix_s6(const S6LayerInputs& in, const LayerTap& tap, LayerState* state) {
 }
 
 Tensor convolve(const Tensor& x, const Tensor& weight, const Tensor& bias, const LayerTap& tap,
-                LayerState* state) {
+                LayerState* state, const Tensor& real) {
   const Tensor before = state != nullptr ? state->conv : Tensor();
-  const CausalConvResult result =
-      causal_conv1d(tap(Site::ConvIn, x), weight.squeeze(1), bias, before);
+  const Tensor read = tap(Site::ConvIn, hide_padding(x, real));
+  const CausalConvResult result = causal_conv1d(read, weight.squeeze(1), bias, before);
   if (state != nullptr) state->conv = result.state;
   return tap(Site::Conv, result.y);
 }

@@ -6,8 +6,10 @@
 #include <functional>
 
 #include "headlens/core/dtype.h"
+#include "headlens/kernels/attention.h"
 #include "headlens/model/config.h"
 #include "headlens/model/head_map.h"
+#include "headlens/model/prompt.h"
 #include "headlens/model/site.h"
 #include "headlens/model/state.h"
 
@@ -23,7 +25,7 @@ Tensor mix(HeadMap& map, const LayerTap& tap, Site site, const std::function<Ten
 /// Softmax attention by that rule, with the sites AttnScores and Pattern.
 /// q [batch, query, head, d_head]; k, v [batch, key, kv_head, d_head]; returns [batch, query, head,
 /// d_head].
-Tensor mix_attention(const Tensor& q, const Tensor& k, const Tensor& v, double scale,
+Tensor mix_attention(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionRule& rule,
                      const LayerTap& tap);
 
 /// What an SSD layer's scan reads; shapes as in `ssd_scan`.
@@ -51,9 +53,9 @@ struct S6LayerInputs {
 Tensor mix_s6(const S6LayerInputs& in, const LayerTap& tap, LayerState* state);
 
 /// Causal depthwise convolution before an SSM, with the sites ConvIn and Conv: [batch, pos,
-/// d_conv_channels], before any activation. weight [d_conv_channels, 1, d_conv]; bias
-/// [d_conv_channels] or undefined.
+/// d_conv_channels], before any activation. It reads 0 where the prompt is padded. weight
+/// [d_conv_channels, 1, d_conv]; bias [d_conv_channels] or undefined.
 Tensor convolve(const Tensor& x, const Tensor& weight, const Tensor& bias, const LayerTap& tap,
-                LayerState* state);
+                LayerState* state, const Tensor& real);
 
 }  // namespace headlens

@@ -2,6 +2,9 @@
 #include "headlens/model/mlp.h"
 
 #include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include "model/scaled.h"
 
 namespace headlens {
 
@@ -13,31 +16,57 @@ Tensor activate(const Tensor& x, Activation activation) {
       return at::gelu(x);
     case Activation::GeluTanh:
       return at::gelu(x, "tanh");
+    case Activation::Relu:
+      return at::relu(x);
     case Activation::Relu2:
       return at::relu(x).square();
   }
   return x;
 }
 
-Mlp::Mlp(const MlpSpec& spec, int64_t d_model, const WeightScope& weights)
+Mlp::Mlp(const MlpSpec& spec, int64_t d_model, const TensorNames& names, const WeightScope& weights,
+         int64_t use)
     : spec_(spec),
-      up_proj_(weights.scope("up_proj"), d_model, spec.d_mlp, spec.bias),
-      down_proj_(weights.scope("down_proj"), spec.d_mlp, d_model, spec.bias) {
-  if (spec.gated) {
-    gate_proj_ = Linear(weights.scope("gate_proj"), d_model, spec.d_mlp, spec.bias);
+      down_proj_(weights.scope(names.mlp.down), spec.d_mlp, d_model, spec.bias, names.transposed) {
+  const auto read = [&](const std::string& name, int64_t width) {
+    return Linear(weights.scope(name), d_model, width, spec.bias, names.transposed);
+  };
+  if (spec.fused) {
+    gate_proj_ = read(names.mlp.gate_up, 2 * spec.d_mlp);
+  } else {
+    if (spec.gated) gate_proj_ = read(names.mlp.gate, spec.d_mlp);
+    up_proj_ = read(names.mlp.up, spec.d_mlp);
   }
+  if (spec.adapter_rank == 0) return;
+  const std::string list = fmt::format("gate_up_proj_adapter_list.{}", use);
+  adapter_ = Adapter(weights.scope(list), d_model, spec.adapter_rank, 2 * spec.d_mlp);
 }
 
 Tensor Mlp::forward(const Tensor& x, const LayerTap& tap) const {
-  const Linear& pre_proj = spec_.gated ? gate_proj_ : up_proj_;
-  Tensor post = activate(tap(Site::MlpPre, pre_proj(x)), spec_.activation);
-  if (spec_.gated) post = post * tap(Site::MlpPreLinear, up_proj_(x));
-  return tap(Site::MlpOut, down_proj_(tap(Site::MlpPost, post)));
+  const Tensor post =
+      spec_.gated ? gated(x, tap) : activate(tap(Site::MlpPre, up_proj_(x)), spec_.activation);
+  return scaled(down_proj_(tap(Site::MlpPost, post)), spec_.out_scale);
+}
+
+/// act(gate x) * up x: [batch, pos, d_mlp]
+Tensor Mlp::gated(const Tensor& x, const LayerTap& tap) const {
+  Tensor gate = gate_proj_(x), up;
+  if (spec_.fused) {
+    const auto halves = adapter_.add(gate, x).chunk(2, -1);
+    gate = halves[0], up = halves[1];
+  } else {
+    up = up_proj_(x);
+  }
+  gate = tap(Site::MlpPre, scaled(gate, spec_.gate_scale));
+  return activate(gate, spec_.activation) * tap(Site::MlpPreLinear, up);
 }
 
 std::vector<Tensor> Mlp::weights() const {
-  return {gate_proj_.weight(), gate_proj_.bias(),   up_proj_.weight(),
-          up_proj_.bias(),     down_proj_.weight(), down_proj_.bias()};
+  std::vector<Tensor> all = {gate_proj_.weight(), gate_proj_.bias(),   up_proj_.weight(),
+                             up_proj_.bias(),     down_proj_.weight(), down_proj_.bias()};
+  const auto more = adapter_.weights();
+  all.insert(all.end(), more.begin(), more.end());
+  return all;
 }
 
 }  // namespace headlens

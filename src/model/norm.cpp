@@ -1,4 +1,4 @@
-// headlens/model: root-mean-square normalisation.
+// headlens/model: the norms of layers and of the residual stream.
 #include "headlens/model/norm.h"
 
 #include <ATen/ATen.h>
@@ -15,15 +15,31 @@ Tensor root_mean_square(const Tensor& x, double eps) {
 
 }  // namespace
 
-RmsNorm::RmsNorm(Tensor weight, double eps) : weight_(std::move(weight)), eps_(eps) {}
+Norm::Norm(Tensor weight, double eps) : weight_(std::move(weight)), eps_(eps) {}
 
-RmsNorm::RmsNorm(const WeightScope& weights, int64_t width, double eps)
-    : RmsNorm(weights.get("weight", {width}), eps) {}
+Norm::Norm(const WeightScope& weights, int64_t width, NormKind kind, double eps)
+    : kind_(kind), weight_(weights.get("weight", {width})), eps_(eps) {
+  if (kind == NormKind::Layer) bias_ = weights.get("bias", {width});
+}
 
-Tensor RmsNorm::forward(const Tensor& x, const LayerTap& tap, Site scale, Site normalized) const {
-  const Tensor precise = at_least_float32(x);
-  const Tensor rms = tap(scale, root_mean_square(precise, eps_));
-  return tap(normalized, weight_ * (precise / rms).to(weight_.scalar_type()));
+Tensor Norm::forward(const Tensor& x, const LayerTap& tap, Site scale, Site normalized) const {
+  Tensor precise = at_least_float32(x);
+  if (kind_ == NormKind::Layer) precise = precise - precise.mean(-1, /*keepdim=*/true);
+  const Tensor divisor = tap(scale, root_mean_square(precise, eps_));
+  return tap(normalized, finish(precise / divisor));
+}
+
+Tensor Norm::operator()(const Tensor& x) const {
+  return forward(x, LayerTap(nullptr, 0), Site::Ln1Scale, Site::Ln1Normalized);
+}
+
+Tensor Norm::finish(const Tensor& normalized) const {
+  const auto dtype = weight_.scalar_type();
+  if (kind_ == NormKind::RmsPlusOne) {
+    return (normalized * (1 + at_least_float32(weight_))).to(dtype);
+  }
+  if (kind_ == NormKind::Rms) return weight_ * normalized.to(dtype);
+  return (normalized * at_least_float32(weight_) + at_least_float32(bias_)).to(dtype);
 }
 
 Tensor weightless_rms_norm(const Tensor& x, double eps) {
@@ -31,11 +47,15 @@ Tensor weightless_rms_norm(const Tensor& x, double eps) {
   return (precise / root_mean_square(precise, eps)).to(x.scalar_type());
 }
 
-Tensor gated_rms_norm(const Tensor& x, const Tensor& gate, const Tensor& weight, double eps,
-                      int64_t groups) {
-  const Tensor gated = at_least_float32(x) * at::silu(at_least_float32(gate));
-  const Tensor grouped = gated.unflatten(-1, {groups, gated.size(-1) / groups});
-  return weight * (grouped / root_mean_square(grouped, eps)).flatten(-2);
+Tensor gated_rms_norm(const Tensor& y, const Tensor& gate, const Tensor& weight, double eps,
+                      int64_t groups, GatedNorm kind) {
+  const Tensor opening = at::silu(at_least_float32(gate));
+  const Tensor precise = at_least_float32(y);
+  if (kind == GatedNorm::GateOnly) return precise * opening;
+  const Tensor x = kind == GatedNorm::GateFirst ? precise * opening : precise;
+  const Tensor grouped = x.unflatten(-1, {groups, x.size(-1) / groups});
+  const Tensor normed = weight * (grouped / root_mean_square(grouped, eps)).flatten(-2);
+  return kind == GatedNorm::GateFirst ? normed : normed * opening;
 }
 
 }  // namespace headlens

@@ -40,6 +40,7 @@ class SiteList {
 
   void add_model() {
     add_tokens(Site::Embed, residual());
+    if (config_.max_position > 0) add_tokens(Site::PosEmbed, residual());
     for (layer_ = 0; layer_ < static_cast<int64_t>(config_.layers.size()); ++layer_) {
       add_block(config_.layers[static_cast<size_t>(layer_)]);
     }
@@ -56,22 +57,60 @@ class SiteList {
 
   void add_block(const LayerSpec& layer) {
     add_tokens(Site::ResidPre, residual());
-    if (layer.mixer) {
-      add_tokens(Site::Ln1Scale, {{"1", 1}});
-      add_tokens(Site::Ln1Normalized, residual());
-      std::visit([this](const auto& spec) { add_mixer(spec); }, *layer.mixer);
+    if (layer.wiring == Wiring::SharedBlock) {
+      add_shared_block(layer);
+    } else {
+      if (layer.mixer) add_mixers(layer);
+      const bool between = layer.mixer && layer.mlp && layer.wiring != Wiring::Parallel;
+      if (between) add_tokens(Site::ResidMid, residual());
+      if (layer.mlp) add_mlp(*layer.mlp, layer.wiring);
     }
-    if (layer.mixer && layer.mlp) add_tokens(Site::ResidMid, residual());
-    if (layer.mlp) add_mlp(*layer.mlp);
     add_tokens(Site::ResidPost, residual());
   }
 
-  void add_mlp(const MlpSpec& spec) {
-    add_tokens(Site::Ln2Scale, {{"1", 1}});
-    add_tokens(Site::Ln2Normalized, residual());
+  void add_mixers(const LayerSpec& layer) {
+    if (layer.wiring != Wiring::PostNorm) {
+      add_norm(Site::Ln1Scale, Site::Ln1Normalized, config_.d_model);
+    }
+    std::visit([this](const auto& spec) { add_mixer(spec); }, *layer.mixer);
+    if (has_post_norms(layer.wiring)) {
+      add_norm(Site::Ln1PostScale, Site::Ln1PostNormalized, config_.d_model);
+    }
+    if (layer_kind(layer) == LayerKind::Attention) add_tokens(Site::AttnOut, residual());
+    if (!layer.attention) return;
+    add_mixer(*layer.attention);
+    add_tokens(Site::AttnOut, residual());
+  }
+
+  void add_shared_block(const LayerSpec& layer) {
+    add_norm(Site::Ln1Scale, Site::Ln1Normalized, layer.attention->d_in);
+    add_mixer(*layer.attention);
+    add_tokens(Site::AttnOut, residual());
+    add_mlp(*layer.mlp, layer.wiring);
+    add_tokens(Site::SharedOut, residual());
+    add_norm(Site::LnMixerScale, Site::LnMixerNormalized, config_.d_model);
+    std::visit([this](const auto& spec) { add_mixer(spec); }, *layer.mixer);
+  }
+
+  void add_norm(Site scale, Site normalized, int64_t width) {
+    add_tokens(scale, {{"1", 1}});
+    add_tokens(normalized, {{"d_model", width}});
+  }
+
+  static bool has_post_norms(Wiring wiring) {
+    return wiring == Wiring::PostNorm || wiring == Wiring::SandwichNorm;
+  }
+
+  void add_mlp(const MlpSpec& spec, Wiring wiring) {
+    if (wiring != Wiring::PostNorm) {
+      add_norm(Site::Ln2Scale, Site::Ln2Normalized, config_.d_model);
+    }
     add_tokens(Site::MlpPre, {{"d_mlp", spec.d_mlp}});
     if (spec.gated) add_tokens(Site::MlpPreLinear, {{"d_mlp", spec.d_mlp}});
     add_tokens(Site::MlpPost, {{"d_mlp", spec.d_mlp}});
+    if (has_post_norms(wiring)) {
+      add_norm(Site::Ln2PostScale, Site::Ln2PostNormalized, config_.d_model);
+    }
     add_tokens(Site::MlpOut, residual());
   }
 
@@ -81,6 +120,10 @@ class SiteList {
     add_tokens(Site::Q, q);
     add_tokens(Site::K, kv);
     add_tokens(Site::V, kv);
+    if (spec.qk_norm != QkNorm::None) {
+      add_tokens(Site::QNormed, q);
+      add_tokens(Site::KNormed, kv);
+    }
     if (spec.rope) {
       add_tokens(Site::RotQ, q);
       add_tokens(Site::RotK, kv);
@@ -89,7 +132,6 @@ class SiteList {
     add(Site::Pattern, {{"batch"}, {"head", spec.heads}, {"q"}, {"k"}});
     add_tokens(Site::Z, q);
     add_tokens(Site::Result, {{"head", spec.heads}, {"d_model", config_.d_model}});
-    add_tokens(Site::AttnOut, residual());
   }
 
   void add_mixer(const Mamba1Spec& spec) {

@@ -157,14 +157,14 @@ TEST_P(OpsCuda, Attention) {
     const Tensor v = rounded(random_tensor({2, keys, kv_heads, 16}));
     const std::string where =
         std::to_string(queries) + " x " + std::to_string(keys) + ", " + std::to_string(kv_heads);
-    const Tensor expected = attention(q, k, v, 0.25);
+    const Tensor expected = attention(q, k, v, {0.25});
     // bf16: the fused kernel rounds the pattern to bf16 as well, so twice the tolerance.
-    EXPECT_LT(error_of(attention(there(q), there(k), there(v), 0.25), expected), 2 * tolerance())
+    EXPECT_LT(error_of(attention(there(q), there(k), there(v), {0.25}), expected), 2 * tolerance())
         << where;
     const Tensor rows = at::arange(queries, at::kLong).expand({2, -1});
-    const Tensor scores = attention_score_rows(q, k, 0.25, rows, {}).softmax(-1);
+    const Tensor scores = attention_score_rows(q, k, {0.25}, rows, {}).softmax(-1);
     const Tensor got =
-        attention_score_rows(there(q), there(k), 0.25, rows.to(at::kCUDA), {}).softmax(-1);
+        attention_score_rows(there(q), there(k), {0.25}, rows.to(at::kCUDA), {}).softmax(-1);
     EXPECT_LT(error_of(got, scores), exact() ? 1e-12 : 1e-5) << where;
   }
 }

@@ -60,7 +60,9 @@ TEST(FamiliesTest, WritingAndReadingBack) {
 }
 
 TEST(FamiliesTest, BothDialectsSayTheSame) {
-  for (const std::string name : {"llama", "mamba2", "bamba"}) {
+  for (const std::string name :
+       {"llama", "mamba2", "bamba", "llama_yarn", "llama_dynamic", "gpt_neox", "phi3_partial",
+        "phi3_longrope_long", "qwen2_windows", "gemma2", "falcon_h1", "zamba2", "jamba"}) {
     const ModelConfig newer = testing::load_golden(name).config();
     EXPECT_TRUE(newer == testing::load_golden(name + "_v4").config()) << name;
   }
@@ -75,7 +77,7 @@ TEST(FamiliesTest, Llama) {
   EXPECT_EQ(spec.kv_heads, 2);
   EXPECT_EQ(spec.d_head, 12);  // head_dim, not hidden_size / heads
   EXPECT_TRUE(spec.qkv_bias && spec.out_bias);
-  EXPECT_EQ(spec.rope->llama3->original_max_position, 32);
+  EXPECT_EQ(std::get<Llama3RopeScaling>(spec.rope->scaling).original_max_position, 32);
   EXPECT_EQ(layer_kind_name(layer_kind(config.layers[0])), "attention");
 }
 
@@ -183,13 +185,19 @@ TEST(FamiliesTest, LlambaByModelTypeWithAPaddedVocabulary) {
 }
 
 TEST(FamiliesErrors, Architectures) {
+  EXPECT_EQ(refusal(with("llama", "architectures", {"OPTForCausalLM"})),
+            "[config.json] architecture, expected one of LlamaForCausalLM, MistralForCausalLM, "
+            "Qwen2ForCausalLM, Qwen3ForCausalLM, Gemma2ForCausalLM, Phi3ForCausalLM, "
+            "Olmo2ForCausalLM, GPTNeoXForCausalLM, GPT2LMHeadModel, MambaForCausalLM, "
+            "FalconMambaForCausalLM, Mamba2ForCausalLM, MambaLMHeadModel, LlambaLMHeadModel, "
+            "BambaForCausalLM, NemotronHForCausalLM, FalconH1ForCausalLM, Zamba2ForCausalLM, "
+            "JambaForCausalLM, got 'OPTForCausalLM'");
   EXPECT_EQ(refusal(with("llama", "architectures", {"GPT2LMHeadModel"})),
-            "[config.json] architecture, expected one of LlamaForCausalLM, MambaForCausalLM, "
-            "FalconMambaForCausalLM, Mamba2ForCausalLM, LlambaLMHeadModel, BambaForCausalLM, "
-            "NemotronHForCausalLM, got 'GPT2LMHeadModel'");
+            "[config.json] key 'model_type', expected 'gpt2' beside architectures "
+            "GPT2LMHeadModel, got 'llama'");
   // A model of a known type but another head is another model.
   EXPECT_NE(refusal(with("llama", "architectures", {"LlamaForSequenceClassification"})), "");
-  EXPECT_EQ(known_architectures().size(), 7u);
+  EXPECT_EQ(known_architectures().size(), 19u);
 }
 
 TEST(FamiliesErrors, UnknownKeysAreNamed) {
@@ -229,13 +237,17 @@ TEST(FamiliesErrors, MissingAndMistypedKeys) {
 
 TEST(FamiliesErrors, ValuesThatAreNotHandled) {
   json yarn = golden_json("llama");
-  yarn["rope_parameters"]["rope_type"] = "yarn";
-  EXPECT_EQ(refusal(yarn), "[config.json] rope type, expected default or llama3, got 'yarn'");
-  EXPECT_EQ(refusal(with("llama_v4", "rope_scaling", {{"type", "linear"}, {"factor", 2.0}})),
-            "[config.json] rope type, expected default or llama3, got 'linear'");
+  yarn["rope_parameters"]["rope_type"] = "ntk";
+  EXPECT_EQ(refusal(yarn),
+            "[config.json] rope type, expected default, linear, dynamic, llama3, yarn or longrope, "
+            "got 'ntk'");
+  EXPECT_EQ(refusal(with("llama_v4", "rope_scaling", {{"type", "linear"}, {"factor", 0.0}})),
+            "[config.json] rope key 'factor', expected a finite number > 0, got 0");
+  EXPECT_EQ(refusal(with("llama_v4", "rope_scaling", {{"type", "dynamic"}})),
+            "[config.json] key 'rope_scaling.factor', expected number, got nothing");
   EXPECT_EQ(refusal(with("llama", "hidden_act", "mish")),
-            "[config.json] key 'hidden_act', expected silu, gelu, gelu_new, gelu_pytorch_tanh or "
-            "relu2, got 'mish'");
+            "[config.json] key 'hidden_act', expected silu, gelu, gelu_new, gelu_pytorch_tanh, "
+            "relu or relu2, got 'mish'");
   EXPECT_EQ(refusal(with("mamba", "hidden_act", "relu")),
             "[config.json] key 'hidden_act', expected \"silu\" or \"swish\" (nothing else is "
             "handled), got "

@@ -69,7 +69,7 @@ inline std::vector<Tensor> map_inputs(AnyMap kind, at::ScalarType dtype) {
 }
 
 inline std::unique_ptr<HeadMap> map_from(AnyMap kind, const std::vector<Tensor>& in) {
-  if (is_softmax(kind)) return make_softmax_map(in[0], in[1], in[2], kMapScale);
+  if (is_softmax(kind)) return make_softmax_map(in[0], in[1], in[2], {kMapScale});
   if (!is_ssd(kind)) return make_s6_map(in[0], in[1], in[2], in[3], in[4], in[5]);
   const auto layer = in[1].defined() ? LayerKind::Mamba2 : LayerKind::DiscreteMamba2;
   return make_ssd_map(layer, in[0], in[1], in[2], in[3], in[4], in[5]);

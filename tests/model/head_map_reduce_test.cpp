@@ -24,7 +24,7 @@ Tensor ints(std::initializer_list<int64_t> values) {
 // Uniform attention: all scores 0, so row i spreads over i + 1 keys.
 std::unique_ptr<HeadMap> uniform_map(int64_t pos) {
   const Tensor zero = at::zeros({1, pos, 1, 2}, at::kDouble);
-  return make_softmax_map(zero, zero, zero, 1.0);
+  return make_softmax_map(zero, zero, zero, {1.0});
 }
 
 class ReduceOf : public ::testing::TestWithParam<AnyMap> {};

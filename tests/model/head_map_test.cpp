@@ -40,7 +40,7 @@ TEST(HeadMapByHand, Softmax) {
   // One head, q = 1, k = ln 1, ln 2, ln 3: the weights of row i are 1 : 2 : 3, cut at i.
   const Tensor q = at::ones({1, 3, 1, 1}, at::kDouble);
   const Tensor k = at::tensor({1.0, 2.0, 3.0}, at::kDouble).log().view({1, 3, 1, 1});
-  const MapPtr map = make_softmax_map(q, k, k, 1.0);
+  const MapPtr map = make_softmax_map(q, k, k, {1.0});
   const Tensor expected =
       at::tensor({1.0, 0.0, 0.0, 1 / 3.0, 2 / 3.0, 0.0, 1 / 6.0, 2 / 6.0, 3 / 6.0}, at::kDouble);
   EXPECT_LT(error_of(map->dense(), expected.view({1, 1, 3, 3})), 1e-15);
@@ -221,7 +221,7 @@ TEST(HeadMapRenormalize, EqualsAHandMaskedSoftmax) {
   const testing::Tensors in = testing::map_inputs(AnyMap::kSoftmaxContinued, at::kDouble);
   const Tensor rows = at::arange(map.queries(), at::kLong).expand({2, -1});
   const Tensor plain = map.dense();
-  Tensor scores = attention_score_rows(in[0], in[1], testing::kMapScale, rows, {});
+  Tensor scores = attention_score_rows(in[0], in[1], {testing::kMapScale}, rows, {});
   Tensor hidden = at::zeros_like(scores).to(at::kBool);
   for (const int64_t head : {0, 2}) {
     for (const int64_t key : {1, 5}) hidden.select(1, head).select(1, 3).select(1, key).fill_(true);
@@ -290,7 +290,7 @@ TEST(HeadMapErrors, InputsThatDoNotFit) {
               make_ssd_map(LayerKind::Mamba1, at::zeros({1, 5, 4}), {}, B, B, x, {});
             }),
             "[make_ssd_map] kind, expected mamba2 or discrete_mamba2, got mamba1");
-  EXPECT_EQ(testing::error_message<ShapeError>([&] { make_softmax_map(x, B, B, 1); }),
+  EXPECT_EQ(testing::error_message<ShapeError>([&] { make_softmax_map(x, B, B, {1}); }),
             "[make_softmax_map] heads of q, expected a multiple of 3, got 4");
   EXPECT_EQ(testing::error_message<ShapeError>([&] {
               make_s6_map(at::zeros({1, 5, 4}), at::zeros({4, 2}), at::zeros({1, 5, 2}), Tensor(),

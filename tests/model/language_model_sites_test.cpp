@@ -19,6 +19,7 @@ using testing::load_golden;
 using testing::logits_with;
 using testing::make_ids;
 using testing::MapEditor;
+using testing::mixers_of;
 using testing::Recorder;
 
 constexpr double kClose = 1e-11;  // float64, logits of order ten
@@ -120,55 +121,38 @@ TEST_P(SitesTest, AnEditInDecodingReachesTheLogits) {
 }
 
 TEST_P(SitesTest, AHeadCutAtZIsAHeadWithoutOutputWeights) {
-  for (int64_t layer = 0; layer < model_.layer_count(); ++layer) {
-    const LayerSpec& spec = model_.config().layers[static_cast<size_t>(layer)];
-    if (!spec.mixer) continue;
-    const bool softmax = layer_kind(spec) == LayerKind::Attention;
-    const int64_t head = head_count(spec) - 1;
-    Editor cut({softmax ? Site::Z : Site::MixerZ, layer}, [&](Tensor z) {
+  for (const auto& mixer : mixers_of(model_.config())) {
+    const LayerSpec& layer = model_.config().layers[static_cast<size_t>(mixer.layer)];
+    const bool shared = layer.wiring == Wiring::SharedBlock && mixer.bank.first > 0;
+    if (shared) continue;  // its weights are other layers' as well
+    const int64_t head = mixer.bank.count - 1;
+    Editor cut(mixer.z, [&](Tensor z) {
       Tensor kept = z.clone();
       kept.select(2, head).zero_();
       return kept;
     });
-    EXPECT_LT(
-        largest_difference(logits_with(model_, ids_, cut), without_head(layer, head).forward(ids_)),
-        kClose);
-  }
-}
-
-/// The map site of a layer, if it has one.
-std::optional<TapPoint> map_point(const LanguageModel& model, int64_t layer) {
-  switch (layer_kind(model.config().layers[static_cast<size_t>(layer)])) {
-    case LayerKind::None:
-      return std::nullopt;
-    case LayerKind::Attention:
-      return TapPoint{Site::Pattern, layer};
-    default:
-      return TapPoint{Site::Map, layer};
+    const LanguageModel without = without_head(mixer.layer, mixer.bank.first + head);
+    EXPECT_LT(largest_difference(logits_with(model_, ids_, cut), without.forward(ids_)), kClose);
   }
 }
 
 TEST_P(SitesTest, TheDenseMapAppliedIsTheFusedPath) {
   const Tensor plain = model_.forward(ids_);
-  for (int64_t layer = 0; layer < model_.layer_count(); ++layer) {
-    const auto point = map_point(model_, layer);
-    if (!point) continue;
-    Editor copy(*point, [](Tensor map) { return map.clone(); });
+  for (const auto& mixer : mixers_of(model_.config())) {
+    Editor copy(mixer.map, [](Tensor map) { return map.clone(); });
     EXPECT_LT(largest_difference(logits_with(model_, ids_, copy), plain), kClose);
   }
 }
 
 TEST_P(SitesTest, KnockingOutByHandleIsKnockingOutInTheDenseMap) {
-  for (int64_t layer = 0; layer < model_.layer_count(); ++layer) {
-    const auto point = map_point(model_, layer);
-    if (!point) continue;
-    MapEditor by_handle(*point, [](HeadMap& map) {
+  for (const auto& mixer : mixers_of(model_.config())) {
+    MapEditor by_handle(mixer.map, [](HeadMap& map) {
       MapEdit edit;
       edit.heads = {1};
       edit.keys = at::arange(map.keys()).lt(4);
       map.edit(std::move(edit));
     });
-    Editor dense(*point, [](Tensor map) {
+    Editor dense(mixer.map, [](Tensor map) {
       Tensor kept = map.clone();
       kept.select(1, 1).narrow(2, 0, 4).zero_();
       return kept;

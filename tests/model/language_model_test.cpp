@@ -15,10 +15,12 @@ namespace {
 
 using testing::error_message;
 using testing::golden_dir;
+using testing::has_post_norm;
 using testing::kGoldenModels;
 using testing::largest_difference;
 using testing::load_golden;
 using testing::make_ids;
+using testing::mixers_of;
 using testing::Recorder;
 using testing::TempDir;
 
@@ -61,8 +63,11 @@ TEST_P(LanguageModelTest, AStateIsNotChangedThroughItsCopy) {
 TEST_P(LanguageModelTest, RestartAtAnyLayerIsBitwiseTheSame) {
   const Tensor whole = model_.forward(ids_);
   for (int64_t cut = 0; cut <= model_.layer_count(); ++cut) {
-    const Tensor resid = model_.run_layers(model_.embed(ids_), 0, cut);
-    const Tensor rest = model_.run_layers(resid, cut, model_.layer_count());
+    const Tensor first = model_.embed(ids_);
+    const Prompt prompt = model_.prompt_of(first);
+    const Tensor resid = model_.run_layers(first, 0, cut, nullptr, nullptr, prompt);
+    const Tensor rest =
+        model_.run_layers(resid, cut, model_.layer_count(), nullptr, nullptr, prompt);
     EXPECT_TRUE(at::equal(model_.unembed(rest), whole)) << cut;
   }
 }
@@ -72,8 +77,13 @@ TEST_P(LanguageModelTest, RestartWithAState) {
   ModelState cut_state;
   for (const Tensor& piece : ids_.split_with_sizes({7, 4}, 1)) {
     const Tensor whole = model_.forward(piece, {.state = &whole_state});
-    const Tensor resid = model_.run_layers(model_.embed(piece), 0, 1, nullptr, &cut_state);
-    const Tensor rest = model_.run_layers(resid, 1, model_.layer_count(), nullptr, &cut_state);
+    Prompt prompt;
+    prompt.start = cut_state.position;
+    const Tensor first = model_.embed(piece, nullptr, prompt);
+    prompt = model_.prompt_of(first);
+    const Tensor resid = model_.run_layers(first, 0, 1, nullptr, &cut_state, prompt);
+    const Tensor rest =
+        model_.run_layers(resid, 1, model_.layer_count(), nullptr, &cut_state, prompt);
     EXPECT_TRUE(at::equal(model_.unembed(rest), whole));
   }
   EXPECT_EQ(cut_state.position, 11);
@@ -90,33 +100,31 @@ TEST_P(LanguageModelTest, LogitsOnlyWhereAsked) {
 }
 
 TEST_P(LanguageModelTest, WithLayersRunsThoseLayers) {
-  const std::vector<int64_t> chosen = {2, 0, 0};
+  const std::vector<int64_t> chosen = {model_.layer_count() - 1, 0, 0};
   const LanguageModel cut = model_.with_layers(chosen);
   EXPECT_EQ(cut.layer_count(), 3);
-  EXPECT_TRUE(cut.config().layers[0] == model_.config().layers[2]);
+  EXPECT_TRUE(cut.config().layers[0] == model_.config().layers.back());
   Tensor resid = model_.embed(ids_);
-  for (const int64_t layer : chosen) resid = model_.run_layers(resid, layer, layer + 1);
+  const Prompt prompt = model_.prompt_of(resid);
+  for (const int64_t layer : chosen) {
+    resid = model_.run_layers(resid, layer, layer + 1, nullptr, nullptr, prompt);
+  }
   EXPECT_TRUE(at::equal(cut.forward(ids_), model_.unembed(resid)));
 }
 
 TEST_P(LanguageModelTest, HeadsWriteTheirPartOfTheOutput) {
   Recorder recorder;
   model_.forward(ids_, {.tap = &recorder});
-  for (int64_t layer = 0; layer < model_.layer_count(); ++layer) {
-    const LayerSpec& spec = model_.config().layers[static_cast<size_t>(layer)];
-    if (!spec.mixer) continue;
-    const bool softmax = layer_kind(spec) == LayerKind::Attention;
-    const Site z_site = softmax ? Site::Z : Site::MixerZ;
-    const Site out_site = softmax ? Site::AttnOut : Site::MixerOut;
-    const int64_t width = head_width(spec);
-    const Tensor z = recorder.seen.at(site_name({z_site, layer})).flatten(2);
+  for (const auto& [layer, bank, z_point, out_point, map] : mixers_of(model_.config())) {
+    if (has_post_norm(model_.config().layers[static_cast<size_t>(layer)])) continue;
+    const Tensor z = recorder.seen.at(site_name(z_point)).flatten(2);
     Tensor sum = at::zeros({}, at::kDouble);
-    for (int64_t head = 0; head < head_count(spec); ++head) {
-      const Tensor weight = model_.head_output_weight(layer, head);  // [d_model, width]
-      sum = sum + at::matmul(z.narrow(2, head * width, width), weight.t());
+    for (int64_t head = 0; head < bank.count; ++head) {
+      const Tensor weight = model_.head_output_weight(layer, bank.first + head);
+      sum = sum + at::matmul(z.narrow(2, head * bank.width, bank.width), weight.t());
     }
     // What is left is the projection's bias: the same at every position.
-    const Tensor bias = recorder.seen.at(site_name({out_site, layer})) - sum;
+    const Tensor bias = recorder.seen.at(site_name(out_point)) - bank.out_scale * sum;
     EXPECT_LT(largest_difference(bias, bias[0][0].expand_as(bias)), kClose);
   }
 }
@@ -135,6 +143,12 @@ TEST_P(LanguageModelTest, LayersCanBeFinishedFromTheirHeadOutputs) {
                 "[finish_layer] layer, expected one with a mixer, got an MLP only");
       continue;
     }
+    if (spec.attention) {
+      EXPECT_EQ(error_message<ShapeError>(
+                    [&] { model_.finish_layer(layer, seen(Site::ResidPre), seen(Site::MixerZ)); }),
+                "[finish_layer] layer, expected one with one mixer, got two");
+      continue;
+    }
     const Tensor resid = seen(Site::ResidPre), after = seen(Site::ResidPost);
     const Tensor z = seen(layer_kind(spec) == LayerKind::Attention ? Site::Z : Site::MixerZ);
     EXPECT_LT(largest_difference(model_.finish_layer(layer, resid, z), after), kClose);
@@ -150,8 +164,10 @@ TEST_P(LanguageModelTest, NarrowDtypesStayNearFloat64) {
        {std::pair{at::kFloat, 1e-4}, {at::kHalf, 0.05}, {at::kBFloat16, 0.25}}) {
     const Tensor logits = load_golden(GetParam(), dtype).forward(ids_);
     EXPECT_EQ(logits.scalar_type(), dtype);
-    // These are bounds on sanity: 8 bits of mantissa through three layers of random weights.
-    const double scale = exact.abs().max().item<double>();
+    // These are bounds on sanity: 8 bits of mantissa through random weights, so much for three
+    // layers. tests/golden's manifest has what each site may lose in float32.
+    const double layers = std::max(3.0, static_cast<double>(model_.layer_count()));
+    const double scale = exact.abs().max().item<double>() * layers / 3;
     EXPECT_LT(largest_difference(logits.to(at::kDouble), exact), share * scale)
         << dtype_name(dtype);
   }

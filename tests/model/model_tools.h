@@ -16,9 +16,11 @@
 
 namespace headlens::testing {
 
-/// Every golden model: all families, with the variants that the goldens' README tells apart.
+/// A golden model of each family. Their variants are in the goldens' manifest.
 inline const std::vector<std::string> kGoldenModels = {
-    "llama", "llama_tied", "mamba", "falcon_mamba", "mamba2", "bamba", "nemotron_h", "llamba"};
+    "llama",      "llama_tied", "mistral", "qwen2",        "qwen3",    "gemma2", "phi3",
+    "olmo2",      "gpt_neox",   "gpt2",    "mamba",        "mamba2",   "llamba", "bamba",
+    "nemotron_h", "jamba",      "zamba2",  "falcon_mamba", "falcon_h1"};
 
 inline std::filesystem::path golden_dir(const std::string& name) {
   return std::filesystem::path(HEADLENS_GOLDEN_DIR) / name;
@@ -26,6 +28,33 @@ inline std::filesystem::path golden_dir(const std::string& name) {
 
 inline LanguageModel load_golden(const std::string& name, at::ScalarType dtype = at::kDouble) {
   return LanguageModel::load(golden_dir(name), {.dtype = dtype, .device = at::kCPU});
+}
+
+/// One mixer of a model and the sites of it that tests ask for.
+struct MixerSites {
+  int64_t layer;
+  HeadBank bank;
+  TapPoint z, out, map;
+};
+
+inline std::vector<MixerSites> mixers_of(const ModelConfig& config) {
+  std::vector<MixerSites> all;
+  for (int64_t layer = 0; layer < std::ssize(config.layers); ++layer) {
+    for (const HeadBank& bank : head_banks(config.layers[static_cast<size_t>(layer)])) {
+      const bool softmax = bank.kind == LayerKind::Attention;
+      all.push_back({layer,
+                     bank,
+                     {softmax ? Site::Z : Site::MixerZ, layer},
+                     {softmax ? Site::AttnOut : Site::MixerOut, layer},
+                     {softmax ? Site::Pattern : Site::Map, layer}});
+    }
+  }
+  return all;
+}
+
+/// Whether a norm stands between the layer's mixer and the residual.
+inline bool has_post_norm(const LayerSpec& layer) {
+  return layer.wiring == Wiring::PostNorm || layer.wiring == Wiring::SandwichNorm;
 }
 
 /// ids [batch, pos], the same on every run

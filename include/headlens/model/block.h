@@ -16,37 +16,56 @@
 #include "headlens/model/mamba2.h"
 #include "headlens/model/mlp.h"
 #include "headlens/model/norm.h"
+#include "headlens/model/prompt.h"
 #include "headlens/model/site.h"
 #include "headlens/model/state.h"
 
 namespace headlens {
 
-/// resid += mixer(norm1(resid)); resid += mlp(norm2(resid)). Either half may be absent.
+/// A mixer and an MLP with their norms, put together as the layer's `Wiring` says.
 class Block {
  public:
-  /// Reads the layer's tensors below `weights` under the family's `names`.
-  Block(const ModelConfig& config, const LayerSpec& spec, const TensorNames& names,
-        const WeightScope& weights);
+  /// Reads the tensors of layer `index` under the family's `names`; `root` is the scope of the
+  /// whole checkpoint.
+  Block(const ModelConfig& config, int64_t index, const TensorNames& names,
+        const WeightScope& root);
 
   /// resid [batch, pos, d_model] -> [batch, pos, d_model]
-  Tensor forward(Tensor resid, const LayerTap& tap, LayerState* state) const;
+  Tensor forward(Tensor resid, const LayerTap& tap, LayerState* state, const Prompt& prompt) const;
   /// The rest of forward once the mixer's output projection has its input z (the tensor of Site::Z
-  /// or MixerZ): position by position, so any positions serve. ShapeError unless z fits.
+  /// or MixerZ): position by position, so any positions serve. ShapeError unless z fits, and for a
+  /// block of two mixers.
   Tensor finish(Tensor resid, const Tensor& z) const;
 
-  /// The mixer's output projection, [d_model, heads * width]; undefined without a mixer.
-  Tensor output_weight() const;
+  /// The columns of one head in its mixer's output projection, [d_model, width], as a view.
+  Tensor head_output_weight(int64_t head) const;
   std::vector<Tensor> weights() const;
 
  private:
-  Tensor add_mlp(Tensor resid, const LayerTap& tap) const;
-
   using Mixer = std::variant<Attention, Mamba1, Mamba2, DiscreteMamba2>;
 
-  RmsNorm norm1_;
+  void read_shared(const ModelConfig& config, const TensorNames& names, const WeightScope& root);
+  Tensor sequential(Tensor resid, const LayerTap& tap, LayerState* state,
+                    const Prompt& prompt) const;
+  Tensor parallel(const Tensor& resid, const LayerTap& tap, LayerState* state,
+                  const Prompt& prompt) const;
+  Tensor parallel_mixers(Tensor resid, const LayerTap& tap, LayerState* state,
+                         const Prompt& prompt) const;
+  Tensor shared_block(const Tensor& resid, const LayerTap& tap, LayerState* state,
+                      const Prompt& prompt) const;
+  Tensor run_mixer(const Tensor& x, const LayerTap& tap, LayerState* state,
+                   const Prompt& prompt) const;
+  Tensor after_mixer(Tensor y, const LayerTap& tap) const;
+  Tensor run_mlp(const Tensor& resid, const LayerTap& tap) const;
+
+  LayerSpec spec_;
+  Norm norm1_, norm1_post_;
   std::optional<Mixer> mixer_;
-  RmsNorm norm2_;
+  std::optional<Attention> attention_;  // the second mixer
+  Norm norm2_, norm2_post_;
   std::optional<Mlp> mlp_;
+  Linear shared_out_;  // SharedBlock: from the shared MLP to the mixer's input,
+  Norm norm_mixer_;    // and the norm of that input
 };
 
 }  // namespace headlens

@@ -2,120 +2,46 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
 #include <string>
-#include <variant>
 #include <vector>
+
+#include "headlens/model/layer_spec.h"
 
 namespace headlens {
 
-/// Llama-3's frequency-dependent stretching of the rotary wavelengths ("rope_type": "llama3").
-struct Llama3RopeScaling {
-  double factor = 1;
-  double low_freq_factor = 1;
-  double high_freq_factor = 4;
-  double original_max_position = 8192;
-  bool operator==(const Llama3RopeScaling&) const = default;
-};
-
-/// Rotary position embedding over the first `rotary_dim` of each head's dimensions.
-struct RopeSpec {
-  double theta = 10000;
-  int64_t rotary_dim = 0;
-  std::optional<Llama3RopeScaling> llama3;
-  bool operator==(const RopeSpec&) const = default;
-};
-
-/// Softmax attention with grouped key/value heads: query head h reads kv head h / (heads /
-/// kv_heads).
-struct AttentionSpec {
-  int64_t heads = 0;
-  int64_t kv_heads = 0;
-  int64_t d_head = 0;
-  double scale = 0;  // multiplies q.k, usually 1/sqrt(d_head)
-  bool qkv_bias = false;
-  bool out_bias = false;
-  std::optional<RopeSpec> rope;  // absent: no positions at all (Nemotron-H)
-  bool operator==(const AttentionSpec&) const = default;
-};
-
-/// Mamba-1 / S6 (arXiv 2312.00752). Its "head" is one channel of d_inner.
-struct Mamba1Spec {
-  int64_t d_inner = 0;
-  int64_t d_state = 0;
-  int64_t d_conv = 0;
-  int64_t dt_rank = 0;
-  bool conv_bias = true;
-  bool proj_bias = false;
-  std::optional<double> bcdt_rms_eps;  // Falcon-Mamba: weightless RMS norm on B, C and low-rank dt
-  bool operator==(const Mamba1Spec&) const = default;
-};
-
-/// Mamba-2 / SSD (arXiv 2405.21060). Head h reads group h / (heads / groups) of B and C.
-struct Mamba2Spec {
-  int64_t heads = 0;
-  int64_t d_head = 0;
-  int64_t d_state = 0;
-  int64_t groups = 1;
-  int64_t d_conv = 0;
-  int64_t chunk = 64;  // length of a chunk of the scan; no effect on the result
-  bool conv_bias = true;
-  bool proj_bias = false;
-  double dt_min = 0;        // dt is clamped to [dt_min, dt_max] after the softplus
-  double dt_max = 0;        // 0: no upper limit
-  double norm_eps = 1e-5;   // gated RMS norm between scan and out_proj
-  int64_t norm_groups = 1;  // the gated norm's statistics are taken over d_inner / norm_groups
-  int64_t d_inner() const { return heads * d_head; }
-  bool operator==(const Mamba2Spec&) const = default;
-};
-
-/// Llamba's DiscreteMamba2 (arXiv 2502.14458): decay exp(-softplus(A_log_t)), no dt, no gated norm.
-struct DiscreteMamba2Spec {
-  int64_t v_heads = 0;
-  int64_t qk_heads = 0;
-  int64_t d_head = 0;
-  int64_t d_state = 0;
-  int64_t d_conv = 0;
-  int64_t chunk = 64;
-  bool conv_bias = true;
-  bool proj_bias = false;
-  bool conv_silu = false;  // the published models use the identity
-  int64_t d_inner() const { return v_heads * d_head; }
-  bool operator==(const DiscreteMamba2Spec&) const = default;
-};
-
-enum class Activation { Silu, Gelu, GeluTanh, Relu2 };
-
-/// Gated: down(act(gate x) * up x). Plain: down(act(up x)).
-struct MlpSpec {
-  int64_t d_mlp = 0;
-  Activation activation = Activation::Silu;
-  bool gated = true;
-  bool bias = false;
-  bool operator==(const MlpSpec&) const = default;
-};
-
-using MixerSpec = std::variant<AttentionSpec, Mamba1Spec, Mamba2Spec, DiscreteMamba2Spec>;
-
-/// One block: residual += mixer(norm1(residual)); residual += mlp(norm2(residual)). Either may be
-/// absent.
-struct LayerSpec {
-  std::optional<MixerSpec> mixer;
-  std::optional<MlpSpec> mlp;
-  bool operator==(const LayerSpec&) const = default;
+/// The norms of the residual stream.
+enum class NormKind {
+  Rms,         // weight * x / rms(x)
+  RmsPlusOne,  // (1 + weight) * x / rms(x) (Gemma-2)
+  Layer,       // weight * (x - mean) / deviation + bias (GPT-2, GPT-NeoX)
 };
 
 /// What kind of map a layer has; the names of scores.json.
 enum class LayerKind { None, Attention, Mamba1, Mamba2, DiscreteMamba2 };
 
+/// The kind of the layer's own mixer.
 LayerKind layer_kind(const LayerSpec& layer);
 /// "attention", "mamba1", "mamba2", "discrete_mamba2", or "none" for a block without a mixer.
 std::string layer_kind_name(LayerKind kind);
-/// Heads a user can name in this layer: query heads, SSM heads, or channels (Mamba-1); 0 without a
-/// mixer.
+
+/// The heads of one mixer within their layer's numbering.
+struct HeadBank {
+  LayerKind kind = LayerKind::None;
+  int64_t first = 0;     // the number of its first head
+  int64_t count = 0;     // query heads, SSM heads, or channels (Mamba-1)
+  int64_t width = 0;     // of one head's own output, the slice of o_proj's / out_proj's input
+  double out_scale = 1;  // multiplies what the output projection writes
+};
+
+/// The mixers of a layer: none, one, or two (its own heads first, then those of the attention
+/// beside it).
+std::vector<HeadBank> head_banks(const LayerSpec& layer);
+/// The bank that head number `head` of the layer belongs to; an empty one if the layer has no such
+/// head.
+HeadBank bank_of(const LayerSpec& layer, int64_t head);
+/// Heads a user can name in this layer, of all its mixers; 0 without a mixer.
 int64_t head_count(const LayerSpec& layer);
-/// Width of one head's own output (the slice of o_proj's / out_proj's input): d_head, or 1 for
-/// Mamba-1.
+/// Width of one head's own output in the layer's own mixer: d_head, or 1 for Mamba-1.
 int64_t head_width(const LayerSpec& layer);
 
 /// A whole model as a list of layers: a hybrid is a list of unlike layers.
@@ -124,8 +50,14 @@ struct ModelConfig {
   std::string architecture;  // config.json's architectures[0]
   int64_t vocab_size = 0;
   int64_t d_model = 0;
+  NormKind norm = NormKind::Rms;
   double norm_eps = 1e-5;
   bool tied_embeddings = false;
+  int64_t max_position = 0;  // learned positions there are (GPT-2); 0: none are learned
+  double embed_scale = 1;    // of the embedding (Gemma-2, Falcon-H1)
+  double logit_scale = 1;    // of the logits (Falcon-H1)
+  double logit_softcap =
+      0;  // logits become softcap tanh(logits / softcap) (Gemma-2); 0: as they are
   bool residual_in_fp32 = false;  // keep the residual stream in at least float32 (Mamba families)
   std::string dtype = "float32";  // the checkpoint's own
   std::vector<int64_t> eos_token_ids;

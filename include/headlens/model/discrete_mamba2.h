@@ -8,6 +8,7 @@
 #include "headlens/core/weight_scope.h"
 #include "headlens/model/config.h"
 #include "headlens/model/linear.h"
+#include "headlens/model/prompt.h"
 #include "headlens/model/site.h"
 #include "headlens/model/state.h"
 
@@ -23,7 +24,10 @@ class DiscreteMamba2 {
 
   /// x [batch, pos, d_model] -> [batch, pos, d_model]; goes on from `state` and updates it, if
   /// given.
-  Tensor forward(const Tensor& x, const LayerTap& tap, LayerState* state) const;
+  Tensor forward(const Tensor& x, const LayerTap& tap, LayerState* state,
+                 const Prompt& prompt) const;
+  /// The last step of forward: z [batch, pos, d_inner] -> [batch, pos, d_model].
+  Tensor project(const Tensor& z) const;
 
   const Linear& output() const { return out_proj_; }
   std::vector<Tensor> weights() const;

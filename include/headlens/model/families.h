@@ -5,22 +5,48 @@
 #include <string_view>
 #include <vector>
 
+#include "headlens/core/weight_scope.h"
 #include "headlens/model/config.h"
 
 namespace headlens {
 
+/// Where an attention layer's tensors are, below the layer. Of `q`, `k`, `v` and `qkv` those count
+/// that the spec's layout asks for.
+struct AttentionNames {
+  std::string scope = "self_attn";
+  std::string q = "q_proj";
+  std::string k = "k_proj";
+  std::string v = "v_proj";
+  std::string qkv = "qkv_proj";
+  std::string out = "o_proj";
+};
+
+/// Where an MLP's tensors are, below the layer.
+struct MlpNames {
+  std::string scope = "mlp";
+  std::string gate = "gate_proj";
+  std::string up = "up_proj";
+  std::string gate_up = "gate_up_proj";
+  std::string down = "down_proj";
+};
+
 /// Where a family keeps its tensors. "{}" in `layer` is the layer's index; the rest is relative to
 /// the layer.
 struct TensorNames {
-  std::string embed;       // "model.embed_tokens"
-  std::string layer;       // "model.layers.{}"
-  std::string norm1;       // "input_layernorm"
-  std::string norm2;       // "post_attention_layernorm"
-  std::string attention;   // "self_attn"
-  std::string mixer;       // "mamba", "mixer"
-  std::string mlp;         // "mlp"
-  std::string final_norm;  // "model.norm"
-  std::string lm_head;     // "lm_head"
+  std::string embed;           // "model.embed_tokens"
+  std::string position_embed;  // GPT-2: "transformer.wpe"
+  std::string layer;           // "model.layers.{}"
+  std::string norm1;           // "input_layernorm"
+  std::string norm1_post;      // of the mixer's output, where a wiring has it
+  std::string norm2;           // "post_attention_layernorm"
+  std::string norm2_post;      // of the MLP's output, where a wiring has it
+  AttentionNames attention;
+  std::string mixer;  // "mamba", "mixer"
+  MlpNames mlp;
+  std::string final_norm;           // "model.norm"
+  std::string lm_head = "lm_head";  // the projection to the vocabulary
+  bool transposed = false;          // projections of attention and MLP are stored as [in, out]
+  std::vector<std::string> unread;  // globs of tensors that checkpoints may carry: buffers
 };
 
 /// Reads config.json (transformers 4 and 5 dialects). ConfigError for an unknown architecture
@@ -29,7 +55,11 @@ ModelConfig parse_model_config(std::string_view config_json,
                                std::string_view where = "config.json");
 /// Writes a config.json that this library and, where it knows the family, transformers read back.
 std::string write_model_config(const ModelConfig& config);
+/// The names a family writes.
 const TensorNames& tensor_names(std::string_view family);
+/// Of the names a family's checkpoints use, those that `weights` has; the first of them where it
+/// has none.
+const TensorNames& tensor_names(const ModelConfig& config, const WeightScope& weights);
 /// Globs of tensors that checkpoints of this config may carry and no forward reads (buffers, a tied
 /// lm_head).
 std::vector<std::string> ignored_tensors(const ModelConfig& config);

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "headlens/core/dtype.h"
+#include "headlens/kernels/attention.h"
 #include "headlens/model/config.h"
 
 namespace headlens {
@@ -80,6 +81,9 @@ class HeadMap {
   virtual int64_t keys() const = 0;
   int64_t first_query() const { return keys() - queries(); }
   bool is_softmax() const { return kind() == LayerKind::Attention; }
+  /// Which keys rows [batch, row] see, bool [batch, 1, row, key]: those up to the query's own
+  /// position; in attention, within its window and past the padding.
+  virtual Tensor sees(const Tensor& rows) const;
   virtual at::Device device() const { return values().device(); }
 
   /// Rows of the map with its edits applied: [batch, head, row, key]; entries above the diagonal
@@ -132,9 +136,9 @@ class HeadMap {
 /// Row-normalised |M| (or the pattern itself): [.., key] -> [.., key]; a zero row stays zero.
 Tensor normalized_rows(const Tensor& rows, bool is_softmax);
 
-/// softmax(scale q k^T). q [batch, query, head, d_head], k and v [batch, key, kv_head, d_head]
-/// after rotary.
-std::unique_ptr<HeadMap> make_softmax_map(Tensor q, Tensor k, Tensor v, double scale);
+/// softmax of the rule's scores. q [batch, query, head, d_head], k and v [batch, key, kv_head,
+/// d_head] after rotary. A row that sees no key is 0.
+std::unique_ptr<HeadMap> make_softmax_map(Tensor q, Tensor k, Tensor v, AttentionRule rule);
 /// SSD: log_decay [batch, pos, head] (a dt, or -softplus(A_log)), dt [batch, pos, head] (undefined:
 /// 1), B, C [batch, pos, group, d_state], x [batch, pos, head, d_head], state [batch, head, d_head,
 /// d_state] or undefined.

@@ -16,6 +16,8 @@
 #include "headlens/core/dtype.h"
 #include "headlens/core/weight_scope.h"
 #include "headlens/model/config.h"
+#include "headlens/model/norm.h"
+#include "headlens/model/prompt.h"
 #include "headlens/model/site.h"
 #include "headlens/model/state.h"
 
@@ -36,6 +38,10 @@ struct ForwardOptions {
   /// Only these positions get logits: int64 [batch, n] (index into this forward's positions);
   /// undefined: all.
   Tensor logit_positions = {};
+  /// Left padding: int64 [batch], the index of each row's first token; what stands before it is not
+  /// seen by any layer, and the row's numbers are those of the row alone. Undefined: no padding.
+  /// With a state it is given once, in the first forward. Sites have 0 or idle values at padding.
+  Tensor first = {};
 };
 
 /// A decoder-only language model. Never changed by a forward; safe to share between threads and
@@ -64,11 +70,14 @@ class LanguageModel {
 
   /// The three steps of `forward`, for restarting at a layer boundary:
   /// The first residual, [batch, pos, d_model]; at least float32 where the config asks for it.
-  Tensor embed(const Tensor& ids, Tap* tap = nullptr) const;
+  Tensor embed(const Tensor& ids, Tap* tap = nullptr, const Prompt& prompt = {}) const;
   /// Residual entering `from_layer` -> residual leaving `to_layer - 1`; layers from_layer ..
   /// to_layer - 1 run. A state moves on by `pos` positions when its last layer has run.
   Tensor run_layers(Tensor resid, int64_t from_layer, int64_t to_layer, Tap* tap = nullptr,
-                    ModelState* state = nullptr) const;
+                    ModelState* state = nullptr, const Prompt& prompt = {}) const;
+  /// The prompt to hand to `run_layers` for a first residual: what the layers of this model read
+  /// besides it. Nothing but for Zamba2, whose shared blocks read the embedding again.
+  Prompt prompt_of(const Tensor& first_residual) const;
   Tensor unembed(const Tensor& resid, Tap* tap = nullptr) const;  // [.., d_model] -> [.., vocab]
   /// Restarts inside a layer, at the input of its output projection: the residual [batch, pos,
   /// d_model] entering it and its head outputs z, as at Site::Z or MixerZ, [batch, pos, head..] ->
@@ -80,16 +89,17 @@ class LanguageModel {
   LanguageModel with_layers(const std::vector<int64_t>& layers) const;
 
   /// One head's columns of the output projection, [d_model, width], as a view: its write to the
-  /// residual is z_h W^T.
+  /// residual is z_h W^T times its HeadBank's out_scale (before a post norm, where there is one).
   Tensor head_output_weight(int64_t layer, int64_t head) const;
 
  private:
   std::vector<Tensor> distinct_weights() const;
 
   ModelConfig config_;
-  Tensor embed_;       // [vocab, d_model]
-  Tensor final_norm_;  // [d_model]
-  Tensor lm_head_;     // [vocab, d_model]; the embedding itself when tied
+  Tensor embed_;           // [vocab, d_model]
+  Tensor position_embed_;  // [max_position, d_model] or undefined
+  Norm final_norm_;
+  Tensor lm_head_;  // [vocab, d_model]; the embedding itself when tied
   std::vector<std::shared_ptr<const Block>> blocks_;
   std::string fingerprint_;
 };

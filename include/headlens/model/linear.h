@@ -3,6 +3,8 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <vector>
+
 #include "headlens/core/dtype.h"
 #include "headlens/core/weight_scope.h"
 
@@ -12,8 +14,9 @@ namespace headlens {
 class Linear {
  public:
   Linear() = default;
-  /// Reads "weight" [out, in] and, if `bias`, "bias" [out] below `weights`.
-  Linear(const WeightScope& weights, int64_t in, int64_t out, bool bias);
+  /// Reads "weight" [out, in] and, if `bias`, "bias" [out] below `weights`. `transposed`: the file
+  /// has the weight as [in, out] (GPT-2).
+  Linear(const WeightScope& weights, int64_t in, int64_t out, bool bias, bool transposed = false);
 
   /// x [.., in] -> [.., out]
   Tensor operator()(const Tensor& x) const;
@@ -24,6 +27,23 @@ class Linear {
  private:
   Tensor weight_;
   Tensor bias_;
+};
+
+/// A low-rank addition to a projection: y = x down^T up^T.
+class Adapter {
+ public:
+  Adapter() = default;
+  /// Reads "0.weight" [rank, in] and "1.weight" [out, rank] below `weights`.
+  Adapter(const WeightScope& weights, int64_t in, int64_t rank, int64_t out);
+
+  /// y + what the adapter adds for x; y as it is for an adapter that is not there.
+  Tensor add(const Tensor& y, const Tensor& x) const;
+
+  std::vector<Tensor> weights() const { return {down_.weight(), up_.weight()}; }
+
+ private:
+  Linear down_;
+  Linear up_;
 };
 
 }  // namespace headlens

@@ -8,6 +8,7 @@
 #include "headlens/core/weight_scope.h"
 #include "headlens/model/config.h"
 #include "headlens/model/linear.h"
+#include "headlens/model/prompt.h"
 #include "headlens/model/site.h"
 #include "headlens/model/state.h"
 
@@ -23,13 +24,17 @@ class Mamba2 {
 
   /// x [batch, pos, d_model] -> [batch, pos, d_model]; goes on from `state` and updates it, if
   /// given.
-  Tensor forward(const Tensor& x, const LayerTap& tap, LayerState* state) const;
+  Tensor forward(const Tensor& x, const LayerTap& tap, LayerState* state,
+                 const Prompt& prompt) const;
+  /// The last step of forward: z [batch, pos, d_inner] -> [batch, pos, d_model].
+  Tensor project(const Tensor& z) const;
 
   const Linear& output() const { return out_proj_; }
   std::vector<Tensor> weights() const;
 
  private:
   Tensor step_size(const Tensor& dt_pre) const;
+  Tensor scale_parts(const Tensor& projected) const;
 
   Mamba2Spec spec_;
   Linear in_proj_;
@@ -38,7 +43,7 @@ class Mamba2 {
   Tensor dt_bias_;      // [head]
   Tensor A_log_;        // [head]
   Tensor D_;            // [head]
-  Tensor norm_weight_;  // [d_inner]
+  Tensor norm_weight_;  // [d_inner], undefined where there is no norm
   Linear out_proj_;
 };
 

@@ -7,6 +7,7 @@
 
 #include "headlens/core/weight_scope.h"
 #include "headlens/model/config.h"
+#include "headlens/model/families.h"
 #include "headlens/model/linear.h"
 #include "headlens/model/site.h"
 
@@ -15,8 +16,10 @@ namespace headlens {
 /// Gated: down(act(gate x) * up x). Plain: down(act(up x)).
 class Mlp {
  public:
-  /// Reads gate_proj (gated only), up_proj and down_proj below `weights`.
-  Mlp(const MlpSpec& spec, int64_t d_model, const WeightScope& weights);
+  /// Reads its tensors below `weights` (the layer's own scope of the MLP) under the family's names;
+  /// of a shared block the adapter of its `use`-th use.
+  Mlp(const MlpSpec& spec, int64_t d_model, const TensorNames& names, const WeightScope& weights,
+      int64_t use = 0);
 
   /// x [batch, pos, d_model] -> [batch, pos, d_model]
   Tensor forward(const Tensor& x, const LayerTap& tap) const;
@@ -24,9 +27,12 @@ class Mlp {
   std::vector<Tensor> weights() const;
 
  private:
+  Tensor gated(const Tensor& x, const LayerTap& tap) const;
+
   MlpSpec spec_;
-  Linear gate_proj_;
+  Linear gate_proj_;  // or gate and up, where they are one
   Linear up_proj_;
+  Adapter adapter_;  // of gate and up
   Linear down_proj_;
 };
 

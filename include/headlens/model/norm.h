@@ -1,30 +1,40 @@
-// headlens/model: root-mean-square normalisation (arXiv 1910.07467).
+// headlens/model: the norms of layers and of the residual stream.
 #pragma once
 
 #include <ATen/core/Tensor.h>
 
 #include "headlens/core/dtype.h"
 #include "headlens/core/weight_scope.h"
+#include "headlens/model/config.h"
 #include "headlens/model/site.h"
 
 namespace headlens {
 
-/// y = weight * x / scale with scale = sqrt(mean(x^2) + eps), statistics in at least float32.
-class RmsNorm {
+/// y = weight * (x - shift) / scale + bias, statistics in at least float32. RMS norm (arXiv
+/// 1910.07467): no shift, scale = sqrt(mean(x^2) + eps), no bias; Gemma's has 1 + weight. Layer
+/// norm (arXiv 1607.06450): shift = mean(x), scale = sqrt(variance(x) + eps).
+class Norm {
  public:
-  RmsNorm() = default;
-  RmsNorm(Tensor weight, double eps);  // weight [width]
-  /// Reads "weight" [width] below `weights`.
-  RmsNorm(const WeightScope& weights, int64_t width, double eps);
+  Norm() = default;
+  Norm(Tensor weight, double eps);  // RMS, weight [width]
+  /// Reads "weight" [width] and, for a layer norm, "bias" [width] below `weights`.
+  Norm(const WeightScope& weights, int64_t width, NormKind kind, double eps);
 
   /// x [.., width] -> the same shape in the weight's dtype. Fires `scale` [.., 1] and `normalized`
   /// [.., width].
   Tensor forward(const Tensor& x, const LayerTap& tap, Site scale, Site normalized) const;
+  /// The same, seen by no tap.
+  Tensor operator()(const Tensor& x) const;
 
   const Tensor& weight() const { return weight_; }
+  const Tensor& bias() const { return bias_; }  // undefined but in a layer norm
 
  private:
+  Tensor finish(const Tensor& normalized) const;
+
+  NormKind kind_ = NormKind::Rms;
   Tensor weight_;
+  Tensor bias_;
   double eps_ = 0;
 };
 
@@ -32,9 +42,10 @@ class RmsNorm {
 /// C and dt).
 Tensor weightless_rms_norm(const Tensor& x, double eps);
 
-/// Mamba-2's gated norm: weight * rms_norm(x * silu(gate)), statistics over each of `groups` equal
-/// parts of the last dimension. x, gate [batch, pos, d_inner]; the result is in at least float32.
-Tensor gated_rms_norm(const Tensor& x, const Tensor& gate, const Tensor& weight, double eps,
-                      int64_t groups);
+/// Between a Mamba-2 scan and its out_proj: y and its gate, [batch, pos, d_inner], joined as `kind`
+/// says; the norm's statistics are taken over each of `groups` equal parts of the last dimension.
+/// `weight` [d_inner] is not read by GateOnly. The result is in at least float32.
+Tensor gated_rms_norm(const Tensor& y, const Tensor& gate, const Tensor& weight, double eps,
+                      int64_t groups, GatedNorm kind = GatedNorm::GateFirst);
 
 }  // namespace headlens

@@ -8,14 +8,18 @@
 
 #include "headlens/core/dtype.h"
 #include "headlens/model/config.h"
+#include "headlens/model/prompt.h"
 
 namespace headlens {
 
-/// Radians per position of each rotated pair, [rotary_dim / 2], with Llama-3's stretching where the
-/// spec has it.
-std::vector<double> rotary_frequencies(const RopeSpec& spec);
+/// Radians per position of each rotated pair, [rotary_dim / 2], in a text of `length` tokens
+/// (dynamic and long scalings depend on it).
+std::vector<double> rotary_frequencies(const RopeSpec& spec, int64_t length = 0);
 
-/// Cosines and sines of a run of positions, both [pos, 1, rotary_dim / 2].
+/// What multiplies cosines and sines (YaRN, LongRoPE); 1 otherwise.
+double rotary_attention_factor(const RopeSpec& spec);
+
+/// Cosines and sines of a run of positions, both [batch or 1, pos, 1, rotary_dim / 2].
 struct RotaryTable {
   Tensor cos;
   Tensor sin;
@@ -26,11 +30,16 @@ class Rotary {
  public:
   Rotary(const RopeSpec& spec, at::Device device);
 
-  /// Positions first .. first + count - 1, for tensors of `dtype`.
-  RotaryTable table(int64_t first, int64_t count, at::ScalarType dtype) const;
+  /// The table of `count` positions from `prompt.start`, counted from each row's first token, for
+  /// tensors of `dtype`. ShapeError where a text goes on from a state and its growth changes the
+  /// frequencies: what is cached was turned by others.
+  RotaryTable table(const Prompt& prompt, int64_t count, at::ScalarType dtype) const;
 
  private:
-  Tensor frequencies_;  // [rotary_dim / 2] float64
+  Tensor frequencies(const Prompt& prompt, int64_t count) const;
+
+  RopeSpec spec_;
+  Tensor frequencies_;  // [rotary_dim / 2] float64, where no length changes them
 };
 
 /// Rotates dimensions (i, i + rotary_dim / 2) of each head and leaves those past rotary_dim as they

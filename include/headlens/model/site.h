@@ -20,7 +20,8 @@ class HeadMap;
 /// `sites_of`.
 enum class Site : uint8_t {
   // Whole model.
-  Embed,            // hook_embed                [batch, pos, d_model]
+  Embed,            // hook_embed                [batch, pos, d_model], with its multiplier
+  PosEmbed,         // hook_pos_embed            [batch, pos, d_model]; learned positions (GPT-2)
   FinalScale,       // ln_final.hook_scale       [batch, pos, 1]
   FinalNormalized,  // ln_final.hook_normalized  [batch, pos, d_model]
   Logits,           // logits                    [batch, pos, vocab]
@@ -28,25 +29,34 @@ enum class Site : uint8_t {
   ResidPre,       // hook_resid_pre   [batch, pos, d_model]
   Ln1Scale,       // ln1.hook_scale   [batch, pos, 1]; root mean square, as TransformerLens has it
   Ln1Normalized,  // ln1.hook_normalized  [batch, pos, d_model], after the weight
-  ResidMid,       // hook_resid_mid, only where mixer and MLP are both present
-  Ln2Scale,       // ln2.hook_scale
-  Ln2Normalized,  // ln2.hook_normalized
-  MlpPre,         // mlp.hook_pre         [batch, pos, d_mlp]; the gate, or the only projection
-  MlpPreLinear,   // mlp.hook_pre_linear  [batch, pos, d_mlp]; gated MLPs
-  MlpPost,        // mlp.hook_post        [batch, pos, d_mlp]; input of the down projection
-  MlpOut,         // hook_mlp_out         [batch, pos, d_model]
-  ResidPost,      // hook_resid_post
+  Ln1PostScale,   // ln1_post.hook_scale; the norm of the mixer's output, where there is one
+  Ln1PostNormalized,  // ln1_post.hook_normalized
+  ResidMid,           // hook_resid_mid, only where the MLP reads what the mixer has written
+  Ln2Scale,           // ln2.hook_scale
+  Ln2Normalized,      // ln2.hook_normalized
+  Ln2PostScale,       // ln2_post.hook_scale; the norm of the MLP's output, where there is one
+  Ln2PostNormalized,  // ln2_post.hook_normalized
+  MlpPre,             // mlp.hook_pre         [batch, pos, d_mlp]; the gate, or the only projection
+  MlpPreLinear,       // mlp.hook_pre_linear  [batch, pos, d_mlp]; gated MLPs
+  MlpPost,            // mlp.hook_post        [batch, pos, d_mlp]; input of the down projection
+  MlpOut,             // hook_mlp_out         [batch, pos, d_model]; what the residual gets
+  SharedOut,     // hook_shared_out      [batch, pos, d_model]; what a shared block gives the mixer
+  LnMixerScale,  // ln_mixer.hook_scale; the norm of a mixer behind a shared block
+  LnMixerNormalized,  // ln_mixer.hook_normalized
+  ResidPost,          // hook_resid_post
   // Attention: blocks.{i}.attn.
   Q,           // hook_q           [batch, pos, head, d_head]
   K,           // hook_k           [batch, pos, kv_head, d_head]
   V,           // hook_v           [batch, pos, kv_head, d_head]
+  QNormed,     // hook_q_normed    [batch, pos, head, d_head]; where queries are normed
+  KNormed,     // hook_k_normed    [batch, pos, kv_head, d_head]
   RotQ,        // hook_rot_q       [batch, pos, head, d_head]
   RotK,        // hook_rot_k       [batch, pos, kv_head, d_head]
   AttnScores,  // hook_attn_scores [batch, head, q, k], -inf above the diagonal
   Pattern,     // hook_pattern     [batch, head, q, k]; the attention layer's map
   Z,           // hook_z           [batch, pos, head, d_head]; input of o_proj: where heads are cut
   Result,      // hook_result      [batch, pos, head, d_model]
-  AttnOut,     // blocks.{i}.hook_attn_out [batch, pos, d_model]
+  AttnOut,     // blocks.{i}.hook_attn_out [batch, pos, d_model]; what the residual gets
   // SSM layers: blocks.{i}.mixer.
   // "head.." is [head, d_head] for Mamba-2 kinds, [channel] for Mamba-1. ABar, BBar and State are
   // made only when wanted.

@@ -10,7 +10,8 @@
 
 namespace headlens {
 
-/// State of one layer; which members are used depends on the layer's kind. Undefined: nothing seen
+/// State of one layer; which members are used depends on the layer's kind (a layer of two mixers
+/// uses them all). Undefined: nothing seen
 /// yet.
 struct LayerState {
   Tensor k;     // attention: [batch, pos, kv_head, d_head], after rotary
@@ -23,7 +24,8 @@ struct LayerState {
 /// sequence batch.
 struct ModelState {
   std::vector<LayerState> layers;  // empty before the first forward
-  int64_t position = 0;            // tokens seen so far
+  int64_t position = 0;            // tokens seen so far, padding included
+  Tensor first;                    // as in ForwardOptions, from the first forward on
 
   /// A copy that shares no storage that a forward writes to (forwards never write in place).
   ModelState clone() const { return *this; }

@@ -1,5 +1,5 @@
 // headlens/model: the Bamba family, a hybrid of Mamba-2 and attention layers.
-#include "model/families/family.h"
+#include "model/families/transformer.h"
 
 #include <set>
 
@@ -38,6 +38,7 @@ Mamba2Spec read_mixer(const JsonFields& fields, int64_t d_model, double norm_eps
   spec.chunk = read_size(fields, "mamba_chunk_size", 256);
   spec.conv_bias = fields.optional("mamba_conv_bias", true);
   spec.proj_bias = fields.optional("mamba_proj_bias", false);
+  spec.out_bias = spec.proj_bias;
   spec.norm_eps = norm_eps;
   read_time_step_limit(fields, spec);
   return spec;
@@ -88,26 +89,15 @@ ModelConfig parse(const JsonFields& fields) {
   const int64_t layers = read_layer_count(fields, "num_hidden_layers");
   const std::set<int64_t> with_attention = read_attention_layers(fields, layers);
   for (int64_t i = 0; i < layers; ++i) {
-    config.layers.push_back(with_attention.contains(i) ? LayerSpec{attention, mlp}
-                                                       : LayerSpec{mamba, mlp});
+    LayerSpec& layer = config.layers.emplace_back();
+    layer.mlp = mlp;
+    layer.mixer = mamba;
+    if (with_attention.contains(i)) layer.mixer = attention;
   }
   check_layer_kinds(fields, "layer_types", with_attention, layers);
   check_layer_kinds(fields, "layers_block_type", with_attention, layers);
   fields.ignore({"z_loss_coefficient"});
   return config;
-}
-
-/// The first spec of one kind; ConfigError if no layer has it.
-template <typename Spec>
-const Spec& first_mixer(const ModelConfig& config) {
-  for (const LayerSpec& layer : config.layers) {
-    if (layer.mixer && std::holds_alternative<Spec>(*layer.mixer)) {
-      return std::get<Spec>(*layer.mixer);
-    }
-  }
-  HEADLENS_FAIL(ConfigError,
-                "[write_model_config] layers of family 'bamba', expected Mamba-2 and attention, "
-                "got only one of them");
 }
 
 json write(const ModelConfig& config) {
@@ -148,23 +138,23 @@ json write(const ModelConfig& config) {
   return out;
 }
 
+TensorNames names() {
+  TensorNames names;
+  names.embed = "model.embed_tokens";
+  names.layer = "model.layers.{}";
+  names.norm1 = "input_layernorm";
+  names.norm2 = "pre_ff_layernorm";
+  names.attention.scope = "self_attn";
+  names.mixer = "mamba";
+  names.mlp.scope = "feed_forward";
+  names.final_norm = "model.final_layernorm";
+  return names;
+}
+
 }  // namespace
 
 Family bamba_family() {
-  return {"bamba",
-          "bamba",
-          {"BambaForCausalLM"},
-          parse,
-          write,
-          {.embed = "model.embed_tokens",
-           .layer = "model.layers.{}",
-           .norm1 = "input_layernorm",
-           .norm2 = "pre_ff_layernorm",
-           .attention = "self_attn",
-           .mixer = "mamba",
-           .mlp = "feed_forward",
-           .final_norm = "model.final_layernorm",
-           .lm_head = "lm_head"}};
+  return {"bamba", "bamba", {"BambaForCausalLM"}, parse, write, {names()}};
 }
 
 }  // namespace headlens

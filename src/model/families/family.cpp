@@ -76,26 +76,6 @@ int64_t check_size(const JsonFields& fields, std::string_view key, int64_t size,
   return size;
 }
 
-/// Reads the type and its numbers from `rope_parameters` or `rope_scaling`.
-void read_rope_type(const JsonFields& rope_json, RopeSpec& rope) {
-  const std::string legacy = rope_json.optional<std::string>("type", "default");
-  const std::string type = rope_json.optional<std::string>("rope_type", legacy);
-  HEADLENS_CHECK(ConfigError, type == "default" || type == "llama3",
-                 "[{}] rope type, expected default or llama3, got '{}'", rope_json.where(), type);
-  if (type == "default") return;
-  Llama3RopeScaling scaling;
-  scaling.factor = rope_json.required<double>("factor");
-  scaling.low_freq_factor = rope_json.required<double>("low_freq_factor");
-  scaling.high_freq_factor = rope_json.required<double>("high_freq_factor");
-  scaling.original_max_position = rope_json.required<double>("original_max_position_embeddings");
-  HEADLENS_CHECK(ConfigError,
-                 scaling.factor > 0 && scaling.low_freq_factor < scaling.high_freq_factor,
-                 "[{}] llama3 rope, expected factor > 0 and low_freq_factor < high_freq_factor, "
-                 "got other values",
-                 rope_json.where());
-  rope.llama3 = scaling;
-}
-
 std::vector<int64_t> read_eos(const JsonFields& fields) {
   const json* value = fields.find("eos_token_id");
   if (value == nullptr) return {};
@@ -164,10 +144,13 @@ Activation read_activation(const JsonFields& fields, std::string_view key,
   const std::string name = fields.optional<std::string>(key, std::string(fallback));
   if (name == "silu" || name == "swish") return Activation::Silu;
   if (name == "gelu") return Activation::Gelu;
-  if (name == "gelu_new" || name == "gelu_pytorch_tanh") return Activation::GeluTanh;
+  if (name == "gelu_new" || name == "gelu_pytorch_tanh" || name == "gelu_fast") {
+    return Activation::GeluTanh;
+  }
+  if (name == "relu") return Activation::Relu;
   if (name == "relu2") return Activation::Relu2;
   HEADLENS_FAIL(ConfigError,
-                "[{}] key '{}', expected silu, gelu, gelu_new, gelu_pytorch_tanh or relu2, "
+                "[{}] key '{}', expected silu, gelu, gelu_new, gelu_pytorch_tanh, relu or relu2, "
                 "got '{}'",
                 fields.where(), key, name);
 }
@@ -180,44 +163,12 @@ std::string activation_name(Activation activation) {
       return "gelu";
     case Activation::GeluTanh:
       return "gelu_pytorch_tanh";
+    case Activation::Relu:
+      return "relu";
     case Activation::Relu2:
       return "relu2";
   }
   return "silu";
-}
-
-RopeSpec read_rope(const JsonFields& fields, int64_t d_head, double rotary_factor) {
-  RopeSpec rope;
-  const double rotary = static_cast<double>(d_head) * rotary_factor;
-  rope.rotary_dim = static_cast<int64_t>(rotary);
-  rope.theta = fields.optional<double>("rope_theta", 10000);
-  allow_only(fields, "partial_rotary_factor", {rotary_factor});
-  if (fields.has("rope_parameters")) {
-    const JsonFields parameters = fields.object("rope_parameters");
-    rope.theta = parameters.optional<double>("rope_theta", rope.theta);
-    allow_only(parameters, "partial_rotary_factor", {rotary_factor});
-    read_rope_type(parameters, rope);
-  } else if (fields.has("rope_scaling")) {
-    read_rope_type(fields.object("rope_scaling"), rope);
-  }
-  HEADLENS_CHECK(ConfigError, std::isfinite(rope.theta) && rope.theta > 0,
-                 "[{}] rope_theta, expected a finite number > 0, got {}", fields.where(),
-                 rope.theta);
-  HEADLENS_CHECK(ConfigError, rope.rotary_dim > 0 && rope.rotary_dim % 2 == 0,
-                 "[{}] rotary dimensions of a head, expected an even number, got {}",
-                 fields.where(), rope.rotary_dim);
-  return rope;
-}
-
-void write_rope(const RopeSpec& rope, json& out) {
-  out["rope_theta"] = rope.theta;
-  if (!rope.llama3) return;
-  out["rope_scaling"] = {{"rope_type", "llama3"},
-                         {"factor", rope.llama3->factor},
-                         {"low_freq_factor", rope.llama3->low_freq_factor},
-                         {"high_freq_factor", rope.llama3->high_freq_factor},
-                         {"original_max_position_embeddings",
-                          static_cast<int64_t>(rope.llama3->original_max_position)}};
 }
 
 void read_time_step_limit(const JsonFields& fields, Mamba2Spec& spec) {

@@ -21,16 +21,30 @@ struct Family {
   std::vector<std::string> architectures;  // the first is the one that is written
   ModelConfig (*parse)(const JsonFields& json);
   nlohmann::json (*write)(const ModelConfig& config);
-  TensorNames tensors;
+  // The first is the one that is written; a checkpoint may use any.
+  std::vector<TensorNames> tensors;
 };
 
 Family llama_family();
+Family mistral_family();
+Family qwen2_family();
+Family qwen3_family();
+Family gemma2_family();
+Family phi3_family();
+Family olmo2_family();
+Family gpt_neox_family();
+Family gpt2_family();
 Family mamba_family();
 Family falcon_mamba_family();
 Family mamba2_family();
 Family llamba_family();
 Family bamba_family();
 Family nemotron_h_family();
+Family falcon_h1_family();
+Family jamba_family();
+Family zamba2_family();
+Family mamba_native_family();
+Family mamba2_native_family();
 
 // --- Reading. Every message names the file and the key. ---
 
@@ -50,13 +64,14 @@ void allow_only(const JsonFields& json, std::string_view key,
 /// The epsilon of a norm: ConfigError unless finite and not negative.
 double read_norm_eps(const JsonFields& json, std::string_view key, double fallback);
 
-/// "silu", "gelu", "gelu_new", "gelu_pytorch_tanh", "relu2"; `fallback` where the key is absent.
+/// "silu", "gelu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh", "relu", "relu2"; `fallback` where
+/// the key is absent.
 Activation read_activation(const JsonFields& json, std::string_view key,
                            std::string_view fallback = "silu");
 std::string activation_name(Activation activation);
 
 /// Rotary positions from `rope_parameters` (transformers 5) or `rope_theta` and `rope_scaling` (4).
-/// The types default and llama3 are handled; `rotary_factor` is the part of d_head that turns.
+/// ConfigError for an unknown type; `rotary_factor` is the part of d_head that turns.
 RopeSpec read_rope(const JsonFields& json, int64_t d_head, double rotary_factor);
 /// Adds rope_theta and rope_scaling.
 void write_rope(const RopeSpec& rope, nlohmann::json& json);

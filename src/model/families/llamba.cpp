@@ -87,23 +87,23 @@ json write(const ModelConfig& config) {
   return out;
 }
 
+TensorNames names() {
+  TensorNames names;
+  names.embed = "backbone.embedding";
+  names.layer = "backbone.layers.{}";
+  names.norm1 = "input_layernorm";
+  names.norm2 = "post_attention_layernorm";
+  names.attention.scope = "self_attn";
+  names.mixer = "mixer";
+  names.mlp.scope = "mlp";
+  names.final_norm = "backbone.final_layernorm";
+  return names;
+}
+
 }  // namespace
 
 Family llamba_family() {
-  return {"llamba",
-          "llamba",
-          {"LlambaLMHeadModel", "LlambaForCausalLM"},
-          parse,
-          write,
-          {.embed = "backbone.embedding",
-           .layer = "backbone.layers.{}",
-           .norm1 = "input_layernorm",
-           .norm2 = "post_attention_layernorm",
-           .attention = "self_attn",
-           .mixer = "mixer",
-           .mlp = "mlp",
-           .final_norm = "backbone.final_layernorm",
-           .lm_head = "lm_head"}};
+  return {"llamba", "llamba", {"LlambaLMHeadModel", "LlambaForCausalLM"}, parse, write, {names()}};
 }
 
 }  // namespace headlens

@@ -95,26 +95,27 @@ json write_falcon(const ModelConfig& config) {
 }
 
 TensorNames names() {
-  return {.embed = "backbone.embeddings",
-          .layer = "backbone.layers.{}",
-          .norm1 = "norm",
-          .norm2 = "norm2",
-          .attention = "mixer",
-          .mixer = "mixer",
-          .mlp = "mlp",
-          .final_norm = "backbone.norm_f",
-          .lm_head = "lm_head"};
+  TensorNames names;
+  names.embed = "backbone.embeddings";
+  names.layer = "backbone.layers.{}";
+  names.norm1 = "norm";
+  names.norm2 = "norm2";
+  names.attention.scope = "mixer";
+  names.mixer = "mixer";
+  names.mlp.scope = "mlp";
+  names.final_norm = "backbone.norm_f";
+  return names;
 }
 
 }  // namespace
 
 Family mamba_family() {
-  return {"mamba", "mamba", {"MambaForCausalLM"}, parse_mamba, write_mamba, names()};
+  return {"mamba", "mamba", {"MambaForCausalLM"}, parse_mamba, write_mamba, {names()}};
 }
 
 Family falcon_mamba_family() {
   return {"falcon_mamba", "falcon_mamba", {"FalconMambaForCausalLM"},
-          parse_falcon,   write_falcon,   names()};
+          parse_falcon,   write_falcon,   {names()}};
 }
 
 }  // namespace headlens

@@ -11,11 +11,12 @@ Mamba2Spec read_mixer(const JsonFields& fields, int64_t d_model, double norm_eps
   spec.heads = read_size(fields, "num_heads");
   spec.d_head = read_size(fields, "head_dim");
   spec.d_state = read_size(fields, "state_size");
-  spec.groups = read_size(fields, "n_groups");
+  spec.groups = read_size(fields, "n_groups", 8);
   spec.d_conv = read_size(fields, "conv_kernel", 4);
   spec.chunk = read_size(fields, "chunk_size", 256);
   spec.conv_bias = fields.optional("use_conv_bias", true);
   spec.proj_bias = fields.optional("use_bias", false);
+  spec.out_bias = spec.proj_bias;
   spec.norm_eps = norm_eps;
   read_time_step_limit(fields, spec);
   allow_only(fields, "hidden_act", {"silu", "swish"});
@@ -71,23 +72,23 @@ json write(const ModelConfig& config) {
   return out;
 }
 
+TensorNames names() {
+  TensorNames names;
+  names.embed = "backbone.embeddings";
+  names.layer = "backbone.layers.{}";
+  names.norm1 = "norm";
+  names.norm2 = "norm2";
+  names.attention.scope = "mixer";
+  names.mixer = "mixer";
+  names.mlp.scope = "mlp";
+  names.final_norm = "backbone.norm_f";
+  return names;
+}
+
 }  // namespace
 
 Family mamba2_family() {
-  return {"mamba2",
-          "mamba2",
-          {"Mamba2ForCausalLM"},
-          parse,
-          write,
-          {.embed = "backbone.embeddings",
-           .layer = "backbone.layers.{}",
-           .norm1 = "norm",
-           .norm2 = "norm2",
-           .attention = "mixer",
-           .mixer = "mixer",
-           .mlp = "mlp",
-           .final_norm = "backbone.norm_f",
-           .lm_head = "lm_head"}};
+  return {"mamba2", "mamba2", {"Mamba2ForCausalLM"}, parse, write, {names()}};
 }
 
 }  // namespace headlens

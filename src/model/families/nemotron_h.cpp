@@ -51,6 +51,7 @@ Mamba2Spec read_mixer(const JsonFields& fields, double norm_eps) {
   spec.chunk = read_size(fields, "chunk_size", 128);
   spec.conv_bias = fields.optional("use_conv_bias", true);
   spec.proj_bias = fields.optional("use_bias", false);
+  spec.out_bias = spec.proj_bias;
   spec.norm_eps = norm_eps;
   // transformers clamps dt to [time_step_min, infinity) in this family and never reads the limit.
   spec.dt_min = fields.optional("time_step_min", 1e-3);
@@ -146,23 +147,23 @@ json write(const ModelConfig& config) {
   return out;
 }
 
+TensorNames names() {
+  TensorNames names;
+  names.embed = "backbone.embeddings";
+  names.layer = "backbone.layers.{}";
+  names.norm1 = "norm";
+  names.norm2 = "norm";
+  names.attention.scope = "mixer";
+  names.mixer = "mixer";
+  names.mlp.scope = "mixer";
+  names.final_norm = "backbone.norm_f";
+  return names;
+}
+
 }  // namespace
 
 Family nemotron_h_family() {
-  return {"nemotron_h",
-          "nemotron_h",
-          {"NemotronHForCausalLM"},
-          parse,
-          write,
-          {.embed = "backbone.embeddings",
-           .layer = "backbone.layers.{}",
-           .norm1 = "norm",
-           .norm2 = "norm",
-           .attention = "mixer",
-           .mixer = "mixer",
-           .mlp = "mixer",
-           .final_norm = "backbone.norm_f",
-           .lm_head = "lm_head"}};
+  return {"nemotron_h", "nemotron_h", {"NemotronHForCausalLM"}, parse, write, {names()}};
 }
 
 }  // namespace headlens
