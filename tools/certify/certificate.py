@@ -31,7 +31,7 @@ def summary(exact, losses_by_column, judged_by_dtype):
     """One row for each kind of site: figures are the largest over its layers."""
     rows = {}
     for site, tensor in exact.items():
-        row = rows.setdefault(kind_of(site), {"layers": 0, "max": 0.0, "worst_ratio": {}})
+        row = rows.setdefault(kind_of(site), {"layers": 0, "max": 0.0, "worst_of_limit": {}})
         row["layers"] += 1
         row["max"] = max(row["max"], largest(tensor))
         for column, values in losses_by_column.items():
@@ -39,7 +39,7 @@ def summary(exact, losses_by_column, judged_by_dtype):
         for dtype, judged in judged_by_dtype.items():
             loss, allowed = judged[site]
             ratio = loss / allowed if allowed else (0.0 if loss == 0 else float("inf"))
-            row["worst_ratio"][dtype] = max(row["worst_ratio"].get(dtype, 0.0), ratio)
+            row["worst_of_limit"][dtype] = max(row["worst_of_limit"].get(dtype, 0.0), ratio)
     return rows
 
 
@@ -56,7 +56,7 @@ def table(rows, columns):
     heads = ["site", "layers", "max", *(name.replace("_", " ") for name in columns), "of limit"]
     lines = [heads]
     for site, row in rows.items():
-        worst = max(row["worst_ratio"].values(), default=0.0)
+        worst = max(row["worst_of_limit"].values(), default=0.0)
         figures = [f"{row[name]:.2e}" for name in columns]
         lines.append([site, str(row["layers"]), f"{row['max']:.3g}", *figures, f"{worst:.0%}"])
     widths = [max(len(line[i]) for line in lines) for i in range(len(heads))]
