@@ -20,9 +20,12 @@ WIDTHS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "U8": 1, 
 
 
 def parameters(folder):
-    """Numbers in a checkpoint's safetensors files, read from their headers."""
+    """Numbers in a checkpoint's safetensors files, read from their headers; a guess for others."""
+    files = sorted(Path(folder).glob("model*.safetensors"))
+    if not files:
+        return sum(path.stat().st_size for path in Path(folder).glob("*.bin")) // 2
     count = 0
-    for path in sorted(Path(folder).glob("*.safetensors")):
+    for path in files:
         with open(path, "rb") as file:
             header = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
         for name, entry in header.items():
