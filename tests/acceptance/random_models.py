@@ -379,7 +379,7 @@ def zamba2(rng):
         "chunk_size": rng.choice([1, 6, 64]),
         "time_step_min": rng.choice([0.001, 0.2]),
         "rms_norm_eps": eps(rng),
-        "tie_word_embeddings": coin(rng),
+        "tie_word_embeddings": True,  # untied, transformers no longer shares the blocks either
         "rope_parameters": {"rope_type": "default", "rope_theta": rng.choice([100.0, 10000.0])},
     }
 
