@@ -81,8 +81,14 @@ def tap_gpt_neox(model, rec):
 
 def tap_gpt2(model, rec):
     body = model.transformer
-    on_output(body.wte, lambda x: rec.put("hook_embed", x))
-    on_output(body.wpe, lambda x: rec.put("hook_pos_embed", x))
+    batch = []
+
+    def tokens(x):
+        batch[:] = [x.shape[0]]
+        rec.put("hook_embed", x)
+
+    on_output(body.wte, tokens)
+    on_output(body.wpe, lambda x: rec.put("hook_pos_embed", x.expand(*batch, -1, -1)))
     tap_norm(rec, body.ln_f, "ln_final")
     model.register_forward_hook(lambda _, args, out: rec.put("logits", out.logits))
     for i, block in enumerate(body.h):

@@ -38,16 +38,22 @@ def double_pass():
 
 
 def to_double(model):
-    """A float64 copy of `model`; what it computed from its config in float32 is computed anew."""
-    twin = copy.deepcopy(model).double()
+    """A float64 copy of `model`."""
+    return make_double(copy.deepcopy(model))
+
+
+def make_double(model):
+    """`model` itself in float64; what it computed from its config in float32 is computed anew."""
+    model.double()
+    device = next(model.parameters()).device
     with double_pass(), torch.no_grad():
-        for parent in list(twin.modules()):
+        for parent in list(model.modules()):
             rotary = getattr(parent, "rotary_emb", None)
             if rotary is not None:
-                parent.rotary_emb = type(rotary)(twin.config)
+                parent.rotary_emb = type(rotary)(model.config).to(device)
             if hasattr(parent, "scalar_embed_scale"):  # Gemma-2
-                parent.embed_scale = torch.tensor(parent.scalar_embed_scale)
+                parent.embed_scale = torch.tensor(parent.scalar_embed_scale, device=device)
             if hasattr(parent, "mup_vector"):  # Falcon-H1
                 modeling = sys.modules[type(parent).__module__]
-                parent.mup_vector = modeling.compute_mup_vector(twin.config)
-    return twin.eval()
+                parent.mup_vector = modeling.compute_mup_vector(model.config).to(device)
+    return model.eval()

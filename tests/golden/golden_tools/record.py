@@ -33,9 +33,10 @@ WIDE = {"mixer.hook_A_bar", "mixer.hook_B_bar", "mixer.hook_state"}
 
 
 class Recording:
-    def __init__(self, detail, wide=(), sketch=False):
-        """`detail`, `wide`: the layers whose every site is kept, and whose widest ones are."""
-        self.detail, self.wide, self.sketch = detail, wide, sketch
+    def __init__(self, detail, wide=(), sketch=False, strict=True):
+        """`detail`, `wide`: the layers whose every site is kept, and whose widest ones are.
+        `strict`: hold each map against the scan that it stands for."""
+        self.detail, self.wide, self.sketch, self.strict = detail, wide, sketch, strict
         self.tensors = {}
         self.layer = None
         self.on = False

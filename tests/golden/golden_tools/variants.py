@@ -331,9 +331,24 @@ VARIANTS = {
                 "num_key_value_heads": 2,
                 "use_long_context": True,
                 "mamba_ngroups": 1,
-                "tie_word_embeddings": False,
             },
         ),
         note="use_long_context changes max_position_embeddings, which nothing reads",
+    ),
+    "zamba2_untied": outline(
+        81,
+        of(
+            "Zamba2",
+            **SMALL_ZAMBA2
+            | {
+                "hidden_size": 12,
+                "num_hidden_layers": 3,
+                "layers_block_type": ["hybrid", "linear_attention", "hybrid"],
+                "num_mem_blocks": 1,
+                "tie_word_embeddings": False,
+            },
+        ),
+        note="with tie_word_embeddings false transformers does not share the blocks either: each "
+        "hybrid layer has its own weights, in the file too",
     ),
 }
