@@ -111,6 +111,14 @@ RopeScaling read_scaling(const JsonFields& fields, const JsonFields& rope, int64
   return std::monostate();
 }
 
+/// `partial_rotary_factor` must be the family's. Where whole heads turn and nothing scales them,
+/// transformers never reads it.
+void check_partial(const JsonFields& fields, const RopeSpec& rope, double rotary_factor) {
+  const bool plain = std::holds_alternative<std::monostate>(rope.scaling);
+  if (plain && rotary_factor == 1) return fields.ignore({"partial_rotary_factor"});
+  allow_only(fields, "partial_rotary_factor", {rotary_factor});
+}
+
 /// One function a scaling: the keys of `rope_scaling`.
 struct WriteScaling {
   json& out;  // the whole config
@@ -155,14 +163,14 @@ RopeSpec read_rope(const JsonFields& fields, int64_t d_head, double rotary_facto
   RopeSpec rope;
   rope.rotary_dim = static_cast<int64_t>(static_cast<double>(d_head) * rotary_factor);
   rope.theta = fields.optional<double>("rope_theta", 10000);
-  allow_only(fields, "partial_rotary_factor", {rotary_factor});
   const char* key = fields.has("rope_parameters") ? "rope_parameters" : "rope_scaling";
   if (fields.has(key)) {
     const JsonFields parameters = fields.object(key);
     rope.theta = parameters.optional<double>("rope_theta", rope.theta);
-    allow_only(parameters, "partial_rotary_factor", {rotary_factor});
     rope.scaling = read_scaling(fields, parameters, rope.rotary_dim);
+    check_partial(parameters, rope, rotary_factor);
   }
+  check_partial(fields, rope, rotary_factor);
   HEADLENS_CHECK(ConfigError, std::isfinite(rope.theta) && rope.theta > 0,
                  "[{}] rope_theta, expected a finite number > 0, got {}", fields.where(),
                  rope.theta);

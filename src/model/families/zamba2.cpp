@@ -45,7 +45,7 @@ AttentionSpec read_attention(const JsonFields& fields, int64_t d_model, int64_t 
   if (fields.optional("use_shared_attention_adapter", false)) spec.adapter_rank = rank;
   const RopeSpec rope = read_rope(fields, spec.d_head, /*rotary_factor=*/1);
   if (fields.optional("use_mem_rope", false)) spec.rope = rope;
-  allow_only(fields, "use_long_context", {false});
+  fields.ignore({"use_long_context"});  // changes a length that no forward reads
   return spec;
 }
 
@@ -117,7 +117,10 @@ ModelConfig parse(const JsonFields& fields) {
     if (!is_hybrid) continue;
     LayerSpec& layer = config.layers.back();
     if (std::ssize(owners) < blocks) owners.push_back(std::ssize(config.layers) - 1);
-    layer.shared_from = owners[static_cast<size_t>(hybrid.shared_use % blocks)];
+    // transformers ties the blocks together with the embedding, or neither.
+    layer.shared_from = config.tied_embeddings
+                            ? owners[static_cast<size_t>(hybrid.shared_use % blocks)]
+                            : std::ssize(config.layers) - 1;
     layer.shared_use = hybrid.shared_use++;
   }
   ignore_unused(fields);
