@@ -118,9 +118,12 @@ std::vector<std::string> ignored_tensors(const ModelConfig& config) {
   // Other uses of a shared block may be stored as well; transformers reads the first.
   for (size_t i = 0; i < config.layers.size(); ++i) {
     const LayerSpec& layer = config.layers[i];
-    const bool repeats =
-        layer.wiring == Wiring::SharedBlock && layer.shared_from != static_cast<int64_t>(i);
-    if (repeats) globs.push_back(fmt::format("model.layers.{}.shared_transformer.*", i));
+    if (layer.wiring != Wiring::SharedBlock) continue;
+    const std::string shared = fmt::format("model.layers.{}.shared_transformer.*", i);
+    const bool own = layer.shared_from == static_cast<int64_t>(i);
+    if (!own) globs.push_back(shared);
+    // Blocks that are not shared still bring the adapters of other uses.
+    if (own && !config.tied_embeddings) globs.push_back(shared + "_adapter_list.*");
   }
   return globs;
 }
