@@ -100,7 +100,7 @@ bool is_sound_char_map(std::string_view map) {
   const uint64_t texts = map.size() - 4 - size, units = size / 4;
   for (uint64_t i = 0; i < units; ++i) {
     const uint32_t unit = read_u32(array, i * 4);
-    if (unit >> 31 != 0) continue;
+    if (i > 0 && unit >> 31 != 0) continue;  // the walk begins at the first unit, leaf or not
     const uint64_t children = i ^ (unit >> 10) << ((unit & 0x200) >> 6);
     if ((children | 0xFF) >= units) return false;
     const bool has_leaf = (unit >> 8 & 1) != 0;

@@ -156,22 +156,23 @@ TEST(TokenizerSentencePiece, SaysWhatIsWrongWithAFile) {
             "] treat_whitespace_as_suffix, expected false, got true, which is not handled");
 }
 
-TEST(TokenizerSentencePiece, NoFlippedByteCrashes) {
-  for (const char* name : {"llama", "unigram"}) {
-    const std::string good = read_file(kModels / name / "tokenizer.model");
-    std::mt19937 random(3);
-    for (int i = 0; i < 300; ++i) {
-      const TempDir directory;
-      std::string bytes = good;
-      bytes[random() % bytes.size()] = static_cast<char>(random() % 256);
-      directory.write("tokenizer.model", bytes);
-      try {
-        Tokenizer::load(directory.path()).encode("the old ﬁ clock\u3000 é");
-      } catch (const ConfigError& error) {
-        EXPECT_TRUE(std::string(error.what()).starts_with("[")) << error.what();
-      }
+// The unigram model rewrites texts by a double array, which its library walks without looking.
+TEST(TokenizerSentencePiece, NoChangedByteCrashes) {
+  const std::string good = read_file(kModels / "unigram" / "tokenizer.model");
+  const TempDir directory;
+  size_t refused = 0;
+  for (size_t i = 0; i < good.size(); ++i) {
+    std::string bytes = good;
+    bytes[i] = static_cast<char>(0xF7);
+    directory.write("tokenizer.model", bytes);
+    try {
+      Tokenizer::load(directory.path()).encode("the old ﬁ clock\u3000 é");
+    } catch (const ConfigError& error) {
+      ++refused;
+      EXPECT_TRUE(std::string(error.what()).starts_with("[")) << error.what();
     }
   }
+  EXPECT_GT(refused, 100u);
 }
 
 }  // namespace
