@@ -81,6 +81,20 @@ void read_config_tokens(const fs::path& path, std::map<std::string, json>& by_co
   }
 }
 
+/// Added tokens, in order of their ids, are pieces or follow the last one without a gap.
+void check_ids(const std::vector<json>& list, const SentencePieceProto& proto,
+               const std::string& where) {
+  size_t next = proto.pieces.size();
+  for (const json& token : list) {
+    const auto id = token.at("id").get<size_t>();
+    const auto content = token.at("content").get<std::string>();
+    if (id < proto.pieces.size() && proto.pieces[id].piece == content) continue;
+    HEADLENS_CHECK(ConfigError, id == next, "[{}] added token \"{}\", expected id {}, got {}",
+                   where, content, next, id);
+    ++next;
+  }
+}
+
 /// The pieces that stand for no text, then what the files beside the model add or say otherwise.
 json added_tokens(const SentencePieceProto& proto, const fs::path& path) {
   std::map<std::string, json> by_content;
@@ -101,6 +115,7 @@ json added_tokens(const SentencePieceProto& proto, const fs::path& path) {
   std::sort(list.begin(), list.end(), [](const json& a, const json& b) {
     return a.at("id").get<int64_t>() < b.at("id").get<int64_t>();
   });
+  check_ids(list, proto, path.string());
   return list;
 }
 

@@ -129,6 +129,10 @@ TEST(TokenizerSentencePiece, FilesBesideItAddTokens) {
   const int64_t a = *tokenizer.token_to_id("▁a");
   EXPECT_EQ(tokenizer.encode("<|user|>a<|end|>  a", true), (Ids{560, a, 561, a, 2}));
   EXPECT_EQ(tokenizer.decode(Ids{560, a, 561, a}, true), "<|user|> a a");
+  directory.write("added_tokens.json", R"({"<|user|>": 570})");
+  const std::string path = (directory.path() / "tokenizer.model").string();
+  EXPECT_EQ(error_message<ConfigError>([&] { Tokenizer::load(directory.path()); }),
+            "[" + path + "] added token \"<|end|>\", expected id 560, got 561");
 }
 
 std::string load_error(const TempDir& directory, const std::string& bytes) {
