@@ -33,11 +33,13 @@ if(HEADLENS_BUILD_BENCHMARKS)
   endif()
 endif()
 
-# The tokenizer's regular expressions and Unicode tables: plain C libraries without CMake files.
+# The tokenizer's regular expressions, Unicode tables and SentencePiece: libraries without CMake files.
 find_path(HEADLENS_PCRE2_INCLUDE pcre2.h REQUIRED)
 find_library(HEADLENS_PCRE2_LIBRARY pcre2-8 REQUIRED)
 find_path(HEADLENS_UTF8PROC_INCLUDE utf8proc.h REQUIRED)
 find_library(HEADLENS_UTF8PROC_LIBRARY utf8proc REQUIRED)
+find_path(HEADLENS_SENTENCEPIECE_INCLUDE sentencepiece_processor.h REQUIRED)
+find_library(HEADLENS_SENTENCEPIECE_LIBRARY sentencepiece REQUIRED)
 
 # npz archives. Debian's libzip-config.cmake asks for command-line tools of other packages.
 find_path(HEADLENS_ZIP_INCLUDE zip.h REQUIRED)

@@ -85,7 +85,7 @@ void add_ablate(CLI::App& app, Action& action) {
   command->add_flag("--keep", flags->keep,
                     "keep these heads and switch off the others of their layers");
   add_ablation_flags(*command, flags->ablation);
-  add_bos_flag(*command, *flags);
+  add_text_flags(*command, *flags);
   command->callback([flags, &action] { action = [flags] { return ablate(*flags); }; });
 }
 

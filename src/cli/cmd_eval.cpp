@@ -52,7 +52,7 @@ void add_eval(CLI::App& app, Action& action) {
   CLI::App* command = app.add_subcommand("eval", "Accuracy on a task, with its 95 % interval");
   add_common_flags(*command, *flags, "file for the result as JSON");
   add_task_flag(*command, flags->task);
-  add_bos_flag(*command, *flags);
+  add_text_flags(*command, *flags);
   command->callback([flags, &action] { action = [flags] { return eval(*flags); }; });
 }
 

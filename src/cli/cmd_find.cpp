@@ -164,7 +164,7 @@ void add_find(CLI::App& app, Action& action) {
   command->add_option("--min-drop", flags->min_drop,
                       "smallest accuracy drop of a named head (default 0.02)");
   command->add_option("--maps", flags->maps, "maps kept for the report (default 8)");
-  add_bos_flag(*command, *flags);
+  add_text_flags(*command, *flags);
   command->callback([flags, &action] { action = [flags] { return find(*flags); }; });
 }
 

@@ -94,7 +94,7 @@ std::string maps_page(const Flags& flags, const LoadedModel& loaded,
   const ModelConfig& config = loaded.model.config();
   FindResult page = describe_model(loaded.model);
   page.model.name = flags.model;
-  const auto tokens = token_texts(load_tokenizer(loaded.directory), ids);
+  const auto tokens = token_texts(load_tokenizer(loaded, flags), ids);
   for (const ReadMap& read : maps) {
     MapSample sample;
     sample.head = read.head;
@@ -182,7 +182,7 @@ void add_map(CLI::App& app, Action& action) {
       ->delimiter(',');
   command->add_flag("--normalize", flags->normalize,
                     "|M_ij| / sum_j |M_ij| instead of M for state-space heads");
-  add_bos_flag(*command, *flags);
+  add_text_flags(*command, *flags);
   command->callback([flags, &action] { action = [flags] { return map(*flags); }; });
 }
 

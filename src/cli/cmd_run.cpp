@@ -40,6 +40,8 @@ int run_forward(const Flags& flags) {
                  flags.text ? "both" : "neither");
   HEADLENS_CHECK(UsageError, !(flags.ids && flags.bos),
                  "[run] --bos, expected with --text, got it with {}", "--ids");
+  HEADLENS_CHECK(UsageError, !flags.ids || flags.tokenizer.empty(),
+                 "[run] --tokenizer, expected with --text, got it with {}", "--ids");
   check_writable(flags.out);
   const LoadedModel loaded = load_model(flags);
   const Tensor ids = flags.text ? text_ids(loaded, *flags.text, flags) : file_ids(*flags.ids);
@@ -67,7 +69,7 @@ void add_run(CLI::App& app, Action& action) {
       ->add_option("--record", flags->record,
                    "site names or globs (headlens inspect lists them); also: logits")
       ->required();
-  add_bos_flag(*command, *flags);
+  add_text_flags(*command, *flags);
   command->callback([flags, &action] { action = [flags] { return run_forward(*flags); }; });
 }
 

@@ -108,8 +108,10 @@ void add_common_flags(CLI::App& command, CommonFlags& flags, const std::string& 
   command.add_flag("--json", flags.json, "print JSON instead of text");
 }
 
-void add_bos_flag(CLI::App& command, CommonFlags& flags) {
+void add_text_flags(CLI::App& command, CommonFlags& flags) {
   command.add_flag("--bos", flags.bos, "put the tokenizer's start token before each prompt");
+  command.add_option("--tokenizer", flags.tokenizer,
+                     "tokenizer.json, .model file or directory (default: the model's)");
 }
 
 void add_task_flag(CLI::App& command, std::string& task) {
@@ -168,13 +170,19 @@ LoadedModel load_model(const CommonFlags& flags) {
   return {LanguageModel::load(directory, options), directory};
 }
 
-Tokenizer load_tokenizer(const std::filesystem::path& directory) {
-  return Tokenizer::load(directory);
+Tokenizer load_tokenizer(const LoadedModel& loaded, const CommonFlags& flags) {
+  if (flags.tokenizer.empty()) return Tokenizer::load(loaded.directory);
+  std::error_code ignored;
+  HEADLENS_CHECK(UsageError, std::filesystem::exists(flags.tokenizer, ignored),
+                 "[tokenizer] --tokenizer, expected a tokenizer.json, a .model file or a "
+                 "directory, got '{}'",
+                 flags.tokenizer);
+  return Tokenizer::load(flags.tokenizer);
 }
 
 LoadedTask load_task(const std::string& spec, const LoadedModel& loaded, const CommonFlags& flags) {
   const Task task = make_task(spec, flags.seed);
-  const Tokenizer tokenizer = load_tokenizer(loaded.directory);
+  const Tokenizer tokenizer = load_tokenizer(loaded, flags);
   check_bos(flags, tokenizer, task.examples.front().prompt);
   LoadedTask result{task.info, tokenize(task, tokenizer, flags.bos)};
   note_same_choices(result.examples, flags.quiet);
@@ -187,7 +195,7 @@ void check_bos(const CommonFlags& flags, const Tokenizer& tokenizer, const std::
   const bool leads = !plain.empty() && full.size() > plain.size() &&
                      std::equal(plain.begin(), plain.end(), full.begin());
   HEADLENS_CHECK(UsageError, full.size() > plain.size() && !leads,
-                 "[bos] --bos, expected a tokenizer.json that adds a start token, got one that {}",
+                 "[bos] --bos, expected a tokenizer that adds a start token, got one that {}",
                  "adds none");
 }
 

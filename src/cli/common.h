@@ -26,7 +26,8 @@ struct CommonFlags {
   uint64_t seed = 0;
   bool quiet = false;
   bool json = false;
-  bool bos = false;  // put the tokenizer's start token before prompts
+  bool bos = false;       // put the tokenizer's start token before prompts
+  std::string tokenizer;  // a file or directory; empty: that of the model's directory
 };
 
 /// How heads are cut, as `find` and `ablate` take it.
@@ -38,7 +39,8 @@ struct AblationFlags {
 
 /// Adds MODEL and the common flags; `out_help` says what --out means here.
 void add_common_flags(CLI::App& command, CommonFlags& flags, const std::string& out_help);
-void add_bos_flag(CLI::App& command, CommonFlags& flags);
+/// Adds --bos and --tokenizer, for commands that may read text.
+void add_text_flags(CLI::App& command, CommonFlags& flags);
 void add_task_flag(CLI::App& command, std::string& task);
 void add_ablation_flags(CLI::App& command, AblationFlags& flags);
 
@@ -66,7 +68,8 @@ struct LoadedModel {
   std::filesystem::path directory;
 };
 LoadedModel load_model(const CommonFlags& flags);
-Tokenizer load_tokenizer(const std::filesystem::path& directory);
+/// That of --tokenizer, else of the model's directory. UsageError if --tokenizer names no file.
+Tokenizer load_tokenizer(const LoadedModel& loaded, const CommonFlags& flags);
 
 /// A task as a model with this tokenizer reads it.
 struct LoadedTask {

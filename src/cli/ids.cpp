@@ -9,7 +9,7 @@
 namespace headlens::cli {
 
 Tensor text_ids(const LoadedModel& loaded, const std::string& text, const CommonFlags& flags) {
-  const Tokenizer tokenizer = load_tokenizer(loaded.directory);
+  const Tokenizer tokenizer = load_tokenizer(loaded, flags);
   check_bos(flags, tokenizer, text);
   const std::vector<int64_t> ids = tokenizer.encode(text, flags.bos);
   HEADLENS_CHECK(UsageError, !ids.empty(), "[text] tokens, expected at least 1, got 0");

@@ -1,7 +1,6 @@
 // headlens/model: byte-pair encoding of one word.
 #include "model/tokenizer_bpe.h"
 
-#include <algorithm>
 #include <bit>
 #include <limits>
 #include <queue>
@@ -129,24 +128,47 @@ BpeModel::BpeModel(Vocab vocab, BpeOptions options, MergeTable merges, std::stri
     const std::optional<int64_t> id = this->vocab().id(fmt::format("<0x{:02X}>", byte));
     if (id) byte_ids_[byte] = static_cast<uint32_t>(*id);
   }
+  cuts_ = may_cut_at_marks();
+}
+
+/// Without a pre-tokenizer a "word" is a whole text. If no merge makes a token that has the mark
+/// behind another character, nothing ever merges across such a place, and the two sides can be
+/// encoded apart. The mark must be known, lest an unknown one fuses with what is before it.
+bool BpeModel::may_cut_at_marks() const {
+  return !options_.ignore_merges && options_.continuing_subword_prefix.empty() &&
+         options_.end_of_word_suffix.empty() && vocab().id(kSpaceMark) &&
+         !merges_.any([this](const Merge& m) { return has_inner_mark(*vocab().token(m.id)); });
 }
 
 void BpeModel::encode(std::string_view word, std::vector<int64_t>& ids) const {
+  if (!cuts_) return encode_chunk(word, ids);
+  size_t begin = 0;
+  for (size_t i = word.find(kSpaceMark, 1); i != std::string_view::npos;
+       i = word.find(kSpaceMark, i + 1)) {
+    const std::string_view chunk = word.substr(begin, i - begin);
+    if (chunk.ends_with(kSpaceMark)) continue;
+    encode_chunk(chunk, ids);
+    begin = i;
+  }
+  encode_chunk(word.substr(begin), ids);
+}
+
+void BpeModel::encode_chunk(std::string_view chunk, std::vector<int64_t>& ids) const {
   if (options_.ignore_merges) {
-    if (const std::optional<int64_t> whole = vocab().id(word)) {
+    if (const std::optional<int64_t> whole = vocab().id(chunk)) {
       ids.push_back(*whole);
       return;
     }
   }
-  const bool cached = word.size() < kLongestCachedWord;
-  if (cached && cache_.find(word, ids)) return;
+  const bool cached = chunk.size() < kLongestCachedWord;
+  if (cached && cache_.find(chunk, ids)) return;
   thread_local std::vector<uint32_t> symbols;
   symbols.clear();
-  split_symbols(word, symbols);
+  split_symbols(chunk, symbols);
   symbols.size() <= kLongestScan ? merge_short(symbols) : merge_long(symbols);
   const size_t before = ids.size();
   ids.insert(ids.end(), symbols.begin(), symbols.end());
-  if (cached) cache_.insert(word, ids.data() + before, ids.size() - before);
+  if (cached) cache_.insert(chunk, ids.data() + before, ids.size() - before);
 }
 
 bool BpeModel::append_bytes(std::string_view piece, std::vector<uint32_t>& symbols) const {

@@ -1,6 +1,7 @@
 // headlens/model: byte-pair encoding of one word.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <memory>
@@ -29,6 +30,12 @@ class MergeTable {
 
   static uint64_t key(uint32_t left, uint32_t right) { return uint64_t{left} << 32 | right; }
   const Merge* find(uint32_t left, uint32_t right) const;
+  /// Whether holds(merge) for one of them.
+  template <typename Holds>
+  bool any(Holds holds) const {
+    return std::any_of(slots_.begin(), slots_.end(),
+                       [&](const Slot& slot) { return slot.used && holds(slot.merge); });
+  }
 
  private:
   struct Slot {
@@ -80,6 +87,8 @@ class BpeModel : public WordModel {
   void encode(std::string_view word, std::vector<int64_t>& ids) const override;
 
  private:
+  bool may_cut_at_marks() const;
+  void encode_chunk(std::string_view chunk, std::vector<int64_t>& ids) const;
   void split_symbols(std::string_view word, std::vector<uint32_t>& symbols) const;
   bool append_bytes(std::string_view piece, std::vector<uint32_t>& symbols) const;
   void merge_short(std::vector<uint32_t>& symbols) const;
@@ -89,6 +98,7 @@ class BpeModel : public WordModel {
   MergeTable merges_;
   std::optional<int64_t> unk_id_;
   std::string where_;
+  bool cuts_ = false;  // words before each run of space marks, which changes no id
   std::array<std::optional<uint32_t>, 256> byte_ids_;  // of "<0x00>" ... "<0xFF>"
   mutable WordCache cache_;
 };

@@ -51,6 +51,11 @@ std::string read_one_char(const JsonFields& fields, std::string_view key) {
   return text;
 }
 
+bool has_inner_mark(std::string_view token) {
+  while (token.starts_with(kSpaceMark)) token.remove_prefix(kSpaceMark.size());
+  return token.find(kSpaceMark) != std::string_view::npos;
+}
+
 Vocab::Vocab(const nlohmann::json& tokens, const std::string& where) {
   HEADLENS_CHECK(ConfigError, tokens.is_object(), "[{}] vocab, expected an object, got {}", where,
                  describe_json(tokens));
@@ -61,6 +66,15 @@ Vocab::Vocab(const nlohmann::json& tokens, const std::string& where) {
                    "[{}] vocab, token \"{}\", expected an id from 0 to {}, got {}", where, token,
                    std::numeric_limits<uint32_t>::max(), describe_json(id));
     const auto entry = ids_.emplace(token, id.get<int64_t>()).first;
+    tokens_.emplace(entry->second, &entry->first);
+  }
+}
+
+Vocab::Vocab(const std::vector<std::string>& tokens) {
+  ids_.reserve(tokens.size());
+  tokens_.reserve(tokens.size());
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    const auto entry = ids_.emplace(tokens[i], static_cast<int64_t>(i)).first;
     tokens_.emplace(entry->second, &entry->first);
   }
 }

@@ -22,11 +22,19 @@ struct StringHash {
 template <typename T>
 using StringMap = std::unordered_map<std::string, T, StringHash, std::equal_to<>>;
 
+/// SentencePiece's stand-in for a space, U+2581.
+inline constexpr std::string_view kSpaceMark = "\xE2\x96\x81";
+
+/// Whether a token has the mark behind another character: it then reaches over the start of a word.
+bool has_inner_mark(std::string_view token);
+
 /// Tokens and their ids, both ways.
 class Vocab {
  public:
   /// Reads {"token": id, ...}. Throws ConfigError unless every id is a 32-bit unsigned integer.
   Vocab(const nlohmann::json& tokens, const std::string& where);
+  /// The ids are the places. Tokens must be distinct.
+  explicit Vocab(const std::vector<std::string>& tokens);
   Vocab(Vocab&&) = default;
   Vocab(const Vocab&) = delete;  // tokens_ points into ids_
   Vocab& operator=(const Vocab&) = delete;

@@ -103,9 +103,8 @@ TEST_F(Errors, FlagsThatWouldDoNothing) {
     more.insert(more.begin(), {"find", model_, "--task", task_, "--out", path("o")});
     return error(2, more);
   };
-  EXPECT_EQ(
-      find({"--bos"}),
-      "[bos] --bos, expected a tokenizer.json that adds a start token, got one that adds none");
+  EXPECT_EQ(find({"--bos"}),
+            "[bos] --bos, expected a tokenizer that adds a start token, got one that adds none");
   EXPECT_EQ(
       find({"--placement", "pre_norm"}),
       "[flags] --placement, expected post_norm in a model without Mamba-2 layers, got pre_norm");
@@ -257,10 +256,21 @@ TEST_F(Errors, TextsAndSites) {
   EXPECT_EQ(error(2, {"map", model_, "--text", "w1 w2", "--heads", "0.0", "--out", path("m.npz"),
                       "--rows", "2"}),
             "[map] --rows, expected -2 to 1, got 2");
-  EXPECT_EQ(error(2, {"tokenize", model_}),
-            "[tokenize] input, expected --text and --file, or --decode, got none");
-  EXPECT_EQ(error(2, {"tokenize", model_, "--text", "w1", "--decode", "1"}),
-            "[tokenize] input, expected --text and --file, or --decode, got both");
+  EXPECT_EQ(
+      run({"--text", "w1", "--record", "logits", "--tokenizer", path("none")}),
+      "[tokenizer] --tokenizer, expected a tokenizer.json, a .model file or a directory, got '" +
+          path("none") + "'");
+  EXPECT_EQ(run({"--ids", "x", "--record", "logits", "--tokenizer", model_}),
+            "[run] --tokenizer, expected with --text, got it with --ids");
+  const std::string input =
+      "[tokenize] input, expected --text and --file, or --decode, or --chat, ";
+  EXPECT_EQ(error(2, {"tokenize", model_}), input + "got none");
+  EXPECT_EQ(error(2, {"tokenize", model_, "--text", "w1", "--decode", "1"}), input + "got several");
+  EXPECT_EQ(error(2, {"tokenize", model_, "--text", "w1", "--chat", "x"}), input + "got several");
+  EXPECT_EQ(error(2, {"tokenize", model_, "--text", "w1", "--generation-prompt"}),
+            "[tokenize] --generation-prompt, expected with --chat, got it without");
+  EXPECT_EQ(error(2, {"tokenize", model_, "--chat", "x", "--special"}),
+            "[tokenize] --special, expected without --chat (a template writes its own), got both");
   EXPECT_EQ(error(2, {"tokenize", model_, "--decode", "1,x"}),
             "[tokenize] --decode, expected a number, got '1,x'");
   EXPECT_EQ(error(2, {"tokenize", model_, "--file", path("none")}),

@@ -42,6 +42,35 @@ TEST_F(Outputs, Tokenize) {
   EXPECT_EQ(done({"tokenize", model_, "--decode", "3,1", "--json"}).out, "\"w3 w1\"\n");
 }
 
+TEST_F(Outputs, TokenizeAChat) {
+  Json config = {{"bos_token", "w8 "}};
+  config["chat_template"] = Json::parse(testing::read_file(
+      testing::kGoldens / "chat" / "expected.json"))["cases"]["gemma"]["template"];
+  dir_.write("llama/tokenizer_config.json", config.dump());
+  const std::string chat = dir_.write("chat.json", R"([{"role": "user", "content": "w3 w1 "}])");
+  // "w8 <start_of_turn>user w3 w1<end_of_turn> (<start_of_turn>model)" in words.
+  EXPECT_EQ(done({"tokenize", model_, "--chat", chat}).out, "[8,90,3,90]\n");
+  EXPECT_EQ(done({"tokenize", model_, "--chat", chat, "--generation-prompt"}).out,
+            "[8,90,3,90,90]\n");
+}
+
+// Words the other way round: the same text is other ids, and the command reads them.
+TEST_F(Outputs, ATokenizerOfOnesOwn) {
+  const std::string other =
+      dir_.write("other.json", R"({"model": {"type": "WordLevel", "unk_token": "w1",
+                                             "vocab": {"w1": 0, "w0": 1}}})")
+          .string();
+  const auto ids_of = [&](const std::vector<std::string>& more) {
+    std::vector<std::string> words = {"run",    model_, "--record", "hook_embed",
+                                      "--text", "w1",   "--out",    path("ids.safetensors")};
+    words.insert(words.end(), more.begin(), more.end());
+    done(words);
+    return SafetensorsFile::open(path("ids.safetensors")).tensor("input_ids").item<int64_t>();
+  };
+  EXPECT_EQ(ids_of({}), 1);
+  EXPECT_EQ(ids_of({"--tokenizer", other}), 0);
+}
+
 TEST_F(Outputs, InspectListsEverySiteOnce) {
   const Json all = done({"inspect", model_, "--json", "--pos", "10", "--batch", "2"}).json();
   EXPECT_EQ(all["family"], "llama");

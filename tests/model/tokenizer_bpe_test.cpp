@@ -16,16 +16,19 @@ struct RandomBpe {
   std::map<std::string, int64_t> vocab;
   std::vector<std::pair<std::string, std::string>> merges;
 
-  explicit RandomBpe(unsigned seed) {
+  // `apart`: no merge makes a token that has SentencePiece's space mark behind another character.
+  explicit RandomBpe(unsigned seed, const std::vector<std::string>& letters = {"a", "b", "c", "é"},
+                     bool apart = false) {
     std::mt19937 random(seed);
     std::vector<std::string> tokens;
     const auto add = [&](const std::string& token) {
       if (vocab.emplace(token, vocab.size()).second) tokens.push_back(token);
     };
-    for (const char* letter : {"a", "b", "c", "é"}) add(letter);
+    for (const std::string& letter : letters) add(letter);
     while (merges.size() < 60) {
       const std::string left = tokens[random() % tokens.size()];
       const std::string right = tokens[random() % tokens.size()];
+      if (apart && has_inner_mark(left + right)) continue;
       merges.emplace_back(left, right);
       add(left + right);
     }
@@ -79,6 +82,26 @@ TEST(BpeModel, MergesAsTheDefinitionAtEveryLength) {
         model->encode(word, ids);
         EXPECT_EQ(ids, wanted) << pass << ", seed " << seed << ", word " << word;
       }
+    }
+  }
+}
+
+// Texts that no pre-tokenizer cut are cut at space marks where no merge reaches over one, and must
+// not be where one does.
+TEST(BpeModel, CuttingAtSpaceMarksChangesNothing) {
+  const std::vector<std::string> letters = {"a", "▁", "é"};
+  for (unsigned seed = 1; seed <= 40; ++seed) {
+    const RandomBpe reference(seed, letters, /*apart=*/seed % 2 == 0);
+    const auto model = reference.model();
+    std::mt19937 random(seed);
+    for (const size_t length : {1, 2, 5, 12, 60, 200}) {
+      std::vector<std::string> text;
+      for (size_t i = 0; i < length; ++i) text.push_back(letters[random() % letters.size()]);
+      std::string joined;
+      for (const std::string& letter : text) joined += letter;
+      Ids ids;
+      model->encode(joined, ids);
+      EXPECT_EQ(ids, reference.encode(text)) << "seed " << seed << ", text " << joined;
     }
   }
 }

@@ -1,4 +1,4 @@
-// headlens/model: text to token ids and back, as a checkpoint's tokenizer.json says.
+// headlens/model: text to token ids and back, as a checkpoint's tokenizer file says.
 #pragma once
 
 #include <cstdint>
@@ -12,15 +12,19 @@
 
 namespace headlens {
 
-/// Turns text into token ids and back, exactly as the tokenizer.json of Hugging Face's `tokenizers`
-/// says. Cheap to copy: copies share one immutable body. All methods may be called from any thread.
-/// Models BPE and WordLevel. Letters newer than the Unicode of the linked PCRE2 and utf8proc (14
-/// and 15 in Debian 12) count as unassigned characters.
+class TokenizerBody;
+
+/// Turns text into token ids and back, exactly as a tokenizer.json of Hugging Face's `tokenizers`,
+/// a SentencePiece model or Llama-3's tiktoken file says (docs/tokenizers.md). Cheap to copy:
+/// copies share one immutable body. All methods may be called from any thread.
+/// Of a tokenizer.json, models BPE and WordLevel. Letters newer than the Unicode of the linked
+/// PCRE2 and utf8proc (14 and 15 in Debian 12) count as unassigned characters.
 class Tokenizer {
  public:
-  /// Reads a tokenizer.json, or the one in a directory. Throws ConfigError naming the file and the
-  /// trait that is missing, malformed or not handled. "truncation" and "padding" are a batch's
-  /// settings rather than the tokenizer's; they are ignored, as transformers does.
+  /// Reads a tokenizer.json or a .model file, or those of a directory: tokenizer.json first, else
+  /// tokenizer.model. Throws ConfigError naming the file and the trait that is missing, malformed
+  /// or not handled. "truncation" and "padding" are a batch's settings rather than the tokenizer's;
+  /// they are ignored, as transformers does.
   static Tokenizer load(const std::filesystem::path& file_or_dir);
 
   /// The ids of a text. Added tokens that occur in the text are recognised, special ones too;
@@ -43,9 +47,8 @@ class Tokenizer {
   int64_t vocab_size() const;
 
  private:
-  struct Impl;
-  explicit Tokenizer(std::shared_ptr<const Impl> impl);
-  std::shared_ptr<const Impl> impl_;
+  explicit Tokenizer(std::shared_ptr<const TokenizerBody> body);
+  std::shared_ptr<const TokenizerBody> body_;
 };
 
 }  // namespace headlens
