@@ -68,6 +68,17 @@ TEST(FamiliesTest, BothDialectsSayTheSame) {
   }
 }
 
+// Keys that transformers stores and never reads in a family.
+TEST(FamiliesTest, KeysThatChangeNothing) {
+  const auto same = [](const std::string& name, const char* key, const json& value) {
+    return parse(with(name, key, value)) == parse(golden_json(name));
+  };
+  EXPECT_TRUE(same("zamba2", "use_long_context", true));
+  EXPECT_TRUE(same("llama_tied", "partial_rotary_factor", 0.5));  // its rope is the default one
+  EXPECT_TRUE(same("mamba2", "norm_before_gate", true));
+  EXPECT_TRUE(same("gpt2", "reorder_and_upcast_attn", true));
+}
+
 TEST(FamiliesTest, Llama) {
   const ModelConfig config = parse(golden_json("llama"));
   EXPECT_EQ(config.family, "llama");

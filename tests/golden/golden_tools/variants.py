@@ -321,19 +321,13 @@ VARIANTS = {
         old_dialect=True,
         others={"zamba2_released": released.zamba2},
     ),
-    "zamba2_long_context": outline(
-        80,
+    "zamba2_grouped": outline(
+        82,
         of(
             "Zamba2",
             **SMALL_ZAMBA2
-            | {
-                "num_mem_blocks": 1,
-                "num_key_value_heads": 2,
-                "use_long_context": True,
-                "mamba_ngroups": 1,
-            },
+            | {"num_mem_blocks": 1, "num_key_value_heads": 2, "mamba_ngroups": 1},
         ),
-        note="use_long_context changes max_position_embeddings, which nothing reads",
     ),
     "zamba2_untied": outline(
         81,
