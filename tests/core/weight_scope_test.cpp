@@ -8,6 +8,7 @@
 
 #include "error_message.h"
 #include "headlens/core/error.h"
+#include "headlens/core/safetensors.h"
 #include "support/temp_dir.h"
 
 namespace headlens {
