@@ -98,7 +98,7 @@ void WeightFile::read(std::string_view name, uint64_t offset, void* out, size_t 
                  "{}, expected to read within its {} bytes, got {} from {}", about(name),
                  info.end - info.begin, size, offset);
   // One thread does not reach what memory and bus can do. Errors must not leave a worker.
-  constexpr int64_t kPiece = 1 << 22;
+  constexpr int64_t kPiece = 1 << 21;
   std::atomic<bool> good = true;
   at::parallel_for(0, static_cast<int64_t>(size), kPiece, [&](int64_t first, int64_t last) {
     auto* const to = static_cast<std::byte*>(out) + first;
