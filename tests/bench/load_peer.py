@@ -110,7 +110,7 @@ def load(args):
         file.write("5")
     resident, own = status_bytes("VmRSS"), status_bytes("RssAnon")
     start = time.perf_counter()
-    model = transformers.AutoModelForCausalLM.from_pretrained(args.dir, torch_dtype=torch.bfloat16,
+    model = transformers.AutoModelForCausalLM.from_pretrained(args.dir, dtype=torch.bfloat16,
                                                               device_map=args.device)
     if args.device != "cpu":
         torch.cuda.synchronize()
