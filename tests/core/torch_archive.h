@@ -11,7 +11,7 @@ namespace headlens::testing {
 /// Little-endian bytes of a number.
 inline std::string number_bytes(uint64_t value, int size) {
   std::string out;
-  for (int i = 0; i < size; ++i) out += static_cast<char>(value >> (8 * i) & 0xff);
+  for (int i = 0; i < size; ++i) out += i < 8 ? static_cast<char>(value >> (8 * i) & 0xff) : '\0';
   return out;
 }
 
