@@ -66,7 +66,7 @@ Tensor take_judged(const BatchRun& run, const Tensor& values) {
   const int64_t variants = values.size(0) / run.positions.size(0);
   std::vector<int64_t> shape = values.sizes().vec();
   shape[1] = run.positions.size(1);
-  Tensor index = run.positions.repeat({variants, 1});
+  Tensor index = run.positions.to(values.device()).repeat({variants, 1});
   while (index.dim() < values.dim()) index = index.unsqueeze(-1);
   return values.gather(1, index.expand(shape));
 }

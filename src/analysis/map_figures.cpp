@@ -21,10 +21,13 @@ struct PromptLayout {
   Tensor has_segment;  // [batch, segment] double 0/1
   Tensor in_segment;   // [batch, segment, key] double 0/1
   Tensor in_target;    // [batch, key] double 0/1
+
+  PromptLayout on(at::Device device) const {
+    return {rows.to(device), has_segment.to(device), in_segment.to(device), in_target.to(device)};
+  }
 };
 
-PromptLayout prompt_layout(const std::vector<const PromptInfo*>& prompts, int64_t keys,
-                           at::Device device) {
+PromptLayout prompt_layout(const std::vector<const PromptInfo*>& prompts, int64_t keys) {
   const int64_t batch = std::ssize(prompts);
   int64_t segments = 0;
   for (const PromptInfo* p : prompts) segments = std::max(segments, std::ssize(p->segments));
@@ -44,8 +47,7 @@ PromptLayout prompt_layout(const std::vector<const PromptInfo*>& prompts, int64_
       if (s == prompt.target_segment) layout.in_target[b].slice(0, start, end + 1).fill_(1);
     }
   }
-  return {layout.rows.to(device), layout.has_segment.to(device), layout.in_segment.to(device),
-          layout.in_target.to(device)};
+  return layout;
 }
 
 enum Figure { kEntropy, kEntropyNorm, kRowMass, kGather, kAggregate, kTarget, kFigures };
@@ -95,6 +97,8 @@ class FigureTap final : public Tap {
 
   void visit_map(TapPoint point, HeadMap& map) override {
     Layer& layer = layers_.at(point.layer);
+    // Once a device: layers come in order, and a device holds a run of them.
+    if (layout_.rows.device() != map.device()) layout_ = layout_.on(map.device());
     // Mamba-1 has channels by the thousand: a slice at a time bounds the rows held.
     const int64_t per_head = map.batch() * layout_.rows.size(1) * map.keys();
     const int64_t step = std::max<int64_t>(1, kMaxElements / per_head);
@@ -181,7 +185,7 @@ std::vector<MapFigures> map_figures(const LanguageModel& model, const Objective&
       uniform.add(*prompts.back());
     }
     const Tensor ids = prompt_ids(batch, prompts).to(model.device());
-    tap.set_layout(prompt_layout(prompts, ids.size(1), model.device()));
+    tap.set_layout(prompt_layout(prompts, ids.size(1)));
     model.run_layers(model.embed(ids), 0, tap.end_layer(), &tap);
     if (progress) progress(b + 1, objective.batch_count());
   }

@@ -84,10 +84,10 @@ std::map<int64_t, Tensor> Replacements::for_batch(int64_t index) const {
   const Tensor donor_last = at::tensor(last, at::kLong).index_select(0, example_of).unsqueeze(1);
   const Tensor shift = donor_last - query_of_rows(objective_, batch).unsqueeze(1);  // [row, 1]
   const Tensor position = at::arange(batch.ids.size(1), at::kLong) + shift;         // [row, pos]
-  const Tensor row = example_of.unsqueeze(1).to(model_.device());
-  const Tensor from = position.clamp_min(0).minimum(donor_last).to(model_.device());
+  const Tensor row = example_of.unsqueeze(1);
+  const Tensor from = position.clamp_min(0).minimum(donor_last);
   for (auto& [layer, outputs] : tap.outputs) {
-    outputs = outputs.index({row, from});
+    outputs = outputs.index({row.to(outputs.device()), from.to(outputs.device())});
     if (outputs.dim() == 3) outputs = outputs.unsqueeze(-1);  // Mamba-1: width 1
   }
   return std::move(tap.outputs);

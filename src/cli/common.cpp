@@ -4,6 +4,7 @@
 #include <fmt/chrono.h>
 #include <fmt/ranges.h>
 #include <torch/version.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cctype>
@@ -11,6 +12,7 @@
 #include <chrono>
 #include <set>
 
+#include "cli/progress.h"
 #include "cli/zoo.h"
 #include "core/check.h"
 #include "headlens/core/device.h"
@@ -50,22 +52,52 @@ Placement parse_placement(const std::string& word) {
   HEADLENS_FAIL(UsageError, "[ablate] --placement, expected post_norm or pre_norm, got '{}'", word);
 }
 
-void check_device_word(const std::string& word) {
-  if (word.empty()) return;
-  HEADLENS_CHECK(UsageError, word.find(',') == std::string::npos,
-                 "[device] --device, expected one device (several are not supported yet), got '{}'",
+/// "cuda:N" with N of one or two digits.
+bool is_numbered(const std::string& name) {
+  return name.starts_with("cuda:") && name.size() > 5 && name.size() < 8 &&
+         name.find_first_not_of("0123456789", 5) == std::string::npos;
+}
+
+/// The devices of a --device; only numbered ones can be several.
+std::vector<std::string> device_names(const std::string& word) {
+  std::vector<std::string> names(1);
+  for (const char c : word) {
+    c == ',' ? names.emplace_back() : names.back() += c;
+  }
+  const bool known =
+      std::all_of(names.begin(), names.end(), is_numbered) || (word == "cpu" || word == "cuda");
+  HEADLENS_CHECK(UsageError, known,
+                 "[device] --device, expected cpu, cuda, cuda:N or cuda:N,cuda:M.., got '{}'",
                  word);
-  const bool known = word == "cpu" || word == "cuda" ||
-                     (word.starts_with("cuda:") && word.size() > 5 && word.size() < 8 &&
-                      word.find_first_not_of("0123456789", 5) == std::string::npos);
-  HEADLENS_CHECK(UsageError, known, "[device] --device, expected cpu, cuda or cuda:N, got '{}'",
-                 word);
+  return names;
 }
 
 /// A wrong word is wrong use; a device that this machine lacks is a DeviceError.
-at::Device chosen_device(const std::string& word) {
-  check_device_word(word);
-  return word.empty() ? default_device() : parse_device(word);
+std::vector<at::Device> chosen_devices(const std::string& word) {
+  if (word.empty()) return {default_device()};
+  std::vector<at::Device> devices;
+  for (const std::string& name : device_names(word)) {
+    const at::Device device = parse_device(name);
+    HEADLENS_CHECK(UsageError, std::find(devices.begin(), devices.end(), device) == devices.end(),
+                   "[device] --device, expected each device once, got '{}'", word);
+    devices.push_back(device);
+  }
+  return devices;
+}
+
+/// Tells a person who waits, and nobody else: a line only on a terminal, and only after a second.
+LoadProgress loading_progress(Progress& progress) {
+  const auto started = std::chrono::steady_clock::now();
+  return [&progress, started](int64_t done, int64_t total) {
+    const auto waited = std::chrono::steady_clock::now() - started;
+    if (waited > std::chrono::seconds(1)) progress.update("loading", done, total);
+  };
+}
+
+std::vector<std::string> names_of(const std::vector<at::Device>& devices) {
+  std::vector<std::string> names;
+  for (const at::Device& device : devices) names.push_back(device.str());
+  return names;
 }
 
 /// Of choices that are the same tokens the first wins, whatever the model: worth a word.
@@ -98,7 +130,8 @@ void add_common_flags(CLI::App& command, CommonFlags& flags, const std::string& 
       .add_option("MODEL", flags.model, "checkpoint directory, or zoo:NAME (zoo:list lists them)")
       ->required();
   command.add_option("--device", flags.device,
-                     "cpu, cuda or cuda:N (default: cuda if there is one)");
+                     "cpu, cuda, cuda:N, or cuda:N,cuda:M.. to spread the layers (default: cuda if "
+                     "there is one)");
   command.add_option("--dtype", flags.dtype,
                      "float32, bfloat16, float16 or float64 (default: the checkpoint's on CUDA, "
                      "float32 on the CPU)");
@@ -164,9 +197,11 @@ std::filesystem::path model_directory(const std::string& model) {
 LoadedModel load_model(const CommonFlags& flags) {
   if (flags.quiet) set_log_level(LogLevel::Warn);
   LoadOptions options;
-  options.device = chosen_device(flags.device);
+  options.devices = chosen_devices(flags.device);
   options.dtype = chosen_dtype(flags.dtype);
   const std::filesystem::path directory = model_directory(flags.model);
+  Progress progress(flags.quiet || isatty(STDERR_FILENO) != 1);
+  options.progress = loading_progress(progress);
   return {LanguageModel::load(directory, options), directory};
 }
 
@@ -212,7 +247,7 @@ void check_placement(const ModelConfig& config, Placement placement) {
 }
 
 void check_common_flags(const CommonFlags& flags) {
-  check_device_word(flags.device);
+  if (!flags.device.empty()) device_names(flags.device);
   chosen_dtype(flags.dtype);
 }
 
@@ -231,7 +266,7 @@ Manifest make_manifest(const CommonFlags& flags, const LanguageModel& model) {
   m.torch_version = TORCH_VERSION;
   m.command = command_line();
   m.checkpoint = model.fingerprint();
-  m.device = model.device().str();
+  m.device = fmt::format("{}", fmt::join(names_of(model.devices()), ","));
   m.dtype = dtype_name(model.dtype());
   m.seed = flags.seed;
   m.started = fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(now));

@@ -2,9 +2,7 @@
 #include "headlens/core/checkpoint.h"
 
 #include <algorithm>
-#include <fstream>
-#include <iterator>
-#include <sstream>
+#include <utility>
 
 #include "core/check.h"
 #include "core/json_fields.h"
@@ -17,14 +15,13 @@ namespace fs = std::filesystem;
 constexpr const char* kConfig = "config.json";
 constexpr const char* kSingle = "model.safetensors";
 constexpr const char* kIndex = "model.safetensors.index.json";
+constexpr const char* kTorchSingle = "pytorch_model.bin";
+constexpr const char* kTorchIndex = "pytorch_model.bin.index.json";
 
-std::string read_text(const fs::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::ostringstream text;
-  text << file.rdbuf();
-  HEADLENS_CHECK(CheckpointError, file.good(), "[{}] file, expected a readable one, got none",
-                 path.string());
-  return text.str();
+/// Whether there is something of that name, readable or not: what is wrong with it, opening says.
+bool is_there(const fs::path& path) {
+  std::error_code ignored;
+  return fs::symlink_status(path, ignored).type() != fs::file_type::not_found;
 }
 
 /// Whether an index entry names a file in or below the directory. Symbolic links are followed: a
@@ -53,18 +50,15 @@ std::map<std::string, std::string> read_weight_map(const fs::path& path) {
 /// Says what is there instead of weights we read.
 [[noreturn]] void fail_without_weights(const fs::path& dir) {
   std::string other;
-  for (const auto& entry : fs::directory_iterator(dir)) {
+  std::error_code ignored;
+  for (const auto& entry : fs::directory_iterator(dir, ignored)) {
     const std::string name = entry.path().filename().string();
-    if (name.ends_with(".bin") || name.ends_with(".pth") || name.ends_with(".pt")) {
-      HEADLENS_FAIL(CheckpointError,
-                    "[{}] weights, expected {} or {}, got only {}; convert the checkpoint to "
-                    "safetensors (save_pretrained in transformers writes it)",
-                    dir.string(), kSingle, kIndex, name);
-    }
-    if (name.ends_with(".safetensors")) other = name;
+    const std::string kind = entry.path().extension().string();
+    if (kind == ".bin" || kind == ".pth" || kind == ".pt" || kind == ".safetensors") other = name;
   }
-  HEADLENS_FAIL(CheckpointError, "[{}] weights, expected {} or {}, got {}", dir.string(), kSingle,
-                kIndex, other.empty() ? "neither" : other);
+  HEADLENS_FAIL(CheckpointError, "[{}] weights, expected {}, {} or an index of either, got {}",
+                dir.string(), kSingle, kTorchSingle,
+                other.empty() ? "neither" : fmt::format("only {}", other));
 }
 
 /// FNV-1a, 64 bits: short, stable and the same everywhere. It guards against mix-ups, not attacks.
@@ -86,42 +80,52 @@ class Fnv1a {
 };
 
 /// Bytes from the middle of a tensor, enough to tell two trainings of one architecture apart.
-std::string middle_bytes(const Tensor& tensor) {
-  constexpr size_t kSample = 64;
-  const size_t size = std::min(kSample, tensor.nbytes());
-  if (size == 0) return {};
-  const size_t start = (tensor.nbytes() - size) / 2;
-  return {static_cast<const char*>(tensor.const_data_ptr()) + start, size};
+std::string middle_bytes(const WeightFile& file, const std::string& name) {
+  constexpr uint64_t kSample = 64;
+  const TensorInfo& info = file.info(name);
+  std::string bytes(std::min(kSample, info.end - info.begin), '\0');
+  file.read(name, (info.end - info.begin - bytes.size()) / 2, bytes.data(), bytes.size());
+  return bytes;
 }
 
 }  // namespace
 
 Checkpoint Checkpoint::open(const fs::path& dir) {
-  HEADLENS_CHECK(CheckpointError, fs::is_directory(dir),
+  std::error_code ignored;
+  HEADLENS_CHECK(CheckpointError, fs::is_directory(dir, ignored),
                  "[{}] checkpoint, expected a directory, got {}", dir.string(),
-                 fs::exists(dir) ? "a file" : "nothing there");
-  HEADLENS_CHECK(CheckpointError, fs::is_regular_file(dir / kConfig),
+                 is_there(dir) ? "a file" : "nothing there");
+  HEADLENS_CHECK(CheckpointError, is_there(dir / kConfig),
                  "[{}] checkpoint, expected a {} in it, got none", dir.string(), kConfig);
   Checkpoint out;
   out.dir_ = dir;
-  out.config_json_ = read_text(dir / kConfig);
-  if (fs::exists(dir / kSingle)) {
-    out.add_single_file();
-  } else if (fs::exists(dir / kIndex)) {
-    out.add_shards();
+  try {
+    out.config_json_ = read_text_file(dir / kConfig);
+  } catch (const ConfigError& error) {
+    throw CheckpointError(error.what());
+  }
+  if (is_there(dir / kSingle)) {
+    out.add_single_file(kSingle);
+  } else if (is_there(dir / kIndex)) {
+    out.add_shards(kIndex);
+  } else if (is_there(dir / kTorchSingle)) {
+    out.add_single_file(kTorchSingle);
+  } else if (is_there(dir / kTorchIndex)) {
+    out.add_shards(kTorchIndex);
   } else {
     fail_without_weights(dir);
   }
+  out.find_shared();
   return out;
 }
 
-void Checkpoint::add_single_file() {
-  files_.push_back(SafetensorsFile::open(dir_ / kSingle));
-  for (std::string& name : files_.back().names()) file_index_.emplace(std::move(name), 0);
+void Checkpoint::add_single_file(const std::string& name) {
+  files_.push_back(WeightFile::open(dir_ / name));
+  for (const std::string& tensor : files_.back().names()) entries_[tensor] = {0, tensor};
 }
 
-void Checkpoint::add_shards() {
-  const fs::path index = dir_ / kIndex;
+void Checkpoint::add_shards(const std::string& index_name) {
+  const fs::path index = dir_ / index_name;
   const std::map<std::string, std::string> weight_map = read_weight_map(index);
   std::map<std::string, size_t> opened;  // shard file name -> index into files_
   for (const auto& [name, shard] : weight_map) {
@@ -130,14 +134,14 @@ void Checkpoint::add_shards() {
                    name, shard);
     const auto [it, is_new] = opened.emplace(shard, files_.size());
     if (is_new) {
-      HEADLENS_CHECK(CheckpointError, fs::exists(dir_ / shard),
+      HEADLENS_CHECK(CheckpointError, is_there(dir_ / shard),
                      "[{}] shard '{}', expected in the directory, got none", index.string(), shard);
-      files_.push_back(SafetensorsFile::open(dir_ / shard));
+      files_.push_back(WeightFile::open(dir_ / shard));
     }
     HEADLENS_CHECK(CheckpointError, files_[it->second].has(name),
                    "[{}] tensor '{}', expected in shard '{}', got none there", index.string(), name,
                    shard);
-    file_index_.emplace(name, it->second);
+    entries_[name] = {it->second, name};
   }
   for (const auto& [shard, i] : opened) {
     for (const std::string& name : files_[i].names()) {
@@ -152,28 +156,48 @@ void Checkpoint::add_shards() {
   }
 }
 
+void Checkpoint::find_shared() {
+  std::map<std::pair<size_t, uint64_t>, std::vector<std::string>> starting;  // at a place, names
+  for (auto& [name, entry] : entries_) {
+    const TensorInfo& info = files_[entry.file].info(name);
+    std::vector<std::string>& here = starting[{entry.file, info.begin}];
+    const auto same = std::find_if(here.begin(), here.end(), [&](const std::string& other) {
+      return files_[entry.file].info(other) == info;
+    });
+    if (same == here.end()) {
+      here.push_back(name);
+    } else {
+      entry.first_name = *same;
+    }
+  }
+}
+
 std::optional<fs::path> Checkpoint::tokenizer_path() const {
   fs::path path = dir_ / "tokenizer.json";
-  if (!fs::exists(path)) return std::nullopt;
+  if (!is_there(path)) return std::nullopt;
   return path;
 }
 
 std::vector<std::string> Checkpoint::names() const {
   std::vector<std::string> out;
-  out.reserve(file_index_.size());
-  for (const auto& [name, index] : file_index_) out.push_back(name);
+  out.reserve(entries_.size());
+  for (const auto& [name, entry] : entries_) out.push_back(name);
   return out;
 }
 
 bool Checkpoint::has(std::string_view name) const {
-  return file_index_.contains(name);
+  return entries_.contains(name);
 }
 
-const SafetensorsFile& Checkpoint::file_of(std::string_view name) const {
-  const auto it = file_index_.find(name);
-  HEADLENS_CHECK(CheckpointError, it != file_index_.end(),
+const Checkpoint::Entry& Checkpoint::entry(std::string_view name) const {
+  const auto it = entries_.find(name);
+  HEADLENS_CHECK(CheckpointError, it != entries_.end(),
                  "[{}] tensor '{}', expected in the checkpoint, got none", dir_.string(), name);
-  return files_[it->second];
+  return it->second;
+}
+
+const WeightFile& Checkpoint::file_of(std::string_view name) const {
+  return files_[entry(name).file];
 }
 
 const TensorInfo& Checkpoint::info(std::string_view name) const {
@@ -184,19 +208,25 @@ Tensor Checkpoint::tensor(std::string_view name) const {
   return file_of(name).tensor(name);
 }
 
+const std::string& Checkpoint::first_name(std::string_view name) const {
+  return entry(name).first_name;
+}
+
 int64_t Checkpoint::weight_bytes() const {
   int64_t total = 0;
-  for (const auto& [name, index] : file_index_) total += files_[index].info(name).bytes();
+  for (const auto& [name, entry] : entries_) {
+    if (entry.first_name == name) total += files_[entry.file].info(name).bytes();
+  }
   return total;
 }
 
 std::string Checkpoint::fingerprint() const {
   Fnv1a hash;
   hash.add(config_json_);
-  for (const SafetensorsFile& file : files_) {
+  for (const WeightFile& file : files_) {
     hash.add(file.file_size());
     hash.add(file.header());
-    for (const std::string& name : file.names()) hash.add(middle_bytes(file.tensor(name)));
+    for (const std::string& name : file.names()) hash.add(middle_bytes(file, name));
   }
   return fmt::format("{:016x}", hash.value());
 }

@@ -1,6 +1,8 @@
 // headlens/core: strict, typed reading of JSON objects.
 #include "core/json_fields.h"
 
+#include <cerrno>
+#include <cstring>
 #include <fstream>
 #include <limits>
 #include <optional>
@@ -187,14 +189,24 @@ json parse_json(std::string_view text, const std::string& source) {
   HEADLENS_FAIL(ConfigError, "[{}] text, expected valid JSON, got {}", where, handler.problem());
 }
 
-json read_json_file(const std::filesystem::path& path) {
+std::string read_text_file(const std::filesystem::path& path) {
+  errno = 0;
   std::ifstream file(path, std::ios::binary);
+  const int reason = errno;
   std::ostringstream text;
-  const bool readable = file.good() && !std::filesystem::is_directory(path);
-  if (readable) text << file.rdbuf();
-  HEADLENS_CHECK(ConfigError, readable && !file.bad(),
-                 "[{}] file, expected a readable one, got none", path.string());
-  return parse_json(text.view(), path.string());
+  std::error_code ignored;
+  const bool is_directory = std::filesystem::is_directory(path, ignored);
+  if (file.good() && !is_directory) text << file.rdbuf();
+  HEADLENS_CHECK(ConfigError, file.good() && !is_directory,
+                 "[{}] file, expected a readable one, got {}", path.string(),
+                 is_directory                      ? "a directory"
+                 : reason == 0 || reason == ENOENT ? "none"
+                                                   : std::strerror(reason));
+  return text.str();
+}
+
+json read_json_file(const std::filesystem::path& path) {
+  return parse_json(read_text_file(path), path.string());
 }
 
 std::string describe_json(const json& value) {

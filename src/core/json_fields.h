@@ -23,7 +23,10 @@ namespace headlens {
 /// Throws ConfigError "[source:line:column] ..."; `source` is usually a file name.
 nlohmann::json parse_json(std::string_view text, const std::string& source);
 
-/// Reads and parses a file as parse_json() does. Throws ConfigError if it cannot be read.
+/// All of a file. Throws ConfigError with the system's reason if it cannot be read.
+std::string read_text_file(const std::filesystem::path& path);
+
+/// Reads and parses a file as parse_json() does.
 nlohmann::json read_json_file(const std::filesystem::path& path);
 
 /// The JSON type with a short excerpt of the value, for messages: `string "x"`.

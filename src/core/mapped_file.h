@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
 
 namespace headlens {
@@ -18,7 +19,15 @@ class MappedFile {
   std::byte* data() const { return data_; }
   size_t size() const { return size_; }
 
+  /// Reads from the file itself, not the mapping, so no page of it becomes resident. False if the
+  /// file no longer has all of it.
+  bool read(uint64_t offset, std::byte* out, size_t size) const;
+  /// Drops the whole pages within [begin, end) from this process; they come from the file again
+  /// when touched, without what was written to them.
+  void release(uint64_t begin, uint64_t end) const;
+
  private:
+  int fd_ = -1;
   std::byte* data_ = nullptr;
   size_t size_ = 0;
 };

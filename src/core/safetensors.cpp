@@ -2,6 +2,7 @@
 #include "headlens/core/safetensors.h"
 
 #include <ATen/ATen.h>
+#include <c10/util/strides.h>
 
 #include <algorithm>
 #include <cstring>
@@ -21,10 +22,7 @@ using safetensors_format::kLengthBytes;
 using safetensors_format::kMaxHeaderBytes;
 using safetensors_format::kMetadataKey;
 
-/// Where a message is about: "[model.safetensors] tensor 'wte.weight'".
-std::string about(const std::filesystem::path& path, std::string_view name) {
-  return fmt::format("[{}] tensor '{}'", path.string(), name);
-}
+using Entries = std::map<std::string, TensorInfo>;  // byte ranges within the data section
 
 uint64_t read_header_length(const MappedFile& file, const std::filesystem::path& path) {
   HEADLENS_CHECK(CheckpointError, file.size() >= kLengthBytes,
@@ -130,7 +128,7 @@ std::pair<uint64_t, uint64_t> read_offsets(const json& value, uint64_t data_byte
 }
 
 TensorInfo read_entry(const json& entry, uint64_t data_bytes, const std::string& where) {
-  TensorInfo info{read_dtype(entry_field(entry, "dtype", where), where), {}, 0, 0};
+  TensorInfo info{read_dtype(entry_field(entry, "dtype", where), where), {}, {}, 0, 0};
   info.shape = read_shape(entry_field(entry, "shape", where), where);
   std::tie(info.begin, info.end) =
       read_offsets(entry_field(entry, "data_offsets", where), data_bytes, where);
@@ -138,6 +136,8 @@ TensorInfo read_entry(const json& entry, uint64_t data_bytes, const std::string&
                  "{}, expected dtype, shape and data_offsets only, got {} keys", where,
                  entry.size());
   const uint64_t bytes = byte_count(info, where);
+  const auto strides = c10::contiguous_strides(info.shape);
+  info.strides.assign(strides.begin(), strides.end());
   HEADLENS_CHECK(CheckpointError, info.end - info.begin == bytes,
                  "{}, data_offsets, expected {} bytes for {} {}, got {}", where, bytes,
                  dtype_name(info.dtype), shape_string(info.shape), info.end - info.begin);
@@ -145,8 +145,7 @@ TensorInfo read_entry(const json& entry, uint64_t data_bytes, const std::string&
 }
 
 /// The tensors, in order of offset, must tile the data section.
-void check_tiling(const std::map<std::string, TensorInfo, std::less<>>& tensors,
-                  uint64_t data_bytes, const std::filesystem::path& path) {
+void check_tiling(const Entries& tensors, uint64_t data_bytes, const std::filesystem::path& path) {
   std::vector<std::pair<std::string_view, const TensorInfo*>> order;
   for (const auto& [name, info] : tensors) order.emplace_back(name, &info);
   std::sort(order.begin(), order.end(), [](const auto& a, const auto& b) {
@@ -154,8 +153,8 @@ void check_tiling(const std::map<std::string, TensorInfo, std::less<>>& tensors,
   });
   uint64_t next = 0;
   for (const auto& [name, info] : order) {
-    HEADLENS_CHECK(CheckpointError, info->begin == next, "{}, {}, expected offset {}, got {}",
-                   about(path, name),
+    HEADLENS_CHECK(CheckpointError, info->begin == next,
+                   "[{}] tensor '{}', {}, expected offset {}, got {}", path.string(), name,
                    info->begin < next ? "overlaps the tensor before it" : "leaves a hole before it",
                    next, info->begin);
     next = info->end;
@@ -165,75 +164,30 @@ void check_tiling(const std::map<std::string, TensorInfo, std::less<>>& tensors,
                  data_bytes);
 }
 
-/// A bool of another byte than 0 or 1 is undefined behaviour for whoever reads it.
-void check_bools(const std::byte* data, const TensorInfo& info, const std::string& where) {
-  for (int64_t i = 0; i < info.bytes(); ++i) {
-    const int value = std::to_integer<int>(data[i]);
-    HEADLENS_CHECK(CheckpointError, value <= 1, "{}, expected bytes 0 or 1 for bool, got {}", where,
-                   value);
-  }
-}
-
 }  // namespace
 
 SafetensorsFile SafetensorsFile::open(const std::filesystem::path& path) {
-  SafetensorsFile out;
-  out.path_ = path;
-  out.file_ = std::make_shared<const MappedFile>(path);
-  out.data_start_ = kLengthBytes + read_header_length(*out.file_, path);
-  const uint64_t data_bytes = out.file_->size() - out.data_start_;
+  SafetensorsFile out(path);
+  const uint64_t header_bytes = read_header_length(out.file(), path);
+  const uint64_t data_start = kLengthBytes + header_bytes;
+  const uint64_t data_bytes = out.file().size() - data_start;
+  out.set_header({reinterpret_cast<const char*>(out.file().data()) + kLengthBytes, header_bytes});
   const json header = parse_header(out.header(), path);
+  Entries entries;
   for (const auto& [name, entry] : header.items()) {
     if (name == kMetadataKey) {
       out.metadata_ = read_metadata(entry, path);
     } else {
-      out.tensors_.emplace(name, read_entry(entry, data_bytes, about(path, name)));
+      entries.emplace(name, read_entry(entry, data_bytes, out.about(name)));
     }
   }
-  check_tiling(out.tensors_, data_bytes, path);
-  return out;
-}
-
-std::vector<std::string> SafetensorsFile::names() const {
-  std::vector<std::string> out;
-  out.reserve(tensors_.size());
-  for (const auto& [name, info] : tensors_) out.push_back(name);
-  return out;
-}
-
-bool SafetensorsFile::has(std::string_view name) const {
-  return tensors_.contains(name);
-}
-
-const TensorInfo& SafetensorsFile::info(std::string_view name) const {
-  const auto it = tensors_.find(name);
-  HEADLENS_CHECK(CheckpointError, it != tensors_.end(), "{}, expected in the file, got none",
-                 about(path_, name));
-  return it->second;
-}
-
-Tensor SafetensorsFile::tensor(std::string_view name) const {
-  const TensorInfo& info = this->info(name);
-  const auto options = at::TensorOptions().dtype(info.dtype);
-  if (info.bytes() == 0) return at::empty(info.shape, options);
-  std::byte* const data = file_->data() + data_start_ + info.begin;
-  if (info.dtype == at::kBool) check_bools(data, info, about(path_, name));
-  const auto align = static_cast<uintptr_t>(element_size(info.dtype));
-  if (reinterpret_cast<uintptr_t>(data) % align != 0) {
-    Tensor copy = at::empty(info.shape, options);
-    std::memcpy(copy.mutable_data_ptr(), data, info.end - info.begin);
-    return copy;
+  check_tiling(entries, data_bytes, path);
+  for (auto& [name, info] : entries) {
+    info.begin += data_start;
+    info.end += data_start;
+    out.add(name, std::move(info));
   }
-  return at::from_blob(
-      data, info.shape, [keep_alive = file_](void*) mutable { keep_alive.reset(); }, options);
-}
-
-std::string_view SafetensorsFile::header() const {
-  return {reinterpret_cast<const char*>(file_->data()) + kLengthBytes, data_start_ - kLengthBytes};
-}
-
-int64_t SafetensorsFile::file_size() const {
-  return static_cast<int64_t>(file_->size());
+  return out;
 }
 
 }  // namespace headlens

@@ -8,9 +8,11 @@
 #include <mutex>
 #include <optional>
 #include <set>
+#include <tuple>
 
 #include "core/check.h"
 #include "core/glob.h"
+#include "core/staged_copy.h"
 
 namespace headlens {
 
@@ -20,11 +22,13 @@ struct WeightScope::Root {
   std::shared_ptr<const Checkpoint> checkpoint;
   std::map<std::string, Tensor> weights;
   Generator generator;
-  at::Device device = at::kCPU;
+  LoadProgress progress;
 
   std::mutex mutex;  // guards what follows, and `weights`, which a generator adds to
   std::set<std::string> read;
-  std::map<std::pair<std::string, at::ScalarType>, Tensor> converted;
+  std::map<std::tuple<std::string, at::ScalarType, std::string>, Tensor> converted;
+  StagedCopy staged;
+  int64_t done = 0;  // bytes of the checkpoint
 
   std::string where() const {
     return checkpoint ? checkpoint->path().string() : std::string("weights");
@@ -58,30 +62,54 @@ struct WeightScope::Root {
     return weights.at(name).sizes().vec();
   }
 
-  Tensor load(const std::string& name, at::ScalarType dtype) {
+  void advance(int64_t bytes) {
+    done += bytes;
+    if (progress) progress(done, std::max(done, checkpoint->weight_bytes()));
+  }
+
+  Tensor load(const std::string& name, at::ScalarType dtype, at::Device device) {
     const std::lock_guard lock(mutex);
     read.insert(name);
-    Tensor& slot = converted[{name, dtype}];
-    if (slot.defined()) return slot;
-    const Tensor stored = checkpoint ? checkpoint->tensor(name) : weights.at(name);
-    // Device first: the conversion is then done there, and the stored dtype is what travels.
-    Tensor moved = stored.to(device);
-    slot = moved.is_floating_point() ? moved.to(dtype) : moved;
+    const std::string& first = checkpoint ? checkpoint->first_name(name) : name;
+    Tensor& slot = converted[{first, dtype, device.str()}];
+    if (!slot.defined())
+      slot = checkpoint ? fetch(first, dtype, device) : place(first, dtype, device);
     return slot;
+  }
+
+  Tensor place(const std::string& name, at::ScalarType dtype, at::Device device) const {
+    const Tensor moved = weights.at(name).to(device);
+    return moved.is_floating_point() ? moved.to(dtype) : moved;
+  }
+
+  /// Device first: the conversion is then done there, and the stored dtype is what travels.
+  Tensor fetch(const std::string& name, at::ScalarType dtype, at::Device device) {
+    const WeightFile& file = checkpoint->file_of(name);
+    const TensorInfo& info = file.info(name);
+    const at::ScalarType wanted = at::isFloatingType(info.dtype) ? dtype : info.dtype;
+    if (!device.is_cpu()) {
+      return staged.load(file, name, device, [&](int64_t bytes) { advance(bytes); }).to(wanted);
+    }
+    Tensor out = file.tensor(name).contiguous().to(wanted);
+    if (wanted != info.dtype) file.release(name);
+    advance(info.bytes());
+    return out;
   }
 };
 
-WeightScope::WeightScope(std::shared_ptr<Root> root, std::string prefix, at::ScalarType dtype)
-    : root_(std::move(root)), prefix_(std::move(prefix)), dtype_(dtype) {}
+WeightScope::WeightScope(std::shared_ptr<Root> root, std::string prefix, at::ScalarType dtype,
+                         at::Device device)
+    : root_(std::move(root)), prefix_(std::move(prefix)), dtype_(dtype), device_(device) {}
 
 WeightScope WeightScope::from_checkpoint(std::shared_ptr<const Checkpoint> checkpoint,
-                                         at::ScalarType dtype, at::Device device) {
+                                         at::ScalarType dtype, at::Device device,
+                                         LoadProgress progress) {
   HEADLENS_CHECK(CheckpointError, checkpoint != nullptr,
                  "[WeightScope] expected a checkpoint, got a null pointer");
   auto root = std::make_shared<Root>();
   root->checkpoint = std::move(checkpoint);
-  root->device = device;
-  return WeightScope(std::move(root), "", dtype);
+  root->progress = std::move(progress);
+  return WeightScope(std::move(root), "", dtype, device);
 }
 
 WeightScope WeightScope::from_map(std::map<std::string, Tensor> weights, at::ScalarType dtype,
@@ -92,24 +120,26 @@ WeightScope WeightScope::from_map(std::map<std::string, Tensor> weights, at::Sca
   }
   auto root = std::make_shared<Root>();
   root->weights = std::move(weights);
-  root->device = device;
-  return WeightScope(std::move(root), "", dtype);
+  return WeightScope(std::move(root), "", dtype, device);
 }
 
 WeightScope WeightScope::from_generator(Generator generator, at::ScalarType dtype,
                                         at::Device device) {
   auto root = std::make_shared<Root>();
   root->generator = std::move(generator);
-  root->device = device;
-  return WeightScope(std::move(root), "", dtype);
+  return WeightScope(std::move(root), "", dtype, device);
 }
 
 WeightScope WeightScope::scope(std::string_view name) const {
-  return WeightScope(root_, path(name), dtype_);
+  return WeightScope(root_, path(name), dtype_, device_);
 }
 
 WeightScope WeightScope::with_dtype(at::ScalarType dtype) const {
-  return WeightScope(root_, prefix_, dtype);
+  return WeightScope(root_, prefix_, dtype, device_);
+}
+
+WeightScope WeightScope::on(at::Device device) const {
+  return WeightScope(root_, prefix_, dtype_, device);
 }
 
 Tensor WeightScope::get(std::string_view name, at::IntArrayRef shape) const {
@@ -121,7 +151,7 @@ Tensor WeightScope::get(std::string_view name, at::IntArrayRef shape) const {
   const std::vector<int64_t> got = root_->shape(full);
   HEADLENS_CHECK(CheckpointError, shape.equals(got), "[{}] tensor '{}', expected shape {}, got {}",
                  root_->where(), full, shape_string(shape), shape_string(got));
-  return root_->load(full, dtype_);
+  return root_->load(full, dtype_, device_);
 }
 
 Tensor WeightScope::get_optional(std::string_view name, at::IntArrayRef shape) const {
@@ -135,10 +165,6 @@ bool WeightScope::has(std::string_view name) const {
 std::string WeightScope::path(std::string_view name) const {
   if (name.empty()) return prefix_;
   return prefix_.empty() ? std::string(name) : fmt::format("{}.{}", prefix_, name);
-}
-
-at::Device WeightScope::device() const {
-  return root_->device;
 }
 
 std::vector<std::string> WeightScope::unread() const {

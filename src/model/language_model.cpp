@@ -3,6 +3,7 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <set>
 
 #include "core/check.h"
@@ -97,14 +98,34 @@ void check_dtypes(const Checkpoint& checkpoint, const std::vector<std::string>& 
 /// transformers).
 bool has_own_head(const Checkpoint& checkpoint, const TensorNames& names) {
   const std::string head = names.lm_head + ".weight", embed = names.embed + ".weight";
-  return checkpoint.has(head) && checkpoint.has(embed) &&
-         !at::equal(checkpoint.tensor(head), checkpoint.tensor(embed));
+  if (!checkpoint.has(head) || !checkpoint.has(embed)) return false;
+  if (checkpoint.first_name(head) == checkpoint.first_name(embed)) return false;
+  const bool own = !at::equal(checkpoint.tensor(head), checkpoint.tensor(embed));
+  for (const std::string& name : {head, embed}) checkpoint.file_of(name).release(name);
+  return own;
 }
 
-Tensor read_lm_head(const ModelConfig& config, const TensorNames& names, const WeightScope& weights,
-                    const Tensor& embed) {
-  if (config.tied_embeddings) return embed;
-  return weights.get(names.lm_head + ".weight", {config.vocab_size, config.d_model});
+/// Spreads by the bytes that the tensors are stored in.
+LayerSpread spread_of(const Checkpoint& checkpoint, const ModelConfig& config,
+                      const TensorNames& names, const std::vector<at::Device>& devices) {
+  std::vector<int64_t> layers(config.layers.size());
+  std::vector<std::string> prefixes;
+  for (size_t i = 0; i < layers.size(); ++i) {
+    prefixes.push_back(fmt::format(fmt::runtime(names.layer), i) + ".");
+  }
+  int64_t embed = 0, head = 0;
+  for (const std::string& name : checkpoint.names()) {
+    const int64_t bytes = checkpoint.info(name).bytes();
+    for (size_t i = 0; i < layers.size(); ++i) layers[i] += name.starts_with(prefixes[i]) * bytes;
+    if (name == names.embed + ".weight") embed = bytes;
+    if (name == names.lm_head + ".weight") head = bytes;
+  }
+  return spread_layers(devices, layers, embed, config.tied_embeddings ? embed : head);
+}
+
+/// A tied head is the embedding: the same tensor, if that is on the same device.
+std::string head_name(const ModelConfig& config, const TensorNames& names) {
+  return (config.tied_embeddings ? names.embed : names.lm_head) + ".weight";
 }
 
 }  // namespace
@@ -114,17 +135,33 @@ LanguageModel LanguageModel::load(const std::filesystem::path& dir, const LoadOp
   ModelConfig config =
       parse_model_config(checkpoint->config_json(), (dir / "config.json").string());
   check_dtypes(*checkpoint, ignored_tensors(config));
-  if (has_own_head(*checkpoint, tensor_names(config.family))) config.tied_embeddings = false;
-  const at::ScalarType native = options.device.is_cpu() ? at::kFloat : parse_dtype(config.dtype);
-  const WeightScope weights =
-      WeightScope::from_checkpoint(checkpoint, options.dtype.value_or(native), options.device);
-  LanguageModel model = build(config, weights);
+  // Which of the family's spellings the files use.
+  const TensorNames& names =
+      tensor_names(config, WeightScope::from_checkpoint(checkpoint, at::kFloat, at::kCPU));
+  if (has_own_head(*checkpoint, names)) config.tied_embeddings = false;
+  const std::vector<at::Device> devices =
+      options.devices.empty() ? std::vector{options.device} : options.devices;
+  const LayerSpread spread = spread_of(*checkpoint, config, names, devices);
+  const at::ScalarType native = spread.embed.is_cpu() ? at::kFloat : parse_dtype(config.dtype);
+  const WeightScope weights = WeightScope::from_checkpoint(
+      checkpoint, options.dtype.value_or(native), spread.embed, options.progress);
+  LanguageModel model = build(config, weights, spread);
   weights.check_all_read(ignored_tensors(config));
   model.fingerprint_ = checkpoint->fingerprint();
   return model;
 }
 
 LanguageModel LanguageModel::build(const ModelConfig& config, const WeightScope& weights) {
+  const at::Device device = weights.device();
+  return build(config, weights, {device, {config.layers.size(), device}, device});
+}
+
+LanguageModel LanguageModel::build(const ModelConfig& config, const WeightScope& all,
+                                   const LayerSpread& spread) {
+  HEADLENS_CHECK(ShapeError, spread.layers.size() == config.layers.size(),
+                 "[build] spread, expected {} layers, got {}", config.layers.size(),
+                 spread.layers.size());
+  const WeightScope weights = all.on(spread.embed), last = all.on(spread.head);
   const TensorNames& names = tensor_names(config, weights);
   LanguageModel model;
   model.config_ = config;
@@ -134,11 +171,13 @@ LanguageModel LanguageModel::build(const ModelConfig& config, const WeightScope&
         weights.get(names.position_embed + ".weight", {config.max_position, config.d_model});
   }
   for (int64_t i = 0; i < std::ssize(config.layers); ++i) {
-    model.blocks_.push_back(std::make_shared<const Block>(config, i, names, weights));
+    const WeightScope there = weights.on(spread.layers[static_cast<size_t>(i)]);
+    model.blocks_.push_back(std::make_shared<const Block>(config, i, names, there));
   }
+  model.block_devices_ = spread.layers;
   model.final_norm_ =
-      Norm(weights.scope(names.final_norm), config.d_model, config.norm, config.norm_eps);
-  model.lm_head_ = read_lm_head(config, names, weights, model.embed_);
+      Norm(last.scope(names.final_norm), config.d_model, config.norm, config.norm_eps);
+  model.lm_head_ = last.get(head_name(config, names), {config.vocab_size, config.d_model});
   return model;
 }
 
@@ -148,6 +187,23 @@ at::ScalarType LanguageModel::dtype() const {
 
 at::Device LanguageModel::device() const {
   return embed_.device();
+}
+
+at::Device LanguageModel::layer_device(int64_t layer) const {
+  HEADLENS_CHECK(ShapeError, 0 <= layer && layer < layer_count(),
+                 "[layer_device] layer, expected 0 to {}, got {}", layer_count() - 1, layer);
+  return block_devices_[static_cast<size_t>(layer)];
+}
+
+std::vector<at::Device> LanguageModel::devices() const {
+  std::vector<at::Device> all = {device()};
+  all.insert(all.end(), block_devices_.begin(), block_devices_.end());
+  all.push_back(lm_head_.device());
+  std::vector<at::Device> distinct;
+  for (const at::Device& d : all) {
+    if (std::find(distinct.begin(), distinct.end(), d) == distinct.end()) distinct.push_back(d);
+  }
+  return distinct;
 }
 
 /// Tied and shared tensors once.
@@ -175,7 +231,8 @@ int64_t LanguageModel::weight_bytes() const {
 int64_t LanguageModel::parameter_count() const {
   int64_t count = 0;
   for (const Tensor& tensor : distinct_weights()) count += tensor.numel();
-  return count;
+  const bool copied = config_.tied_embeddings && !lm_head_.is_same(embed_);  // on another device
+  return copied ? count - lm_head_.numel() : count;
 }
 
 Tensor LanguageModel::forward(const Tensor& ids, const ForwardOptions& options) const {
@@ -231,7 +288,9 @@ Tensor LanguageModel::run_layers(Tensor resid, int64_t from_layer, int64_t to_la
   for (int64_t i = from_layer; i < to_layer; ++i) {
     const auto layer = static_cast<size_t>(i);
     LayerState* layer_state = state != nullptr ? &state->layers[layer] : nullptr;
-    resid = blocks_[layer]->forward(resid, LayerTap(tap, i), layer_state, seen);
+    const at::Device device = block_devices_[layer];
+    resid =
+        blocks_[layer]->forward(resid.to(device), LayerTap(tap, i), layer_state, seen.on(device));
   }
   if (state != nullptr && from_layer < to_layer && to_layer == layer_count()) {
     state->position += resid.size(1);
@@ -244,7 +303,8 @@ Tensor LanguageModel::unembed(const Tensor& resid, Tap* tap) const {
                  "[unembed] residual, expected [.., {}], got {}", config_.d_model,
                  shape_string(resid.sizes()));
   const LayerTap whole(tap, kWholeModel);
-  const Tensor x = final_norm_.forward(resid, whole, Site::FinalScale, Site::FinalNormalized);
+  const Tensor x = final_norm_.forward(resid.to(lm_head_.device()), whole, Site::FinalScale,
+                                       Site::FinalNormalized);
   Tensor logits = scaled(at::linear(x, lm_head_), config_.logit_scale);
   if (config_.logit_softcap > 0) {
     logits = (logits / config_.logit_softcap).tanh() * config_.logit_softcap;
@@ -258,17 +318,20 @@ Tensor LanguageModel::finish_layer(int64_t layer, const Tensor& resid, const Ten
   HEADLENS_CHECK(ShapeError, resid.dim() == 3 && resid.size(-1) == config_.d_model,
                  "[finish_layer] residual, expected [batch, pos, {}], got {}", config_.d_model,
                  shape_string(resid.sizes()));
-  return blocks_[static_cast<size_t>(layer)]->finish(resid, z);
+  const at::Device where = layer_device(layer);
+  return blocks_[static_cast<size_t>(layer)]->finish(resid.to(where), z.to(where));
 }
 
 LanguageModel LanguageModel::with_layers(const std::vector<int64_t>& layers) const {
   LanguageModel model = *this;
   model.blocks_.clear();
+  model.block_devices_.clear();
   model.config_.layers.clear();
   for (const int64_t layer : layers) {
     HEADLENS_CHECK(ShapeError, 0 <= layer && layer < layer_count(),
                    "[with_layers] layer, expected 0 to {}, got {}", layer_count() - 1, layer);
     model.blocks_.push_back(blocks_[static_cast<size_t>(layer)]);
+    model.block_devices_.push_back(layer_device(layer));
     model.config_.layers.push_back(config_.layers[static_cast<size_t>(layer)]);
   }
   return model;

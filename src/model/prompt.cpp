@@ -5,6 +5,13 @@
 
 namespace headlens {
 
+Prompt Prompt::on(at::Device device) const {
+  Prompt there = *this;
+  if (embedding.defined()) there.embedding = embedding.to(device);
+  if (first.defined()) there.first = first.to(device);
+  return there;
+}
+
 Tensor Prompt::real(int64_t pos) const {
   if (!first.defined()) return {};
   const Tensor position = at::arange(start, start + pos, first.options());

@@ -114,7 +114,7 @@ TEST_F(Errors, FlagsThatWouldDoNothing) {
       error(2, {"run", model_, "--ids", "f", "--bos", "--record", "logits", "--out", path("r")}),
       "[run] --bos, expected with --text, got it with --ids");
   EXPECT_EQ(error(2, {"inspect", model_, "--device", "gpu"}),
-            "[device] --device, expected cpu, cuda or cuda:N, got 'gpu'");
+            "[device] --device, expected cpu, cuda, cuda:N or cuda:N,cuda:M.., got 'gpu'");
   EXPECT_EQ(error(2, {"tokenize", model_, "--text", "w1", "--dtype", "int3"}),
             "[dtype] --dtype, expected float32, bfloat16, float16 or float64, got 'int3'");
 }
@@ -207,11 +207,21 @@ TEST_F(Errors, DevicesAndDtypes) {
   const auto device = [&](int status, const std::string& word) {
     return error(status, {"eval", model_, "--task", task_, "--device", word});
   };
-  EXPECT_EQ(device(2, "gpu"), "[device] --device, expected cpu, cuda or cuda:N, got 'gpu'");
-  EXPECT_EQ(device(2, "cuda:x"), "[device] --device, expected cpu, cuda or cuda:N, got 'cuda:x'");
-  EXPECT_EQ(device(2, "cuda:0,1"),
-            "[device] --device, expected one device (several are not supported yet), got "
-            "'cuda:0,1'");
+  EXPECT_EQ(device(2, "gpu"),
+            "[device] --device, expected cpu, cuda, cuda:N or cuda:N,cuda:M.., got 'gpu'");
+  EXPECT_EQ(device(2, "cuda:x"),
+            "[device] --device, expected cpu, cuda, cuda:N or cuda:N,cuda:M.., got 'cuda:x'");
+  for (const char* word : {"cuda:0,1", "cuda:0,", ",cuda:0", "cuda:0,cpu", "cpu,cuda:0",
+                           "cuda,cuda:1", "cpu,cpu", ",", "cuda:0,,cuda:1", "cuda:0, cuda:1"}) {
+    EXPECT_EQ(
+        device(2, word),
+        std::string("[device] --device, expected cpu, cuda, cuda:N or cuda:N,cuda:M.., got '") +
+            word + "'");
+  }
+  if (cuda_available()) {
+    EXPECT_EQ(device(2, "cuda:0,cuda:0"),
+              "[device] --device, expected each device once, got 'cuda:0,cuda:0'");
+  }
   if (!cuda_available()) {
     EXPECT_NE(device(1, "cuda").find("device 'cuda', expected "), std::string::npos);
   }

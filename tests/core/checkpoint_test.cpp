@@ -6,6 +6,7 @@
 
 #include "error_message.h"
 #include "headlens/core/error.h"
+#include "headlens/core/safetensors.h"
 #include "support/temp_dir.h"
 
 namespace headlens {
@@ -26,6 +27,10 @@ class CheckpointTest : public ::testing::Test {
   }
   void index(const std::string& weight_map) {
     dir_.write(kIndexName, R"({"metadata": {}, "weight_map": )" + weight_map + "}");
+  }
+  void copy_torch_file(const std::string& name, const std::string& to) {
+    std::filesystem::copy_file(std::filesystem::path(HEADLENS_TORCH_FILE_DIR) / (name + ".bin"),
+                               dir_.path() / to);
   }
   Checkpoint open() const { return Checkpoint::open(dir_.path()); }
   std::string error() const {
@@ -81,8 +86,8 @@ TEST_F(CheckpointTest, FollowsLinksAsAHuggingFaceCacheHasThem) {
 
 TEST_F(CheckpointTest, NamesWhatIsMissingFromTheDirectory) {
   EXPECT_EQ(error(), "[" + dir_.path().string() +
-                         "] weights, expected model.safetensors or model.safetensors.index.json, "
-                         "got neither");
+                         "] weights, expected model.safetensors, pytorch_model.bin or an index of "
+                         "either, got neither");
   const auto none = dir_.path() / "none";
   EXPECT_EQ(error_message<CheckpointError>([&] { Checkpoint::open(none); }),
             "[" + none.string() + "] checkpoint, expected a directory, got nothing there");
@@ -94,12 +99,69 @@ TEST_F(CheckpointTest, NamesWhatIsMissingFromTheDirectory) {
             "[" + dir_.path().string() + "] checkpoint, expected a config.json in it, got none");
 }
 
-TEST_F(CheckpointTest, SaysToConvertPickledWeights) {
-  dir_.write("pytorch_model.bin", "x");
+TEST_F(CheckpointTest, SaysWhichWeightsItDoesNotRead) {
+  dir_.write("consolidated.00.pth", "x");
   EXPECT_EQ(error(), "[" + dir_.path().string() +
-                         "] weights, expected model.safetensors or model.safetensors.index.json, "
-                         "got only pytorch_model.bin; convert the checkpoint to safetensors "
-                         "(save_pretrained in transformers writes it)");
+                         "] weights, expected model.safetensors, pytorch_model.bin or an index of "
+                         "either, got only consolidated.00.pth");
+}
+
+TEST_F(CheckpointTest, ReadsTorchFilesWhereThereAreNoSafetensors) {
+  copy_torch_file("module", "pytorch_model.bin");
+  EXPECT_EQ(open().names(), (std::vector<std::string>{"down.weight", "norm.bias", "norm.weight",
+                                                      "up.bias", "up.weight"}));
+  EXPECT_TRUE(at::equal(open().tensor("up.bias"), at::arange(3, at::kFloat)));
+  EXPECT_EQ(open().weight_bytes(), 4 * (6 + 6 + 3 + 2 + 2));
+  const std::string fingerprint = open().fingerprint();
+  EXPECT_EQ(fingerprint.size(), 16u);
+  save("model.safetensors", {{"w", at::ones({2})}});
+  EXPECT_EQ(open().names(), std::vector<std::string>{"w"});
+  EXPECT_NE(open().fingerprint(), fingerprint);
+}
+
+TEST_F(CheckpointTest, ReadsTorchShards) {
+  copy_torch_file("module", "pytorch_model-00001-of-00001.bin");
+  dir_.write("pytorch_model.bin.index.json",
+             R"({"weight_map": {"up.weight": "pytorch_model-00001-of-00001.bin"}})");
+  EXPECT_EQ(error(), at("pytorch_model.bin.index.json") +
+                         "tensor 'down.weight' of shard 'pytorch_model-00001-of-00001.bin', "
+                         "expected in the index, got none");
+  std::string map;
+  for (const char* name : {"down.weight", "norm.bias", "norm.weight", "up.bias", "up.weight"}) {
+    map += std::string(map.empty() ? "" : ", ") + "\"" + name +
+           R"(": "pytorch_model-00001-of-00001.bin")";
+  }
+  dir_.write("pytorch_model.bin.index.json", R"({"weight_map": {)" + map + "}}");
+  EXPECT_TRUE(open().has("up.bias"));
+}
+
+TEST_F(CheckpointTest, KnowsWhichTensorsShareAStorage) {
+  copy_torch_file("kinds", "pytorch_model.bin");
+  const Checkpoint checkpoint = open();
+  EXPECT_EQ(checkpoint.first_name("tied"), "f32");
+  EXPECT_EQ(checkpoint.first_name("f32"), "f32");
+  EXPECT_EQ(checkpoint.first_name("transposed"), "transposed");  // the same bytes, another tensor
+  int64_t bytes = 0;
+  for (const std::string& name : checkpoint.names()) bytes += checkpoint.info(name).bytes();
+  EXPECT_EQ(checkpoint.weight_bytes(), bytes - 48);
+}
+
+TEST_F(CheckpointTest, SaysWhyAFileCannotBeRead) {
+  std::filesystem::create_symlink("config.json.loop", dir_.path() / "config.json.loop");
+  std::filesystem::remove(dir_.path() / "config.json");
+  std::filesystem::create_symlink("config.json.loop", dir_.path() / "config.json");
+  const std::string loop = "expected a readable one, got Too many levels of symbolic links";
+  EXPECT_EQ(error(), at("config.json") + "file, " + loop);
+  std::filesystem::remove(dir_.path() / "config.json");
+  std::filesystem::create_directory(dir_.path() / "config.json");
+  EXPECT_EQ(error(), at("config.json") + "file, expected a readable one, got a directory");
+  std::filesystem::remove(dir_.path() / "config.json");
+  dir_.write("config.json", "{}");
+  std::filesystem::create_symlink("config.json.loop", dir_.path() / kIndexName);
+  EXPECT_EQ(error(), at(kIndexName) + "file, " + loop);
+  std::filesystem::create_symlink("gone", dir_.path() / "model.safetensors");
+  EXPECT_EQ(error(),
+            at("model.safetensors") + "file, expected to be opened, got No such file or directory");
 }
 
 TEST_F(CheckpointTest, RefusesAnIndexThatLeavesTheDirectory) {

@@ -81,7 +81,7 @@ TEST(ReadJsonFile, NamesTheFile) {
   EXPECT_EQ(error_message<ConfigError>([&] { read_json_file(missing); }),
             "[" + missing.string() + "] file, expected a readable one, got none");
   EXPECT_EQ(error_message<ConfigError>([&] { read_json_file(dir.path()); }),
-            "[" + dir.path().string() + "] file, expected a readable one, got none");
+            "[" + dir.path().string() + "] file, expected a readable one, got a directory");
   EXPECT_EQ(read_json_file(dir.write("y.json", "{\"a\": 1}"))["a"], 1);
 }
 

@@ -2,6 +2,7 @@
 #include "core/mapped_file.h"
 
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <fstream>
 #include <iterator>
@@ -31,6 +32,33 @@ TEST(MappedFile, KeepsWritesToItself) {
   file.data()[0] = std::byte{'j'};
   std::ifstream stream(path);
   EXPECT_EQ(std::string(std::istreambuf_iterator<char>(stream), {}), "hello");
+}
+
+TEST(MappedFile, ReadsTheFileItself) {
+  const TempDir dir;
+  const auto path = dir.write("f", "hello");
+  const MappedFile file(path);
+  file.data()[1] = std::byte{'u'};
+  std::string got(3, ' ');
+  EXPECT_TRUE(file.read(1, reinterpret_cast<std::byte*>(got.data()), 3));
+  EXPECT_EQ(got, "ell");
+  EXPECT_FALSE(file.read(3, reinterpret_cast<std::byte*>(got.data()), 3));
+  std::filesystem::resize_file(path, 1);
+  EXPECT_FALSE(file.read(1, reinterpret_cast<std::byte*>(got.data()), 3));
+}
+
+TEST(MappedFile, ReleasesWholePagesOnly) {
+  const TempDir dir;
+  const MappedFile file(dir.write("f", std::string(1 << 18, 'a')));  // four of the largest pages
+  const auto page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
+  for (size_t i = 0; i < file.size(); ++i) file.data()[i] = std::byte{'b'};
+  file.release(1, 2 * page - 1);  // no whole page
+  EXPECT_EQ(file.data()[page], std::byte{'b'});
+  file.release(1, 2 * page + 1);  // the second page
+  EXPECT_EQ(file.data()[page - 1], std::byte{'b'});
+  EXPECT_EQ(file.data()[page], std::byte{'a'});
+  EXPECT_EQ(file.data()[2 * page - 1], std::byte{'a'});
+  EXPECT_EQ(file.data()[2 * page], std::byte{'b'});
 }
 
 TEST(MappedFile, AcceptsAnEmptyFile) {

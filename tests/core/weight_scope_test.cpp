@@ -4,10 +4,12 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include <fstream>
 #include <thread>
 
 #include "error_message.h"
 #include "headlens/core/error.h"
+#include "headlens/core/safetensors.h"
 #include "support/temp_dir.h"
 
 namespace headlens {
@@ -118,6 +120,83 @@ TEST(WeightScope, ViewsTheCheckpointFileWhenTheDtypeIsTheSame) {
   EXPECT_NO_THROW(root.check_all_read());
   EXPECT_EQ(error_message<CheckpointError>([&] { root.get("w", {5}); }),
             "[" + dir.path().string() + "] tensor 'w', expected shape [5], got [4]");
+}
+
+/// A directory with the PyTorch file of every kind of tensor.
+std::shared_ptr<const Checkpoint> torch_checkpoint(const TempDir& dir) {
+  dir.write("config.json", "{}");
+  std::filesystem::copy_file(std::filesystem::path(HEADLENS_TORCH_FILE_DIR) / "kinds.bin",
+                             dir.path() / "pytorch_model.bin");
+  return std::make_shared<const Checkpoint>(Checkpoint::open(dir.path()));
+}
+
+TEST(WeightScope, GivesNamesOfOneStorageOneTensor) {
+  const TempDir dir;
+  const auto checkpoint = torch_checkpoint(dir);
+  const WeightScope root = WeightScope::from_checkpoint(checkpoint, at::kDouble, at::kCPU);
+  EXPECT_TRUE(root.get("tied", {4, 3}).is_same(root.get("f32", {4, 3})));
+  const Tensor transposed = root.get("transposed", {3, 4});
+  EXPECT_TRUE(transposed.is_contiguous());
+  EXPECT_TRUE(at::equal(transposed, root.get("f32", {4, 3}).t()));
+}
+
+TEST(WeightScope, PutsWeightsOnTheDeviceAskedFor) {
+  const TempDir dir;
+  const WeightScope root =
+      WeightScope::from_checkpoint(torch_checkpoint(dir), at::kFloat, at::kCPU);
+  const WeightScope other = root.on(at::kMeta);
+  EXPECT_EQ(other.device(), at::kMeta);
+  EXPECT_EQ(other.scope("x").device(), at::kMeta);
+  EXPECT_EQ(other.get("bf16", {2, 3}).device(), at::kMeta);
+  EXPECT_EQ(other.get("bf16", {2, 3}).scalar_type(), at::kFloat);
+  EXPECT_EQ(root.get("bf16", {2, 3}).device(), at::kCPU);
+  EXPECT_TRUE(root.get("bf16", {2, 3}).is_same(root.get("bf16", {2, 3})));
+}
+
+TEST(WeightScope, TellsHowFarLoadingIs) {
+  const TempDir dir;
+  const auto checkpoint = torch_checkpoint(dir);
+  std::vector<std::pair<int64_t, int64_t>> told;
+  const auto note = [&](int64_t done, int64_t total) { told.emplace_back(done, total); };
+  const WeightScope root = WeightScope::from_checkpoint(checkpoint, at::kFloat, at::kCPU, note);
+  root.get("f32", {4, 3});
+  root.get("tied", {4, 3});  // read already
+  root.on(at::kMeta).get("bf16", {2, 3});
+  const int64_t total = checkpoint->weight_bytes();
+  EXPECT_EQ(told, (std::vector<std::pair<int64_t, int64_t>>{{48, total}, {60, total}}));
+}
+
+/// Bytes of mapped files that this process holds in memory.
+int64_t resident_file_bytes() {
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);) {
+    if (line.starts_with("RssFile:")) return std::stoll(line.substr(8)) * 1024;
+  }
+  return -1;
+}
+
+TEST(WeightScope, ConvertingKeepsNothingOfTheFileInMemory) {
+  constexpr int64_t kElements = 1 << 22, kMany = 4;  // 8 MiB each
+  const TempDir dir;
+  dir.write("config.json", "{}");
+  std::vector<std::pair<std::string, Tensor>> tensors;
+  for (int64_t i = 0; i < kMany; ++i) {
+    tensors.emplace_back(std::to_string(i), at::full({kElements}, i, at::kBFloat16));
+  }
+  save_safetensors(dir.path() / "model.safetensors", tensors);
+  const auto checkpoint = std::make_shared<const Checkpoint>(Checkpoint::open(dir.path()));
+  const WeightScope root = WeightScope::from_checkpoint(checkpoint, at::kFloat, at::kCPU);
+  root.get("0", {kElements});  // and whatever code this pages in
+  const int64_t before = resident_file_bytes();
+  ASSERT_GT(before, 0);
+  for (int64_t i = 1; i < kMany; ++i) {
+    EXPECT_TRUE(root.get(std::to_string(i), {kElements}).eq(i).all().item<bool>());
+  }
+  EXPECT_LT(resident_file_bytes() - before, kElements);  // half a tensor
+  // A view is the file, and stays.
+  const WeightScope stored = WeightScope::from_checkpoint(checkpoint, at::kBFloat16, at::kCPU);
+  EXPECT_TRUE(stored.get("1", {kElements}).eq(1).all().item<bool>());
+  EXPECT_GE(resident_file_bytes() - before, 2 * kElements);
 }
 
 TEST(WeightScope, RefusesNullAndUndefined) {

@@ -16,15 +16,20 @@
 
 namespace headlens {
 
+/// Told how many of the bytes to load have been, as often as there is news.
+using LoadProgress = std::function<void(int64_t done, int64_t total)>;
+
 /// A prefix into a set of named weights. Scopes made from one root share what has been read and
-/// the converted tensors, so getting a name twice gives the same tensor (tied weights stay tied).
-/// Copies are cheap. Safe to use from many threads.
+/// the converted tensors, so getting a name twice, or two names of one storage, gives the same
+/// tensor (tied weights stay tied). Copies are cheap. Safe to use from many threads.
 class WeightScope {
  public:
   /// Weights from a checkpoint, converted to `dtype` (floating-point ones only) on `device`. What
-  /// already has both stays a view of the mapped file.
+  /// already has both stays a view of the mapped file; all else is read tensor by tensor, travels
+  /// in its stored dtype, and leaves nothing of the file in this process's memory.
   static WeightScope from_checkpoint(std::shared_ptr<const Checkpoint> checkpoint,
-                                     at::ScalarType dtype, at::Device device);
+                                     at::ScalarType dtype, at::Device device,
+                                     LoadProgress progress = {});
   /// Weights from memory: fresh models and tests.
   static WeightScope from_map(std::map<std::string, Tensor> weights, at::ScalarType dtype,
                               at::Device device);
@@ -36,6 +41,8 @@ class WeightScope {
   WeightScope scope(std::string_view name) const;
   /// The same place, with floating-point weights converted to `dtype` (e.g. A_log in float32).
   WeightScope with_dtype(at::ScalarType dtype) const;
+  /// The same place, with weights put on `device`.
+  WeightScope on(at::Device device) const;
 
   /// The weight `name` below this scope. Throws CheckpointError with its full path if it is missing
   /// or its shape is not `shape`.
@@ -48,7 +55,7 @@ class WeightScope {
   std::string path(std::string_view name) const;
 
   at::ScalarType dtype() const { return dtype_; }
-  at::Device device() const;
+  at::Device device() const { return device_; }
 
   /// Full names below this scope that nobody has got yet, sorted.
   std::vector<std::string> unread() const;
@@ -59,11 +66,13 @@ class WeightScope {
 
  private:
   struct Root;
-  WeightScope(std::shared_ptr<Root> root, std::string prefix, at::ScalarType dtype);
+  WeightScope(std::shared_ptr<Root> root, std::string prefix, at::ScalarType dtype,
+              at::Device device);
 
   std::shared_ptr<Root> root_;
   std::string prefix_;
   at::ScalarType dtype_;
+  at::Device device_;
 };
 
 }  // namespace headlens

@@ -16,6 +16,7 @@
 #include "headlens/core/dtype.h"
 #include "headlens/core/weight_scope.h"
 #include "headlens/model/config.h"
+#include "headlens/model/layer_spread.h"
 #include "headlens/model/norm.h"
 #include "headlens/model/prompt.h"
 #include "headlens/model/site.h"
@@ -29,6 +30,8 @@ struct LoadOptions {
   // Default: float32 on CPU, the checkpoint's on CUDA.
   std::optional<at::ScalarType> dtype = std::nullopt;
   at::Device device = at::kCPU;
+  std::vector<at::Device> devices = {};  // in place of `device`: layers are spread over them
+  LoadProgress progress = {};
 };
 
 /// How to run a forward.
@@ -48,17 +51,27 @@ struct ForwardOptions {
 /// models.
 class LanguageModel {
  public:
-  /// Loads a Hugging Face directory (config.json in either dialect, *.safetensors). ConfigError
+  /// Loads a Hugging Face directory (see Checkpoint; config.json in either dialect). ConfigError
   /// names a key that changes the maths and is not handled, CheckpointError a missing, unread or
   /// misshapen tensor.
   static LanguageModel load(const std::filesystem::path& dir, const LoadOptions& options = {});
-  /// Builds from weights asked for by the family's own checkpoint names.
+  /// Builds from weights asked for by the family's own checkpoint names, on their device.
   static LanguageModel build(const ModelConfig& config, const WeightScope& weights);
+  /// The same with each part where `spread` says. Tied embeddings get a copy beside the last layer
+  /// if they are not there already.
+  static LanguageModel build(const ModelConfig& config, const WeightScope& weights,
+                             const LayerSpread& spread);
 
   const ModelConfig& config() const { return config_; }
   int64_t layer_count() const { return static_cast<int64_t>(blocks_.size()); }
   at::ScalarType dtype() const;
+  /// Where ids are looked up: the device of the embedding. Each layer's tensors, at taps as in a
+  /// state, are on the layer's device, logits and the final norm's on the last of devices(). Inputs
+  /// of the calls below may be anywhere; they are moved.
   at::Device device() const;
+  at::Device layer_device(int64_t layer) const;
+  /// All devices that hold a part, in the order in which the residual passes them.
+  std::vector<at::Device> devices() const;
   int64_t weight_bytes() const;
   int64_t parameter_count() const;
   /// Stable identity of the checkpoint the weights came from; empty for a model built in memory.
@@ -101,6 +114,7 @@ class LanguageModel {
   Norm final_norm_;
   Tensor lm_head_;  // [vocab, d_model]; the embedding itself when tied
   std::vector<std::shared_ptr<const Block>> blocks_;
+  std::vector<at::Device> block_devices_;
   std::string fingerprint_;
 };
 

@@ -16,6 +16,8 @@ struct Prompt {
   Tensor first;       // int64 [batch]: a row's tokens before it are padding; undefined: none
   int64_t start = 0;  // positions that a state has seen before this forward
 
+  /// The same prompt with its tensors on `device`.
+  Prompt on(at::Device device) const;
   /// bool [batch, pos, 1, 1]: which of this forward's `pos` positions are no padding; undefined
   /// where all are.
   Tensor real(int64_t pos) const;
