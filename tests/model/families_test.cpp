@@ -71,7 +71,7 @@ TEST(FamiliesTest, BothDialectsSayTheSame) {
 // Keys that transformers stores and never reads in a family.
 TEST(FamiliesTest, KeysThatChangeNothing) {
   const auto same = [](const std::string& name, const char* key, const json& value) {
-    return parse(with(name, key, value)) == parse(golden_json(name));
+    return parse(with(name, key, value)) == parse(with(name, key, nullptr));
   };
   EXPECT_TRUE(same("zamba2", "use_long_context", true));
   EXPECT_TRUE(same("llama_tied", "partial_rotary_factor", 0.5));  // its rope is the default one
