@@ -18,7 +18,7 @@ LanguageModel tiny_hybrid() {
                                 .kv_heads = 2,
                                 .d_head = 8,
                                 .scale = 1 / std::sqrt(8.0),
-                                .rope = RopeSpec{.theta = 10000, .rotary_dim = 4, .llama3 = {}}};
+                                .rope = RopeSpec{.theta = 10000, .rotary_dim = 4, .scaling = {}}};
   const MlpSpec mlp{.d_mlp = 64};
   ModelConfig config;
   config.family = "bamba";

@@ -15,7 +15,7 @@ LanguageModel tiny_llama() {
                                 .kv_heads = 2,
                                 .d_head = 8,
                                 .scale = 1 / std::sqrt(8.0),
-                                .rope = RopeSpec{.theta = 10000, .rotary_dim = 8, .llama3 = {}}};
+                                .rope = RopeSpec{.theta = 10000, .rotary_dim = 8, .scaling = {}}};
   ModelConfig config;
   config.family = "llama";
   config.vocab_size = 64;

@@ -20,7 +20,7 @@ AttentionSpec attention(int64_t heads, int64_t d_head, int64_t rotary_dim) {
   spec.kv_heads = heads / 2;
   spec.d_head = d_head;
   spec.scale = 1 / std::sqrt(static_cast<double>(d_head));
-  spec.rope = RopeSpec{.theta = 10000, .rotary_dim = rotary_dim, .llama3 = std::nullopt};
+  spec.rope = RopeSpec{.theta = 10000, .rotary_dim = rotary_dim, .scaling = {}};
   return spec;
 }
 

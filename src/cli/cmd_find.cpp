@@ -103,8 +103,8 @@ void note_chance(const FindResult& result, double chance, bool quiet) {
                        result.base.accuracy.value, chance));
 }
 
-Manifest find_manifest(const Flags& flags, const FindOptions& options, const LanguageModel& model) {
-  Manifest manifest = make_manifest(flags, model);
+Manifest find_manifest(const Flags& flags, const FindOptions& options, const LoadedModel& loaded) {
+  Manifest manifest = make_manifest(flags, loaded);
   manifest.options = {
       {"heads", flags.heads.empty() ? "all" : fmt::format("{}", fmt::join(flags.heads, ","))},
       {"groups", fmt::format("{}", options.mamba1_groups)},
@@ -126,7 +126,7 @@ int find(const Flags& flags) {
   LoadedTask task = load_task(flags.task, loaded, flags);
   make_directory(flags.out);
   const double chance = chance_of(task.examples);
-  Manifest manifest = find_manifest(flags, options, loaded.model);
+  Manifest manifest = find_manifest(flags, options, loaded);
   // A batch holds rows of examples times the variants that fit: short batches leave room for many
   // variants.
   const int64_t row_tokens = std::max<int64_t>(1, flags.ablation.batch_tokens / 4);

@@ -107,7 +107,7 @@ std::string maps_page(const Flags& flags, const LoadedModel& loaded,
     score.kind = layer_kind_name(layer_kind(config.layers[layer]));
     page.heads.push_back(std::move(score));
   }
-  return report_html(page, {"map", "map", 0, flags.seed, {}}, make_manifest(flags, loaded.model));
+  return report_html(page, {"map", "map", 0, flags.seed, {}}, make_manifest(flags, loaded));
 }
 
 void write_tensors(const Flags& flags, const LoadedModel& loaded, const std::vector<ReadMap>& maps,

@@ -1,6 +1,7 @@
 // headlens/cli: flags that several commands share, and what they load.
 #include "cli/common.h"
 
+#include <ATen/Context.h>
 #include <fmt/chrono.h>
 #include <fmt/ranges.h>
 #include <torch/version.h>
@@ -12,6 +13,7 @@
 #include <chrono>
 #include <set>
 
+#include "cli/certificate.h"
 #include "cli/progress.h"
 #include "cli/zoo.h"
 #include "core/check.h"
@@ -58,11 +60,15 @@ bool is_numbered(const std::string& name) {
          name.find_first_not_of("0123456789", 5) == std::string::npos;
 }
 
-/// The devices of a --device; only numbered ones can be several.
+/// The devices of a --device, "cuda:0,cuda:1" or "cuda:0,1"; only numbered ones can be several.
 std::vector<std::string> device_names(const std::string& word) {
   std::vector<std::string> names(1);
   for (const char c : word) {
     c == ',' ? names.emplace_back() : names.back() += c;
+  }
+  for (size_t i = 1; i < names.size(); ++i) {
+    const bool number_alone = !names[i].empty() && std::isdigit(names[i][0]) != 0;
+    if (number_alone) names[i] = "cuda:" + names[i];
   }
   const bool known =
       std::all_of(names.begin(), names.end(), is_numbered) || (word == "cpu" || word == "cuda");
@@ -137,6 +143,8 @@ void add_common_flags(CLI::App& command, CommonFlags& flags, const std::string& 
                      "float32 on the CPU)");
   command.add_option("--out", flags.out, out_help);
   command.add_option("--seed", flags.seed, "seed of made tasks (default 0)")->check(whole_number);
+  command.add_flag("--tf32", flags.tf32,
+                   "float32 products on a GPU in TF32: faster, with three digits of seven");
   command.add_flag("--quiet", flags.quiet, "no progress and no notes on stderr");
   command.add_flag("--json", flags.json, "print JSON instead of text");
 }
@@ -196,6 +204,7 @@ std::filesystem::path model_directory(const std::string& model) {
 
 LoadedModel load_model(const CommonFlags& flags) {
   if (flags.quiet) set_log_level(LogLevel::Warn);
+  at::globalContext().setAllowTF32CuBLAS(flags.tf32);
   LoadOptions options;
   options.devices = chosen_devices(flags.device);
   options.dtype = chosen_dtype(flags.dtype);
@@ -257,7 +266,8 @@ void set_command_line(int argc, const char* const* argv) {
   command_line() = line;
 }
 
-Manifest make_manifest(const CommonFlags& flags, const LanguageModel& model) {
+Manifest make_manifest(const CommonFlags& flags, const LoadedModel& loaded) {
+  const LanguageModel& model = loaded.model;
   const auto now =
       std::chrono::time_point_cast<std::chrono::seconds>(std::chrono::system_clock::now());
   Manifest m;
@@ -266,6 +276,7 @@ Manifest make_manifest(const CommonFlags& flags, const LanguageModel& model) {
   m.torch_version = TORCH_VERSION;
   m.command = command_line();
   m.checkpoint = model.fingerprint();
+  m.certificate = certificate_of(loaded.directory, model.fingerprint());
   m.device = fmt::format("{}", fmt::join(names_of(model.devices()), ","));
   m.dtype = dtype_name(model.dtype());
   m.seed = flags.seed;

@@ -26,6 +26,7 @@ struct CommonFlags {
   uint64_t seed = 0;
   bool quiet = false;
   bool json = false;
+  bool tf32 = false;      // float32 products in TF32 on a GPU
   bool bos = false;       // put the tokenizer's start token before prompts
   std::string tokenizer;  // a file or directory; empty: that of the model's directory
 };
@@ -79,7 +80,7 @@ struct LoadedTask {
 LoadedTask load_task(const std::string& spec, const LoadedModel& loaded, const CommonFlags& flags);
 
 /// Where a result comes from; `seconds` is filled by the caller.
-Manifest make_manifest(const CommonFlags& flags, const LanguageModel& model);
+Manifest make_manifest(const CommonFlags& flags, const LoadedModel& loaded);
 /// Remembers the command line for the manifest.
 void set_command_line(int argc, const char* const* argv);
 

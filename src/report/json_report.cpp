@@ -113,19 +113,21 @@ Json base_entry(const BaseScore& b) {
 }
 
 Json manifest_entry(const FindResult& r, const Manifest& m) {
-  return {{"headlens", m.headlens_version},
-          {"git", m.git_revision},
-          {"torch", m.torch_version},
-          {"command", m.command},
-          {"checkpoint", m.checkpoint},
-          {"device", m.device},
-          {"dtype", m.dtype},
-          {"seed", m.seed},
-          {"started", m.started},
-          {"seconds", finite(m.seconds, "seconds")},
-          {"mode", r.mode},
-          {"placement", r.placement},
-          {"options", m.options}};
+  Json entry = {{"headlens", m.headlens_version},
+                {"git", m.git_revision},
+                {"torch", m.torch_version},
+                {"command", m.command},
+                {"checkpoint", m.checkpoint},
+                {"device", m.device},
+                {"dtype", m.dtype},
+                {"seed", m.seed},
+                {"started", m.started},
+                {"seconds", finite(m.seconds, "seconds")},
+                {"mode", r.mode},
+                {"placement", r.placement},
+                {"options", m.options}};
+  if (!m.certificate.empty()) entry["certificate"] = m.certificate;
+  return entry;
 }
 
 }  // namespace

@@ -149,6 +149,40 @@ TEST(FindOutputs, WritesThreeFilesAndPrintsTheTable) {
   EXPECT_EQ(printed["manifest"]["seed"], 0);
 }
 
+// The manifest says what scripts/certify found, and of which weights.
+TEST(FindOutputs, NamesTheCertificate) {
+  const TempDir dir;
+  const auto model = model_with_words(dir, "llama");
+  const std::string fingerprint =
+      headlens({"inspect", model.string(), "--json"}).json()["fingerprint"];
+  const auto certificate_in_manifest = [&](const std::string& text) {
+    std::ofstream(model / "headlens_certificate.json") << text;
+    const Json printed =
+        headlens({"find", model.string(), "--task", "jsonl:" + word_task(dir).string(), "--out",
+                  (dir.path() / "out").string(), "--heads", "0.0", "--json"})
+            .json();
+    return printed["manifest"].value("certificate", std::string("none"));
+  };
+  Json certificate = {{"verdict", "certified"},
+                      {"made", "2026-01-02T03:04:05+00:00"},
+                      {"dtypes", {"float32", "bfloat16"}},
+                      {"versions", {{"transformers", "5.17.0"}}},
+                      {"checkpoint", {{"fingerprint", fingerprint}}}};
+  EXPECT_EQ(
+      certificate_in_manifest(certificate.dump()),
+      "certified in float32, bfloat16 against transformers 5.17.0, 2026-01-02T03:04:05+00:00");
+  certificate["checkpoint"]["fingerprint"] = "0123";
+  EXPECT_EQ(certificate_in_manifest(certificate.dump()),
+            "of another checkpoint (certified, 2026-01-02T03:04:05+00:00)");
+  EXPECT_NE(certificate_in_manifest("{").find("not readable: ["), std::string::npos);
+  std::filesystem::remove(model / "headlens_certificate.json");
+  const Json without =
+      headlens({"find", model.string(), "--task", "jsonl:" + word_task(dir).string(), "--out",
+                (dir.path() / "out").string(), "--heads", "0.0", "--json"})
+          .json();
+  EXPECT_FALSE(without["manifest"].contains("certificate"));
+}
+
 TEST(FindOutputs, HeadsNamedAreScoredOneByOne) {
   const TempDir dir;
   const std::string task = "jsonl:" + word_task(dir).string(), out = (dir.path() / "out").string();

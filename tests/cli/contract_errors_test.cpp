@@ -211,7 +211,7 @@ TEST_F(Errors, DevicesAndDtypes) {
             "[device] --device, expected cpu, cuda, cuda:N or cuda:N,cuda:M.., got 'gpu'");
   EXPECT_EQ(device(2, "cuda:x"),
             "[device] --device, expected cpu, cuda, cuda:N or cuda:N,cuda:M.., got 'cuda:x'");
-  for (const char* word : {"cuda:0,1", "cuda:0,", ",cuda:0", "cuda:0,cpu", "cpu,cuda:0",
+  for (const char* word : {"cuda:0,x1", "cuda:0,", ",cuda:0", "cuda:0,cpu", "cpu,cuda:0",
                            "cuda,cuda:1", "cpu,cpu", ",", "cuda:0,,cuda:1", "cuda:0, cuda:1"}) {
     EXPECT_EQ(
         device(2, word),

@@ -84,7 +84,7 @@ struct Mamba2Spec {
   GatedNorm gated_norm = GatedNorm::GateFirst;
   double in_scale = 1;  // of the input and of the output (Falcon-H1)
   double out_scale = 1;
-  std::vector<double> part_scales;  // of in_proj's gate, x, B, C, dt (Falcon-H1); empty: 1
+  std::vector<double> part_scales = {};  // of in_proj's gate, x, B, C, dt (Falcon-H1); empty: 1
   int64_t d_inner() const { return heads * d_head; }
   bool operator==(const Mamba2Spec&) const = default;
 };

@@ -12,8 +12,9 @@ struct Manifest {
   std::string headlens_version;
   std::string git_revision;  // empty: built outside a repository
   std::string torch_version;
-  std::string command;     // the command line
-  std::string checkpoint;  // fingerprint of config, tensor headers and samples of the weights
+  std::string command;      // the command line
+  std::string checkpoint;   // fingerprint of config, tensor headers and samples of the weights
+  std::string certificate;  // what scripts/certify found of this checkpoint; empty: it never ran
   std::string device;
   std::string dtype;
   uint64_t seed = 0;
