@@ -139,24 +139,24 @@ std::string description_text(const Description& d, const Flags& flags) {
 }
 
 Json bank_json(const LayerSpec& layer, const HeadBank& bank) {
-  Json out = {{"kind", layer_kind_name(bank.kind)},
-              {"first_head", bank.first},
-              {"heads", bank.count},
-              {"d_head", bank.width}};
+  Json out = {{"kind", layer_kind_name(bank.kind)}, {"heads", bank.count}, {"d_head", bank.width}};
   const AttentionSpec* attention = attention_of(layer, bank);
   if (attention != nullptr) out["kv_heads"] = attention->kv_heads;
   return out;
 }
 
-/// `d_head` and `kv_heads` of the layer stand where there is one mixer; `mixers` has each one's.
+/// A layer of one mixer; of two, each with the number of its first head.
 Json layer_json(const LayerSpec& layer) {
   const std::vector<HeadBank> banks = head_banks(layer);
   Json out = {{"kind", layer_kind_name(layer)}, {"heads", head_count(layer)}};
-  if (banks.size() < 2) out["d_head"] = head_width(layer);
-  const AttentionSpec* attention = banks.size() == 1 ? attention_of(layer, banks.front()) : nullptr;
-  if (attention != nullptr) out["kv_heads"] = attention->kv_heads;
-  out["mixers"] = Json::array();
-  for (const HeadBank& bank : banks) out["mixers"].push_back(bank_json(layer, bank));
+  if (banks.size() > 1) {
+    for (const HeadBank& bank : banks) {
+      out["mixers"].push_back(bank_json(layer, bank));
+      out["mixers"].back()["first_head"] = bank.first;
+    }
+  } else {
+    out.update(bank_json(layer, banks.empty() ? HeadBank() : banks.front()));
+  }
   if (layer.mlp) out["d_mlp"] = layer.mlp->d_mlp;
   return out;
 }

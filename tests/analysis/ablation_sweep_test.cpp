@@ -74,12 +74,30 @@ TEST_P(SweepTest, EqualsOneByOne) {
   }
 }
 
+/// The largest difference of a log-probability, relative beyond 1 as in expect_same_verdicts.
+double largest_relative_change(const SweepResult& a, const SweepResult& b) {
+  double largest = 0;
+  for (size_t v = 0; v < a.variants.size(); ++v) {
+    for (size_t i = 0; i < a.base.verdicts.size(); ++i) {
+      const double x = a.variants[v].verdicts[i].logprob, y = b.variants[v].verdicts[i].logprob;
+      largest = std::max(largest, std::abs(x - y) / std::max(1.0, std::abs(y)));
+    }
+  }
+  return largest;
+}
+
+// Up to the model's own rounding: the goldens' wild weights make that of seven layers of Zamba2
+// several times that of three.
 TEST_P(SweepTest, EqualsOneByOneInFloat32) {
   const LanguageModel model = load_model(GetParam(), at::kFloat);
   const auto objective = objective_of(unlike_examples());
   const std::vector<HeadId> targets = all_heads(model.config(), 5);
   const SweepResult expected = ablate_one_by_one(model, *objective, targets);
-  expect_same_results(ablation_sweep(model, *objective, targets), expected, 1e-6);
+  const SweepResult precise = ablate_one_by_one(load_model(GetParam()), *objective, targets);
+  const double rounding = largest_relative_change(expected, precise);
+  EXPECT_LT(rounding, 1e-4);
+  expect_same_results(ablation_sweep(model, *objective, targets), expected,
+                      std::max(1e-6, 2 * rounding));
 }
 
 SweepOutcome outcome_of(const EvalResult& result) {

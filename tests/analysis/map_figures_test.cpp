@@ -119,10 +119,11 @@ TEST_P(MapFiguresTest, HalfPrecisionIsMeasuredInMore) {
   const auto precise = map_figures(model, *objective, targets);
   const auto half = map_figures(load_model(GetParam(), at::kBFloat16), *objective, targets);
   for (size_t t = 0; t < targets.size(); ++t) {
-    // bfloat16 keeps 8 bits, lost again in each of up to 4 layers; masses are below 3.
-    expect_near(half[t].entropy_norm, precise[t].entropy_norm, 0.05);
-    expect_near(half[t].gather, precise[t].gather, 0.05);
-    expect_near(half[t].aggregate, precise[t].aggregate, 0.1);
+    // bfloat16 keeps 8 bits, lost again in each layer; masses are below 3.
+    const double lost = 0.05 * std::max(1.0, static_cast<double>(model.layer_count()) / 4);
+    expect_near(half[t].entropy_norm, precise[t].entropy_norm, lost);
+    expect_near(half[t].gather, precise[t].gather, lost);
+    expect_near(half[t].aggregate, precise[t].aggregate, 2 * lost);
   }
 }
 
