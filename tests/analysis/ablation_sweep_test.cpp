@@ -86,8 +86,8 @@ double largest_relative_change(const SweepResult& a, const SweepResult& b) {
   return largest;
 }
 
-// Up to the model's own rounding: the goldens' wild weights make that of seven layers of Zamba2
-// several times that of three.
+// Up to the model's own rounding: with the goldens' wild weights Zamba2's seven layers lose 1e-4, a
+// hundred times what the other models do.
 TEST_P(SweepTest, EqualsOneByOneInFloat32) {
   const LanguageModel model = load_model(GetParam(), at::kFloat);
   const auto objective = objective_of(unlike_examples());
@@ -95,9 +95,9 @@ TEST_P(SweepTest, EqualsOneByOneInFloat32) {
   const SweepResult expected = ablate_one_by_one(model, *objective, targets);
   const SweepResult precise = ablate_one_by_one(load_model(GetParam()), *objective, targets);
   const double rounding = largest_relative_change(expected, precise);
-  EXPECT_LT(rounding, 1e-4);
+  EXPECT_LT(rounding, 2e-4);
   expect_same_results(ablation_sweep(model, *objective, targets), expected,
-                      std::max(1e-6, 2 * rounding));
+                      std::max(1e-6, rounding));
 }
 
 SweepOutcome outcome_of(const EvalResult& result) {

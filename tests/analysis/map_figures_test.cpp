@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <numeric>
+
 #include "analysis_tools.h"
 #include "core/error_message.h"
 
@@ -114,16 +116,21 @@ TEST_P(MapFiguresTest, AskedForAloneIsTheSame) {
 
 TEST_P(MapFiguresTest, HalfPrecisionIsMeasuredInMore) {
   const auto objective = objective_of(unlike_examples());
-  const LanguageModel model = load_model(GetParam());
+  const auto first_layers = [](const LanguageModel& model) {
+    std::vector<int64_t> layers(static_cast<size_t>(std::min<int64_t>(4, model.layer_count())));
+    std::iota(layers.begin(), layers.end(), 0);
+    return model.with_layers(layers);
+  };
+  const LanguageModel model = first_layers(load_model(GetParam()));
   const std::vector<HeadId> targets = all_heads(model.config(), 2);
   const auto precise = map_figures(model, *objective, targets);
-  const auto half = map_figures(load_model(GetParam(), at::kBFloat16), *objective, targets);
+  const auto half =
+      map_figures(first_layers(load_model(GetParam(), at::kBFloat16)), *objective, targets);
   for (size_t t = 0; t < targets.size(); ++t) {
-    // bfloat16 keeps 8 bits, lost again in each layer; masses are below 3.
-    const double lost = 0.05 * std::max(1.0, static_cast<double>(model.layer_count()) / 4);
-    expect_near(half[t].entropy_norm, precise[t].entropy_norm, lost);
-    expect_near(half[t].gather, precise[t].gather, lost);
-    expect_near(half[t].aggregate, precise[t].aggregate, 2 * lost);
+    // bfloat16 keeps 8 bits, lost again in each of up to 4 layers; masses are below 3.
+    expect_near(half[t].entropy_norm, precise[t].entropy_norm, 0.05);
+    expect_near(half[t].gather, precise[t].gather, 0.05);
+    expect_near(half[t].aggregate, precise[t].aggregate, 0.1);
   }
 }
 

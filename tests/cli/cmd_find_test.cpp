@@ -167,6 +167,34 @@ TEST(FindOutputs, WritesThreeFilesAndPrintsTheTable) {
   EXPECT_EQ(printed["manifest"]["seed"], 0);
 }
 
+// Heads 6 and up are attention's, those before Mamba-2's; a range may go over both.
+TEST(FindOutputs, AblateCutsHeadsOfTwoMixers) {
+  const TempDir dir;
+  const auto model = model_with_words(dir, "falcon_h1");
+  const std::string task = "jsonl:" + word_task(dir).string(), out = (dir.path() / "out").string();
+  const std::vector<std::string> on_task = {model.string(), "--task", task, "--json", "--quiet"};
+  const auto call = [&](std::vector<std::string> words, const std::vector<std::string>& more) {
+    words.insert(words.end(), on_task.begin(), on_task.end());
+    words.insert(words.end(), more.begin(), more.end());
+    const Called called = headlens(words);
+    EXPECT_EQ(called.status, 0) << called.err;
+    return called.json();
+  };
+  const Json scores = call({"find"}, {"--out", out, "--heads", "1.5-6"});
+  ASSERT_EQ(scores["heads"].size(), 2u);
+  for (const Json& head : scores["heads"]) {
+    const std::string name = "1." + head["head"].dump();
+    const Json ablated = call({"ablate"}, {"--heads", name});
+    EXPECT_NEAR(ablated["logprob_drop"], head["logprob_drop"], kTolerance) << name;
+    EXPECT_EQ(head["kind"], name == "1.6" ? "attention" : "mamba2");
+  }
+  const Json kept = call({"ablate"}, {"--heads", "1.5-6", "--keep"});
+  const Json others = call({"ablate"}, {"--heads", "1.0-4,1.7-9"});
+  EXPECT_EQ(kept["ablated"], others["ablated"]);
+  EXPECT_NE(kept["ablated"], call({"ablate"}, {"--heads", "1.5-6"})["ablated"]);
+  EXPECT_NEAR(call({"eval"}, {})["mean_logprob"], kept["base"]["mean_logprob"], kTolerance);
+}
+
 TEST(FindOutputs, HeadsNamedAreScoredOneByOne) {
   const TempDir dir;
   const std::string task = "jsonl:" + word_task(dir).string(), out = (dir.path() / "out").string();
