@@ -223,6 +223,21 @@ TEST(AblationSweep, ResultsDoNotDependOnTheBatches) {
   }
 }
 
+// Layers 1 and 4 share their block's weights: each has its own heads all the same, and the first
+// layer left is one that reads the embedding again.
+TEST(AblationSweep, WorksOnPrunedModelsOfSharedBlocks) {
+  const LanguageModel model = load_model("zamba2").with_layers({1, 4, 5});
+  const auto objective = objective_of(unlike_examples());
+  const std::vector<HeadId> targets = all_heads(model.config(), 1);
+  ASSERT_EQ(targets.size(), 8u + 8 + 4);
+  const SweepResult swept = ablation_sweep(model, *objective, targets);
+  expect_same_results(swept, ablate_one_by_one(model, *objective, targets), 1e-12);
+  for (size_t head = 4; head < 8; ++head) {
+    EXPECT_GT(largest_change(swept.variants[head], swept.base), 1e-4);
+    EXPECT_GT(largest_change(swept.variants[head], swept.variants[8 + head]), 1e-4);
+  }
+}
+
 TEST(AblationSweep, LeavesNoTraceInTheModel) {
   const LanguageModel model = load_model("llama");
   const auto examples = unlike_examples();
