@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <memory>
+#include <numeric>
 #include <string>
 #include <vector>
 
@@ -66,6 +67,13 @@ inline LanguageModel without_columns(const std::string& name, const std::vector<
     }
   }
   return model;
+}
+
+/// The first four layers: what more of them make of the rounding of half precision is no test.
+inline LanguageModel first_layers(const LanguageModel& model) {
+  std::vector<int64_t> layers(static_cast<size_t>(std::min<int64_t>(4, model.layer_count())));
+  std::iota(layers.begin(), layers.end(), 0);
+  return model.with_layers(layers);
 }
 
 /// Where the outputs of a head, or of a group within one mixer, are, and its numbers there.

@@ -3,8 +3,6 @@
 
 #include <gtest/gtest.h>
 
-#include <numeric>
-
 #include "analysis_tools.h"
 #include "core/error_message.h"
 
@@ -14,6 +12,7 @@ namespace {
 using testing::changed_model;
 using testing::dense_maps;
 using testing::error_message;
+using testing::first_layers;
 using testing::kFamilies;
 using testing::load_model;
 using testing::objective_of;
@@ -116,11 +115,6 @@ TEST_P(MapFiguresTest, AskedForAloneIsTheSame) {
 
 TEST_P(MapFiguresTest, HalfPrecisionIsMeasuredInMore) {
   const auto objective = objective_of(unlike_examples());
-  const auto first_layers = [](const LanguageModel& model) {
-    std::vector<int64_t> layers(static_cast<size_t>(std::min<int64_t>(4, model.layer_count())));
-    std::iota(layers.begin(), layers.end(), 0);
-    return model.with_layers(layers);
-  };
   const LanguageModel model = first_layers(load_model(GetParam()));
   const std::vector<HeadId> targets = all_heads(model.config(), 2);
   const auto precise = map_figures(model, *objective, targets);
