@@ -20,10 +20,11 @@ namespace {
 struct BatchRun {
   int64_t index;
   const ObjectiveBatch& batch;
-  Tensor ids;                       // [row, pos]
-  Tensor positions;                 // [row, n]
-  Tensor cut_mask;                  // bool [row, pos] on the CPU; undefined: everywhere
-  std::map<int64_t, Tensor> given;  // in place of cut outputs; empty: zeros
+  Tensor resid;       // [row, pos, d_model], what enters the first layer
+  Prompt prompt;      // what the layers read besides
+  Tensor positions;   // [row, n]
+  Tensor cut_mask;    // bool [row, pos] on the CPU; undefined: everywhere
+  HeadOutputs given;  // in place of cut outputs; empty: zeros
 };
 
 /// A layer whose heads are cut: the residual entering it, and its head outputs where the variants
@@ -87,7 +88,7 @@ class Sweep {
 
   BatchRun start_batch(int64_t index) const;
   /// Runs a layer untouched and moves `resid` past it.
-  LayerRun run_layer(int64_t layer, Tensor& resid) const;
+  LayerRun run_layer(const BatchRun& run, int64_t layer, Tensor& resid) const;
   /// Verdicts [variant][example], each variant with one of `heads` of the layer cut.
   std::vector<std::vector<Verdict>> run_variants(const BatchRun& run, const LayerRun& at,
                                                  const std::vector<HeadId>& heads) const;
@@ -110,6 +111,9 @@ class Sweep {
 
  private:
   InterventionPtr start_cut(const BatchRun& run, const std::vector<VariantCuts>& cuts) const;
+  /// Can variants restart from the head outputs of this layer? (Not before a norm, nor where one
+  /// mixer may read what the other wrote.)
+  bool restarts_inside(int64_t layer) const;
   /// What leaves the last layer at the judged positions with each variant's heads cut in this one:
   /// [variant * row, n, d_model].
   Tensor run_rest(const BatchRun& run, const LayerRun& at, int64_t variants,
@@ -143,9 +147,11 @@ Sweep::Sweep(const LanguageModel& model, const Objective& objective, const HeadL
 
 BatchRun Sweep::start_batch(int64_t index) const {
   const ObjectiveBatch& batch = objective_.batch(index);
+  const Tensor resid = model_.embed(batch.ids.to(model_.device()));
   return {index,
           batch,
-          batch.ids.to(model_.device()),
+          resid,
+          model_.prompt_of(resid),
           batch.logit_positions.to(model_.device()),
           cut_mask(objective_, batch, options_.positions),
           replacements_.for_batch(index)};
@@ -161,31 +167,35 @@ void Sweep::check_cut(const HeadIntervention& tap) const {
   if (options_.positions == CutPositions::All) tap.check_touched();
 }
 
-LayerRun Sweep::run_layer(int64_t layer, Tensor& resid) const {
-  const TapPoint point = head_output_point(model_.config(), layer, options_.placement);
-  const bool before_projection = point.site != Site::SsmOut;
+bool Sweep::restarts_inside(int64_t layer) const {
+  const auto points = head_output_points(model_.config(), layer, options_.placement);
+  return points.size() == 1 && points[0].site != Site::SsmOut;
+}
+
+LayerRun Sweep::run_layer(const BatchRun& run, int64_t layer, Tensor& resid) const {
+  const bool inside = restarts_inside(layer);
   OutputTap tap(model_.config(), {layer}, options_.placement);
   const Tensor entering = resid;
-  resid = model_.run_layers(entering, layer, layer + 1, before_projection ? &tap : nullptr);
-  return {layer, entering, tap.outputs[layer]};
+  resid =
+      model_.run_layers(entering, layer, layer + 1, inside ? &tap : nullptr, nullptr, run.prompt);
+  return {layer, entering, inside ? tap.outputs.begin()->second : Tensor()};
 }
 
 Tensor Sweep::run_rest(const BatchRun& run, const LayerRun& at, int64_t variants,
                        HeadIntervention& tap) const {
   const int64_t next = at.layer + 1, end = model_.layer_count();
-  Tensor resid = at.resid.repeat({variants, 1, 1});
+  const Prompt prompt = repeated_rows(run.prompt, variants);
+  Tensor resid = repeated_rows(at.resid, variants);
   if (!at.outputs.defined()) {
-    return take_judged(run, model_.run_layers(resid, at.layer, end, &tap));
+    return take_judged(run, model_.run_layers(resid, at.layer, end, &tap, nullptr, prompt));
   }
-  std::vector<int64_t> copies(static_cast<size_t>(at.outputs.dim()), 1);
-  copies[0] = variants;
   const TapPoint point = head_output_point(model_.config(), at.layer, options_.placement);
-  const Tensor outputs = tap.visit(point, at.outputs.repeat(copies));
+  const Tensor outputs = tap.visit(point, repeated_rows(at.outputs, variants));
   if (next == end) {  // what is left goes position by position
     return model_.finish_layer(at.layer, take_judged(run, resid), take_judged(run, outputs));
   }
   resid = model_.finish_layer(at.layer, resid, outputs);
-  return take_judged(run, model_.run_layers(resid, next, end));
+  return take_judged(run, model_.run_layers(resid, next, end, nullptr, nullptr, prompt));
 }
 
 std::vector<std::vector<Verdict>> Sweep::run_variants(const BatchRun& run, const LayerRun& at,
@@ -207,7 +217,8 @@ std::vector<std::vector<Verdict>> Sweep::run_reading_cuts(const BatchRun& run, c
   std::vector<std::vector<Verdict>> verdicts;
   for (const HeadId& head : heads) {
     ReadingCut tap(model_.config(), head, readings);
-    const Tensor resid = model_.run_layers(at.resid, at.layer, model_.layer_count(), &tap);
+    const Tensor resid =
+        model_.run_layers(at.resid, at.layer, model_.layer_count(), &tap, nullptr, run.prompt);
     verdicts.push_back(judge(run, take_judged(run, resid), 1).front());
   }
   return verdicts;
@@ -215,20 +226,22 @@ std::vector<std::vector<Verdict>> Sweep::run_reading_cuts(const BatchRun& run, c
 
 std::vector<Verdict> Sweep::run_whole(const BatchRun& run, const HeadList& heads) const {
   const InterventionPtr tap = start_cut(run, cuts_of(heads));
-  const Tensor resid = model_.run_layers(model_.embed(run.ids), 0, model_.layer_count(), tap.get());
+  const Tensor resid =
+      model_.run_layers(run.resid, 0, model_.layer_count(), tap.get(), nullptr, run.prompt);
   check_cut(*tap);
   return judge(run, take_judged(run, resid), 1).front();
 }
 
 std::vector<Verdict> Sweep::run_base(const BatchRun& run) const {
-  const Tensor resid = model_.run_layers(model_.embed(run.ids), 0, model_.layer_count());
+  const Tensor resid =
+      model_.run_layers(run.resid, 0, model_.layer_count(), nullptr, nullptr, run.prompt);
   return judge(run, take_judged(run, resid), 1).front();
 }
 
 std::vector<std::vector<Verdict>> Sweep::judge(const BatchRun& run, const Tensor& resid,
                                                int64_t variants) const {
   constexpr int64_t kLogits = 1 << 26;  // held at once
-  const int64_t rows = run.ids.size(0), per_variant = run.positions.numel();
+  const int64_t rows = run.resid.size(0), per_variant = run.positions.numel();
   const int64_t step =
       std::clamp<int64_t>(kLogits / (per_variant * model_.config().vocab_size), 1, variants);
   std::vector<std::vector<Verdict>> verdicts;
@@ -265,7 +278,7 @@ void Sweep::store(const BatchRun& run, size_t variant, const std::vector<Verdict
 /// The targets of one layer, as many at once as fit.
 void sweep_layer(Sweep& sweep, const BatchRun& run, const LayerRun& at,
                  const std::vector<HeadId>& targets, const std::vector<size_t>& members) {
-  const size_t step = sweep.variants_at_once(run.ids.numel());
+  const size_t step = sweep.variants_at_once(run.batch.ids.numel());
   for (size_t first = 0; first < members.size(); first += step) {
     const size_t end = std::min(first + step, members.size());
     std::vector<HeadId> heads;
@@ -290,13 +303,13 @@ SweepResult ablation_sweep(const LanguageModel& model, const Objective& objectiv
   Sweep sweep(model, objective, groups_of(targets), targets.size(), options);
   for (int64_t b = 0; b < objective.batch_count(); ++b) {
     const BatchRun run = sweep.start_batch(b);
-    Tensor resid = model.embed(run.ids);
+    Tensor resid = run.resid;
     for (int64_t layer = 0; layer < model.layer_count(); ++layer) {
       const auto members = layers.find(layer);
       if (members == layers.end()) {
-        resid = model.run_layers(resid, layer, layer + 1);
+        resid = model.run_layers(resid, layer, layer + 1, nullptr, nullptr, run.prompt);
       } else {
-        sweep_layer(sweep, run, sweep.run_layer(layer, resid), targets, members->second);
+        sweep_layer(sweep, run, sweep.run_layer(run, layer, resid), targets, members->second);
       }
     }
     sweep.store_base(run, sweep.judge(run, take_judged(run, resid), 1).front());
@@ -342,12 +355,13 @@ std::vector<HeadId> all_heads(const ModelConfig& config, int64_t groups) {
                  "[find] channel groups a layer, expected at least 1, got {}", groups);
   std::vector<HeadId> heads;
   for (int64_t layer = 0; layer < std::ssize(config.layers); ++layer) {
-    const LayerSpec& spec = config.layers[static_cast<size_t>(layer)];
-    const int64_t count = head_count(spec);
-    const bool channels = layer_kind(spec) == LayerKind::Mamba1;
-    const int64_t entries = channels ? std::min(groups, count) : count;
-    for (int64_t e = 0; e < entries; ++e) {
-      heads.push_back({layer, e * count / entries, (e + 1) * count / entries - 1});
+    for (const HeadBank& bank : head_banks(config.layers[static_cast<size_t>(layer)])) {
+      const bool channels = bank.kind == LayerKind::Mamba1;
+      const int64_t entries = channels ? std::min(groups, bank.count) : bank.count;
+      for (int64_t e = 0; e < entries; ++e) {
+        heads.push_back({layer, bank.first + e * bank.count / entries,
+                         bank.first + (e + 1) * bank.count / entries - 1});
+      }
     }
   }
   return heads;

@@ -1,4 +1,4 @@
-// headlens/analysis: which example a row of a batch belongs to, and where its prompt ends.
+// headlens/analysis: the rows of a batch: their examples, where their prompts end, copies of them.
 #include "analysis/batch_rows.h"
 
 #include <ATen/ATen.h>
@@ -30,6 +30,18 @@ Tensor segments_of_rows(const Objective& objective, const ObjectiveBatch& batch)
     masks.push_back(mask_of_segments(batch.ids.size(1), objective.prompt(example).segments));
   }
   return at::stack(masks).index_select(0, example_of_rows(batch));
+}
+
+Tensor repeated_rows(const Tensor& values, int64_t copies) {
+  std::vector<int64_t> times(static_cast<size_t>(values.dim()), 1);
+  times[0] = copies;
+  return values.repeat(times);
+}
+
+Prompt repeated_rows(const Prompt& prompt, int64_t copies) {
+  Prompt repeated = prompt;
+  if (prompt.embedding.defined()) repeated.embedding = repeated_rows(prompt.embedding, copies);
+  return repeated;
 }
 
 }  // namespace headlens

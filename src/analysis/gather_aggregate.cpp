@@ -64,8 +64,7 @@ std::vector<HeadScore> Finder::score(const std::vector<HeadId>& heads, const cha
   for (size_t i = 0; i < heads.size(); ++i) {
     HeadScore s;
     s.head = heads[i];
-    s.kind =
-        layer_kind_name(layer_kind(model.config().layers[static_cast<size_t>(heads[i].layer)]));
+    s.kind = head_kind_name(model.config(), heads[i]);
     s.accuracy = swept.variants[i].accuracy();
     s.accuracy_drop = accuracy_drop(swept.base, swept.variants[i]);
     s.logprob_drop = logprob_drop(swept.base, swept.variants[i]);
@@ -198,7 +197,7 @@ ModelSummary model_summary(const LanguageModel& model) {
   s.vocab_size = config.vocab_size;
   s.parameters = model.parameter_count();
   for (const LayerSpec& layer : config.layers) {
-    s.layer_kinds.push_back(layer_kind_name(layer_kind(layer)));
+    s.layer_kinds.push_back(layer_kind_name(layer));
     s.head_counts.push_back(head_count(layer));
   }
   return s;
@@ -219,6 +218,11 @@ FindResult describe_model(const LanguageModel& model) {
   FindResult result;
   result.model = model_summary(model);
   return result;
+}
+
+std::string head_kind_name(const ModelConfig& config, const HeadId& head) {
+  const LayerSpec& layer = config.layers.at(static_cast<size_t>(head.layer));
+  return layer_kind_name(bank_of(layer, head.first).kind);
 }
 
 HeadRole assign_role(const HeadScore& s, double min_drop) {

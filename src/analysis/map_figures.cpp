@@ -8,6 +8,7 @@
 #include <map>
 #include <set>
 
+#include "analysis/map_groups.h"
 #include "headlens/hooks/interventions.h"
 #include "headlens/model/head_map.h"
 
@@ -80,43 +81,49 @@ class FigureTap final : public Tap {
   FigureTap(const ModelConfig& config, const std::vector<HeadId>& targets) {
     for (const HeadId& t : targets) {
       check_heads(config, {{t.layer, t.first, t.last}});
-      Layer& layer = layers_[t.layer];
-      for (int64_t h = t.first; h <= t.last; ++h) layer.heads.insert(h);
       const int64_t count = head_count(config.layers[static_cast<size_t>(t.layer)]);
-      if (!layer.sums.defined()) layer.sums = at::zeros({kFigures, count}, at::kDouble);
+      Tensor& sums = sums_[t.layer];
+      if (!sums.defined()) sums = at::zeros({kFigures, count}, at::kDouble);
+      for (const MapGroup& group : map_groups(config, t)) {
+        Map& map = maps_[group.point];
+        map.first = group.first;
+        map.heads.insert(group.heads.begin(), group.heads.end());
+      }
     }
   }
   void set_layout(PromptLayout layout) { layout_ = std::move(layout); }
-  int64_t end_layer() const { return layers_.empty() ? 0 : layers_.rbegin()->first + 1; }
+  int64_t end_layer() const { return sums_.empty() ? 0 : sums_.rbegin()->first + 1; }
   /// [figure, head], over all examples so far
-  const Tensor& sums(int64_t layer) const { return layers_.at(layer).sums; }
+  const Tensor& sums(int64_t layer) const { return sums_.at(layer); }
 
   bool wants(TapPoint) const override { return false; }
   Tensor visit(TapPoint, Tensor value) override { return value; }
-  bool wants_map(TapPoint point) const override { return layers_.contains(point.layer); }
+  bool wants_map(TapPoint point) const override { return maps_.contains(point); }
 
   void visit_map(TapPoint point, HeadMap& map) override {
-    Layer& layer = layers_.at(point.layer);
+    const Map& wanted = maps_.at(point);
     // Once a device: layers come in order, and a device holds a run of them.
     if (layout_.rows.device() != map.device()) layout_ = layout_.on(map.device());
     // Mamba-1 has channels by the thousand: a slice at a time bounds the rows held.
     const int64_t per_head = map.batch() * layout_.rows.size(1) * map.keys();
     const int64_t step = std::max<int64_t>(1, kMaxElements / per_head);
-    const std::vector<int64_t> all(layer.heads.begin(), layer.heads.end());
+    const std::vector<int64_t> all(wanted.heads.begin(), wanted.heads.end());
     for (int64_t first = 0; first < std::ssize(all); first += step) {
       const auto end = std::min(first + step, std::ssize(all));
       const std::vector<int64_t> heads(all.begin() + first, all.begin() + end);
-      layer.sums.index_add_(1, at::tensor(heads, at::kLong), figure_sums(map, layout_, heads));
+      const Tensor columns = at::tensor(heads, at::kLong) + wanted.first;
+      sums_.at(point.layer).index_add_(1, columns, figure_sums(map, layout_, heads));
     }
   }
 
  private:
   static constexpr int64_t kMaxElements = 1 << 22;
-  struct Layer {
-    std::set<int64_t> heads;
-    Tensor sums;
+  struct Map {
+    int64_t first = 0;        // the number that its first head has in the layer
+    std::set<int64_t> heads;  // by the map's own numbers
   };
-  std::map<int64_t, Layer> layers_;
+  std::map<TapPoint, Map> maps_;
+  std::map<int64_t, Tensor> sums_;  // layer -> [figure, head], heads by the layer's numbers
   PromptLayout layout_;
 };
 
@@ -186,7 +193,8 @@ std::vector<MapFigures> map_figures(const LanguageModel& model, const Objective&
     }
     const Tensor ids = prompt_ids(batch, prompts).to(model.device());
     tap.set_layout(prompt_layout(prompts, ids.size(1)));
-    model.run_layers(model.embed(ids), 0, tap.end_layer(), &tap);
+    const Tensor resid = model.embed(ids);
+    model.run_layers(resid, 0, tap.end_layer(), &tap, nullptr, model.prompt_of(resid));
     if (progress) progress(b + 1, objective.batch_count());
   }
   std::vector<MapFigures> figures;

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <map>
 
+#include "analysis/map_groups.h"
 #include "core/check.h"
 #include "headlens/analysis/map_figures.h"
 #include "headlens/hooks/interventions.h"
@@ -20,32 +21,40 @@ class SampleTap final : public Tap {
       : maps_(heads.size()), max_queries_(max_queries) {
     for (size_t i = 0; i < heads.size(); ++i) {
       check_heads(config, {{heads[i].layer, heads[i].first, heads[i].last}});
-      wanted_[heads[i].layer].emplace_back(i, heads[i]);
+      for (const MapGroup& group : map_groups(config, heads[i])) {
+        wanted_[group.point].push_back({i, group.heads, heads[i].last - heads[i].first + 1});
+      }
     }
   }
-  int64_t end_layer() const { return wanted_.empty() ? 0 : wanted_.rbegin()->first + 1; }
+  int64_t end_layer() const { return wanted_.empty() ? 0 : wanted_.rbegin()->first.layer + 1; }
   const Tensor& map(size_t index) const { return maps_[index]; }  // [query, key] float32, CPU
 
   bool wants(TapPoint) const override { return false; }
   Tensor visit(TapPoint, Tensor value) override { return value; }
-  bool wants_map(TapPoint point) const override { return wanted_.contains(point.layer); }
+  bool wants_map(TapPoint point) const override { return wanted_.contains(point); }
 
   void visit_map(TapPoint point, HeadMap& map) override {
     const int64_t count = std::min(map.queries(), max_queries_), first = map.queries() - count;
-    for (const auto& [index, head] : wanted_.at(point.layer)) {
+    for (const Wanted& wanted : wanted_.at(point)) {
       Tensor sum;  // one channel at a time: a group of them may not fit
-      for (int64_t h = head.first; h <= head.last; ++h) {
+      for (const int64_t h : wanted.heads) {
         Tensor rows = map.block(first, count, {h})[0][0];  // [query, key]
-        if (head.first != head.last) rows = normalized_rows(rows, map.is_softmax());
+        if (wanted.of > 1) rows = normalized_rows(rows, map.is_softmax());
         sum = sum.defined() ? sum + rows : rows;
       }
-      const double channels = static_cast<double>(head.last - head.first + 1);
-      maps_[index] = (sum.slice(1, first) / channels).to(at::kCPU, at::kFloat).contiguous();
+      sum = (sum.slice(1, first) / static_cast<double>(wanted.of)).to(at::kCPU, at::kFloat);
+      Tensor& whole = maps_[wanted.index];
+      whole = (whole.defined() ? whole + sum : sum).contiguous();
     }
   }
 
  private:
-  std::map<int64_t, std::vector<std::pair<size_t, HeadId>>> wanted_;
+  struct Wanted {
+    size_t index;                // into maps_
+    std::vector<int64_t> heads;  // by the map's own numbers
+    int64_t of;                  // heads of the whole group, of which these are the map's
+  };
+  std::map<TapPoint, std::vector<Wanted>> wanted_;
   std::vector<Tensor> maps_;
   int64_t max_queries_;
 };
@@ -78,7 +87,8 @@ std::vector<MapSample> map_samples(const LanguageModel& model, const Objective& 
                  "[map_samples] queries to keep, expected at least 1, got {}", max_queries);
   const Tensor ids = ids_of(objective, example).to(model.device());
   SampleTap tap(model.config(), heads, max_queries);
-  model.run_layers(model.embed(ids), 0, tap.end_layer(), &tap);
+  const Tensor resid = model.embed(ids);
+  model.run_layers(resid, 0, tap.end_layer(), &tap, nullptr, model.prompt_of(resid));
   const PromptInfo& prompt = objective.prompt(example);
   const int64_t first = std::max<int64_t>(0, prompt.length - max_queries);
   std::vector<MapSample> samples;

@@ -4,7 +4,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
-#include <map>
+#include <set>
 #include <vector>
 
 #include "headlens/hooks/interventions.h"
@@ -17,19 +17,18 @@ class OutputTap final : public Tap {
  public:
   OutputTap(const ModelConfig& config, const std::vector<int64_t>& layers, Placement placement) {
     for (const int64_t layer : layers) {
-      points_[layer] = head_output_point(config, layer, placement);
+      for (const TapPoint point : head_output_points(config, layer, placement)) {
+        points_.insert(point);
+      }
     }
   }
-  bool wants(TapPoint point) const override {
-    const auto found = points_.find(point.layer);
-    return found != points_.end() && found->second == point;
-  }
-  Tensor visit(TapPoint point, Tensor value) override { return outputs[point.layer] = value; }
+  bool wants(TapPoint point) const override { return points_.contains(point); }
+  Tensor visit(TapPoint point, Tensor value) override { return outputs[point] = value; }
 
-  std::map<int64_t, Tensor> outputs;  // layer ->
+  HeadOutputs outputs;
 
  private:
-  std::map<int64_t, TapPoint> points_;
+  std::set<TapPoint> points_;
 };
 
 }  // namespace headlens

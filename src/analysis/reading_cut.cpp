@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "analysis/batch_rows.h"
+#include "core/check.h"
 #include "headlens/hooks/reducers.h"
 #include "headlens/model/head_map.h"
 
@@ -36,8 +37,15 @@ Readings segments_from_query(const Objective& objective, const ObjectiveBatch& b
 ReadingCut::ReadingCut(const ModelConfig& config, const HeadId& head, Readings readings)
     : head_(head),
       readings_(std::move(readings)),
-      map_(map_point(config, head.layer)),
-      output_(output_of(map_)) {}
+      map_(map_point(config, head.layer, head.first)),
+      output_(output_of(map_)) {
+  HEADLENS_CHECK(HookError, map_point(config, head.layer, head.last) == map_,
+                 "[ablate] heads {}..{} of layer {}, expected those of one mixer, got two",
+                 head.first, head.last, head.layer);
+  const HeadBank bank = bank_of(config.layers[static_cast<size_t>(head.layer)], head.first);
+  head_.first -= bank.first;
+  head_.last -= bank.first;
+}
 
 void ReadingCut::visit_map(TapPoint, HeadMap& map) {
   const Tensor queries = readings_.queries.to(map.device());

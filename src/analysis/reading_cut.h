@@ -21,6 +21,7 @@ Readings segments_from_query(const Objective& objective, const ObjectiveBatch& b
 
 /// Subtracts sum_j M_ij x_j over the chosen entries from y_i of one head or group of channels: M
 /// with these entries 0, softmax rows not made to sum to 1 again. Costs the rows it names.
+/// HookError for a group over two mixers.
 class ReadingCut final : public Tap {
  public:
   ReadingCut(const ModelConfig& config, const HeadId& head, Readings readings);
@@ -31,7 +32,7 @@ class ReadingCut final : public Tap {
   Tensor visit(TapPoint point, Tensor value) override;
 
  private:
-  HeadId head_;
+  HeadId head_;  // by the numbers of its mixer
   Readings readings_;
   TapPoint map_, output_;
   Tensor read_;  // [row, n, head, width]

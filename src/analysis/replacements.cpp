@@ -8,6 +8,7 @@
 #include "analysis/batch_rows.h"
 #include "analysis/output_tap.h"
 #include "core/check.h"
+#include "headlens/hooks/mean_activations.h"
 
 namespace headlens {
 namespace {
@@ -16,7 +17,8 @@ namespace {
 void run_for(const LanguageModel& model, const Tensor& ids, const std::vector<int64_t>& layers,
              Tap& tap) {
   const int64_t end = layers.empty() ? 0 : *std::max_element(layers.begin(), layers.end()) + 1;
-  model.run_layers(model.embed(ids.to(model.device())), 0, end, &tap);
+  const Tensor resid = model.embed(ids.to(model.device()));
+  model.run_layers(resid, 0, end, &tap, nullptr, model.prompt_of(resid));
 }
 
 }  // namespace
@@ -47,7 +49,7 @@ void Replacements::take_means() {
     tap.set_valid(in_prompt);
     run_for(model_, batch.ids, layers_, tap);
   }
-  means_ = tap.means();
+  means_ = tap.point_means();
 }
 
 void Replacements::list_places() {
@@ -67,7 +69,7 @@ Tensor Replacements::prompt_of(const Place& place) const {
   return objective_.batch(place.batch).ids[place.row].slice(0, 0, length);
 }
 
-std::map<int64_t, Tensor> Replacements::for_batch(int64_t index) const {
+HeadOutputs Replacements::for_batch(int64_t index) const {
   if (layers_.empty() || mode_ != AblationMode::Resample) return means_;
   const ObjectiveBatch& batch = objective_.batch(index);
   const Tensor example_of = example_of_rows(batch);  // [row]
@@ -86,7 +88,7 @@ std::map<int64_t, Tensor> Replacements::for_batch(int64_t index) const {
   const Tensor position = at::arange(batch.ids.size(1), at::kLong) + shift;         // [row, pos]
   const Tensor row = example_of.unsqueeze(1);
   const Tensor from = position.clamp_min(0).minimum(donor_last);
-  for (auto& [layer, outputs] : tap.outputs) {
+  for (auto& [point, outputs] : tap.outputs) {
     outputs = outputs.index({row.to(outputs.device()), from.to(outputs.device())});
     if (outputs.dim() == 3) outputs = outputs.unsqueeze(-1);  // Mamba-1: width 1
   }
@@ -94,10 +96,10 @@ std::map<int64_t, Tensor> Replacements::for_batch(int64_t index) const {
 }
 
 InterventionPtr cut_variants(const ModelConfig& config, const std::vector<VariantCuts>& cuts,
-                             std::map<int64_t, Tensor> given, const HeadCutOptions& where) {
+                             HeadOutputs given, const HeadCutOptions& where) {
   if (given.empty()) return zero_variants(config, cuts, where);
-  const auto put = [given = std::move(given)](const Tensor& outputs, int64_t layer) {
-    const Tensor& rows = given.at(layer);
+  const auto put = [given = std::move(given)](const Tensor& outputs, TapPoint point) {
+    const Tensor& rows = given.at(point);
     if (rows.dim() == 2) return rows;  // the same everywhere
     return rows.repeat({outputs.size(0) / rows.size(0), 1, 1, 1});
   };

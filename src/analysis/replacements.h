@@ -4,7 +4,6 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
-#include <map>
 #include <vector>
 
 #include "headlens/hooks/interventions.h"
@@ -21,8 +20,8 @@ class Replacements {
   Replacements(const LanguageModel& model, const Objective& objective, std::vector<int64_t> layers,
                AblationMode mode, Placement placement);
 
-  /// layer -> [head, width] or [row, pos, head, width]; empty: zeros.
-  std::map<int64_t, Tensor> for_batch(int64_t batch) const;
+  /// [head, width] or [row, pos, head, width] at each site of these layers; empty: zeros.
+  HeadOutputs for_batch(int64_t batch) const;
 
  private:
   /// Where the prompt of an example stands.
@@ -38,13 +37,13 @@ class Replacements {
   std::vector<int64_t> layers_;
   AblationMode mode_;
   Placement placement_;
-  std::map<int64_t, Tensor> means_;
+  HeadOutputs means_;
   std::vector<Place> places_;           // every example, in the order of the batches
   std::vector<size_t> first_of_batch_;  // into places_
 };
 
 /// The tap that cuts `cuts`, each variant its own heads, `given` as `for_batch` returns it.
 InterventionPtr cut_variants(const ModelConfig& config, const std::vector<VariantCuts>& cuts,
-                             std::map<int64_t, Tensor> given, const HeadCutOptions& where);
+                             HeadOutputs given, const HeadCutOptions& where);
 
 }  // namespace headlens

@@ -41,16 +41,34 @@ std::string mlp_text(const LayerSpec& layer) {
                      layer.mlp->gated ? "gated" : "plain", layer.mlp->d_mlp);
 }
 
-std::string layer_text(const LayerSpec& layer) {
-  if (!layer.mixer) return mlp_text(layer);
-  const bool channels = layer_kind(layer) == LayerKind::Mamba1;
+/// The attention that a bank is the heads of; none for other kinds.
+const AttentionSpec* attention_of(const LayerSpec& layer, const HeadBank& bank) {
+  if (bank.kind != LayerKind::Attention) return nullptr;
+  return layer.attention ? &*layer.attention : std::get_if<AttentionSpec>(&*layer.mixer);
+}
+
+/// "4 heads of width 12 (2 key/value heads)", after the kind or, beside another mixer, the numbers.
+std::string bank_text(const LayerSpec& layer, const HeadBank& bank, bool numbered) {
+  const bool channels = bank.kind == LayerKind::Mamba1;
+  const std::string kind = layer_kind_name(bank.kind);
   std::string text =
-      fmt::format("{}, {} {}", layer_kind_name(layer_kind(layer)), head_count(layer),
-                  channels ? "channels" : fmt::format("heads of width {}", head_width(layer)));
-  if (const auto* attention = std::get_if<AttentionSpec>(&*layer.mixer)) {
+      numbered ? fmt::format("{} {}..{} {}", channels ? "channels" : "heads", bank.first,
+                             bank.first + bank.count - 1, kind)
+               : fmt::format("{}, {} {}", kind, bank.count, channels ? "channels" : "heads");
+  if (!channels) text += fmt::format(" of width {}", bank.width);
+  if (const AttentionSpec* attention = attention_of(layer, bank)) {
     text += fmt::format(" ({} key/value heads)", attention->kv_heads);
   }
-  return text + mlp_text(layer);
+  return text;
+}
+
+std::string layer_text(const LayerSpec& layer) {
+  const std::vector<HeadBank> banks = head_banks(layer);
+  std::vector<std::string> parts;
+  for (const HeadBank& bank : banks) parts.push_back(bank_text(layer, bank, banks.size() > 1));
+  std::string text = fmt::format("{}", fmt::join(parts, ", ")) + mlp_text(layer);
+  if (layer.wiring == Wiring::SharedBlock) text += ", attention and MLP of a shared block";
+  return text;
 }
 
 /// Layers of one make-up, and their indices.
@@ -120,12 +138,25 @@ std::string description_text(const Description& d, const Flags& flags) {
              flags.batch, flags.length, human_bytes(d.recording_bytes), human_bytes(d.map_bytes));
 }
 
-Json layer_json(const LayerSpec& layer) {
-  Json out = {{"kind", layer_kind_name(layer_kind(layer))},
-              {"heads", head_count(layer)},
-              {"d_head", head_width(layer)}};
-  const auto* attention = layer.mixer ? std::get_if<AttentionSpec>(&*layer.mixer) : nullptr;
+Json bank_json(const LayerSpec& layer, const HeadBank& bank) {
+  Json out = {{"kind", layer_kind_name(bank.kind)}, {"heads", bank.count}, {"d_head", bank.width}};
+  const AttentionSpec* attention = attention_of(layer, bank);
   if (attention != nullptr) out["kv_heads"] = attention->kv_heads;
+  return out;
+}
+
+/// A layer of one mixer; of two, each with the number of its first head.
+Json layer_json(const LayerSpec& layer) {
+  const std::vector<HeadBank> banks = head_banks(layer);
+  Json out = {{"kind", layer_kind_name(layer)}, {"heads", head_count(layer)}};
+  if (banks.size() > 1) {
+    for (const HeadBank& bank : banks) {
+      out["mixers"].push_back(bank_json(layer, bank));
+      out["mixers"].back()["first_head"] = bank.first;
+    }
+  } else {
+    out.update(bank_json(layer, banks.empty() ? HeadBank() : banks.front()));
+  }
   if (layer.mlp) out["d_mlp"] = layer.mlp->d_mlp;
   return out;
 }

@@ -58,16 +58,20 @@ std::vector<ReadMap> read_maps(const LanguageModel& model, const Tensor& ids,
   }
   HookSet hooks(model.config());
   for (ReadMap& wanted : maps) {
-    const std::string site = site_name(map_point(model.config(), wanted.head.layer));
-    hooks.add_map(site, [&](TapPoint, HeadMap& map) {
-      Tensor part = map.rows(rows, {wanted.head.first})[0][0];
+    const auto [layer, head, last] = wanted.head;
+    const std::string site = site_name(map_point(model.config(), layer, head));
+    const int64_t own =
+        head - bank_of(model.config().layers[static_cast<size_t>(layer)], head).first;
+    hooks.add_map(site, [&, own](TapPoint, HeadMap& map) {
+      Tensor part = map.rows(rows, {own})[0][0];
       if (normalize) part = normalized_rows(part, map.is_softmax());
       if (part.scalar_type() != at::kDouble) part = part.to(at::kFloat);
       wanted.map = part.to(at::kCPU).contiguous();
     });
   }
   c10::NoGradGuard no_grad;
-  model.run_layers(model.embed(ids), 0, model.layer_count(), &hooks);
+  const Tensor resid = model.embed(ids);
+  model.run_layers(resid, 0, model.layer_count(), &hooks, nullptr, model.prompt_of(resid));
   hooks.check_all_fired();
   return maps;
 }
@@ -91,7 +95,6 @@ Eigen::MatrixXf to_matrix(const Tensor& map) {
 /// A page of maps without scores: the same page as `find`'s, with nothing but maps in it.
 std::string maps_page(const Flags& flags, const LoadedModel& loaded,
                       const std::vector<ReadMap>& maps, const Tensor& ids) {
-  const ModelConfig& config = loaded.model.config();
   FindResult page = describe_model(loaded.model);
   page.model.name = flags.model;
   const auto tokens = token_texts(load_tokenizer(loaded, flags), ids);
@@ -103,8 +106,7 @@ std::string maps_page(const Flags& flags, const LoadedModel& loaded,
     page.maps.push_back(std::move(sample));
     HeadScore score;
     score.head = read.head;
-    const auto layer = static_cast<size_t>(read.head.layer);
-    score.kind = layer_kind_name(layer_kind(config.layers[layer]));
+    score.kind = head_kind_name(loaded.model.config(), read.head);
     page.heads.push_back(std::move(score));
   }
   return report_html(page, {"map", "map", 0, flags.seed, {}}, make_manifest(flags, loaded));

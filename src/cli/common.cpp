@@ -246,7 +246,7 @@ void check_bos(const CommonFlags& flags, const Tokenizer& tokenizer, const std::
 void check_placement(const ModelConfig& config, Placement placement) {
   const bool has_norm =
       std::any_of(config.layers.begin(), config.layers.end(), [](const LayerSpec& layer) {
-        const LayerKind kind = layer_kind(layer);
+        const LayerKind kind = layer_kind(layer);  // only the layer's own mixer can be Mamba-2
         return kind == LayerKind::Mamba2 || kind == LayerKind::DiscreteMamba2;
       });
   HEADLENS_CHECK(

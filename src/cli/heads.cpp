@@ -29,6 +29,12 @@ HeadId parse_head(std::string_view word) {
   return {*layer, *first, *last};
 }
 
+bool is_channel(const LayerSpec& layer, int64_t head) {
+  const HeadBank bank = bank_of(layer, head);
+  const LayerKind kind = bank.count > 0 ? bank.kind : layer_kind(layer);
+  return kind == LayerKind::Mamba1;
+}
+
 bool overlap(const HeadId& a, const HeadId& b) {
   return a.layer == b.layer && a.first <= b.last && b.first <= a.last;
 }
@@ -55,7 +61,7 @@ void check_heads_exist(const ModelConfig& config, const std::vector<HeadId>& hea
                    "[heads] {}, expected a layer from 0 to {}, got {}", head_text(head), layers - 1,
                    head.layer);
     const LayerSpec& layer = config.layers[static_cast<size_t>(head.layer)];
-    const char* what = layer_kind(layer) == LayerKind::Mamba1 ? "channel" : "head";
+    const char* what = is_channel(layer, head.first) ? "channel" : "head";
     HEADLENS_CHECK(UsageError, head_count(layer) > 0,
                    "[heads] {}, expected a layer with heads, got one with an MLP only",
                    head_text(head));
@@ -73,11 +79,13 @@ void check_heads_exist(const ModelConfig& config, const std::vector<HeadId>& hea
 std::vector<HeadId> single_heads(const ModelConfig& config, const std::vector<HeadId>& heads) {
   std::vector<HeadId> single;
   for (const HeadId& head : heads) {
-    if (layer_kind(config.layers[static_cast<size_t>(head.layer)]) == LayerKind::Mamba1) {
-      single.push_back(head);
-      continue;
+    const LayerSpec& layer = config.layers[static_cast<size_t>(head.layer)];
+    for (int64_t h = head.first, end = h; h <= head.last; h = end) {
+      const HeadBank bank = bank_of(layer, h);
+      const bool channels = bank.kind == LayerKind::Mamba1;
+      end = channels ? std::min(head.last + 1, bank.first + bank.count) : h + 1;
+      single.push_back({head.layer, h, end - 1});
     }
-    for (int64_t h = head.first; h <= head.last; ++h) single.push_back({head.layer, h, h});
   }
   return single;
 }

@@ -98,7 +98,8 @@ const LayerSpec& layer_of(const ModelConfig& config, TapPoint point) {
 
 /// How many copies HeadCopies makes; 0 where the layer has no attention.
 int64_t copies_of(std::string_view alias, const LayerSpec& layer) {
-  const auto* spec = layer.mixer ? std::get_if<AttentionSpec>(&*layer.mixer) : nullptr;
+  const AttentionSpec* spec = layer.mixer ? std::get_if<AttentionSpec>(&*layer.mixer) : nullptr;
+  if (layer.attention) spec = &*layer.attention;
   if (spec == nullptr) return 0;
   return alias == "hook_k_input" || alias == "hook_v_input" ? spec->kv_heads : spec->heads;
 }
@@ -200,7 +201,9 @@ std::string kinds_taken(const Pattern& pattern, const ModelConfig& config) {
   std::set<std::string> kinds;
   for (size_t i = 0; i < config.layers.size(); ++i) {
     if (pattern.layer && !glob_match(*pattern.layer, std::to_string(i))) continue;
-    kinds.insert(layer_kind_name(layer_kind(config.layers[i])));
+    const std::vector<HeadBank> banks = head_banks(config.layers[i]);
+    for (const HeadBank& bank : banks) kinds.insert(layer_kind_name(bank.kind));
+    if (banks.empty()) kinds.insert(layer_kind_name(LayerKind::None));
   }
   return fmt::format("{}", fmt::join(kinds, ", "));
 }

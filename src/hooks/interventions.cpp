@@ -54,13 +54,35 @@ void check_cuts(const ModelConfig& config, const std::vector<VariantCuts>& cuts)
   }
 }
 
+TapPoint point_of(const HeadBank& bank, int64_t layer, Placement placement) {
+  if (bank.kind == LayerKind::Attention) return {Site::Z, layer};
+  const bool pre_norm = placement == Placement::PreNorm && bank.kind != LayerKind::Mamba1;
+  return {pre_norm ? Site::SsmOut : Site::MixerZ, layer};
+}
+
 }  // namespace
 
+std::vector<TapPoint> head_output_points(const ModelConfig& config, int64_t layer,
+                                         Placement placement) {
+  std::vector<TapPoint> points;
+  for (const HeadBank& bank : head_banks(checked_layer(config, layer))) {
+    points.push_back(point_of(bank, layer, placement));
+  }
+  return points;
+}
+
+TapPoint head_output_point(const ModelConfig& config, int64_t layer, int64_t head,
+                           Placement placement) {
+  check_heads(config, {HeadRef{layer, head}});
+  return point_of(bank_of(checked_layer(config, layer), head), layer, placement);
+}
+
 TapPoint head_output_point(const ModelConfig& config, int64_t layer, Placement placement) {
-  const LayerKind kind = layer_kind(checked_layer(config, layer));
-  if (kind == LayerKind::Attention) return {Site::Z, layer};
-  const bool pre_norm = placement == Placement::PreNorm && kind != LayerKind::Mamba1;
-  return {pre_norm ? Site::SsmOut : Site::MixerZ, layer};
+  const std::vector<TapPoint> points = head_output_points(config, layer, placement);
+  HEADLENS_CHECK(HookError, points.size() == 1,
+                 "[ablate] layer {}, expected one mixer, got {} ({})", layer, points.size(),
+                 layer_kind_name(checked_layer(config, layer)));
+  return points.front();
 }
 
 void check_heads(const ModelConfig& config, const std::vector<HeadGroup>& heads) {
@@ -109,29 +131,30 @@ HeadIntervention::HeadIntervention(const ModelConfig& config, const std::vector<
                  "[ablate] replacement, expected a function, got none");
   bool any = false;
   for (const VariantCuts& of_layer : cuts) {
-    const int64_t heads = head_count(config.layers[static_cast<size_t>(of_layer.layer)]);
-    Layer layer;
-    layer.point = head_output_point(config, of_layer.layer, options_.placement);
-    layer.mask = mask_of_cuts(of_layer, heads, options_.keep);
-    layer.heads_cut = layer.mask.sum().item<int64_t>();
-    any = any || layer.heads_cut > 0;
-    layers_.emplace(of_layer.layer, std::move(layer));
+    const LayerSpec& spec = config.layers[static_cast<size_t>(of_layer.layer)];
+    const Tensor mask = mask_of_cuts(of_layer, head_count(spec), options_.keep);
+    for (const HeadBank& bank : head_banks(spec)) {
+      const Tensor own = mask.narrow(1, bank.first, bank.count);
+      const int64_t heads_cut = own.sum().item<int64_t>();
+      if (heads_cut == 0) continue;
+      banks_[point_of(bank, of_layer.layer, options_.placement)] = {own, heads_cut};
+      any = true;
+    }
   }
   HEADLENS_CHECK(HookError, any, "[ablate] heads to cut, expected at least one, got none");
 }
 
 bool HeadIntervention::wants(TapPoint point) const {
-  const auto layer = layers_.find(point.layer);
-  return layer != layers_.end() && layer->second.point == point && layer->second.heads_cut > 0;
+  return banks_.contains(point);
 }
 
 /// bool, broadcasts to [batch, pos, head, width]
-Tensor HeadIntervention::covered(const Layer& layer, const Tensor& outputs) const {
-  const int64_t batch = outputs.size(0), pos = outputs.size(1), variants = layer.mask.size(0);
+Tensor HeadIntervention::covered(const Bank& bank, const Tensor& outputs) const {
+  const int64_t batch = outputs.size(0), pos = outputs.size(1), variants = bank.mask.size(0);
   HEADLENS_CHECK(ShapeError, batch % variants == 0,
                  "[ablate] batch, expected a multiple of the {} variants, got {}", variants, batch);
   const int64_t rows = batch / variants;
-  const Tensor heads = layer.mask.repeat_interleave(rows, 0).view({batch, 1, -1, 1});
+  const Tensor heads = bank.mask.repeat_interleave(rows, 0).view({batch, 1, -1, 1});
   if (!options_.positions.defined()) return heads;
   Tensor where = options_.positions.to(at::kCPU, at::kBool);
   const bool fits = where.dim() >= 1 && where.dim() <= 2 && where.size(-1) == pos &&
@@ -144,24 +167,21 @@ Tensor HeadIntervention::covered(const Layer& layer, const Tensor& outputs) cons
 }
 
 Tensor HeadIntervention::visit(TapPoint point, Tensor value) {
-  Layer& layer = layers_.at(point.layer);
+  Bank& bank = banks_.at(point);
   const Tensor outputs = as_heads(value);
-  const Tensor where = covered(layer, outputs);
-  ++layer.fired;
-  layer.touched += where.sum().item<int64_t>() * (outputs.size(1) / where.size(1));
-  const Tensor put = replacement_(outputs, point.layer).to(outputs.options());
+  const Tensor where = covered(bank, outputs);
+  ++bank.fired;
+  bank.touched += where.sum().item<int64_t>() * (outputs.size(1) / where.size(1));
+  const Tensor put = replacement_(outputs, point).to(outputs.options());
   return at::where(where.to(outputs.device()), put, outputs).view_as(value);
 }
 
 void HeadIntervention::check_touched() const {
-  for (const auto& [number, layer] : layers_) {
-    if (layer.heads_cut == 0) continue;
-    check_one_touched(layer.point, layer.fired, layer.touched);
-  }
+  for (const auto& [point, bank] : banks_) check_one_touched(point, bank.fired, bank.touched);
 }
 
 void HeadIntervention::reset() {
-  for (auto& [number, layer] : layers_) layer.fired = layer.touched = 0;
+  for (auto& [point, bank] : banks_) bank.fired = bank.touched = 0;
 }
 
 InterventionPtr zero_heads(const ModelConfig& config, const HeadList& heads,
@@ -171,7 +191,7 @@ InterventionPtr zero_heads(const ModelConfig& config, const HeadList& heads,
 
 InterventionPtr zero_variants(const ModelConfig& config, const std::vector<VariantCuts>& cuts,
                               const HeadCutOptions& options) {
-  const auto zero = [](const Tensor& outputs, int64_t) {
+  const auto zero = [](const Tensor& outputs, TapPoint) {
     return at::zeros({1}, outputs.options());
   };
   return std::make_shared<HeadIntervention>(config, cuts, zero, options);
@@ -179,21 +199,37 @@ InterventionPtr zero_variants(const ModelConfig& config, const std::vector<Varia
 
 InterventionPtr scale_heads(const ModelConfig& config, const HeadList& heads, double factor,
                             const HeadCutOptions& options) {
-  const auto scale = [factor](const Tensor& outputs, int64_t) { return outputs * factor; };
+  const auto scale = [factor](const Tensor& outputs, TapPoint) { return outputs * factor; };
   return std::make_shared<HeadIntervention>(config, cuts_of(heads), scale, options);
 }
 
 InterventionPtr replace_heads(const ModelConfig& config, const HeadList& heads,
                               std::map<int64_t, Tensor> outputs, const HeadCutOptions& options) {
+  HeadOutputs at_points;
   for (const HeadGroup& group : heads) {
     const auto given = outputs.find(group.layer);
     HEADLENS_CHECK(HookError, given != outputs.end() && given->second.defined(),
                    "[ablate] outputs to put in layer {}, expected a tensor, got none", group.layer);
+    at_points[head_output_point(config, group.layer, options.placement)] = given->second;
   }
-  const auto put = [given = std::move(outputs)](const Tensor& own, int64_t layer) {
-    return fit_outputs(given.at(layer), own, layer);
+  return replace_heads(config, heads, std::move(at_points), options);
+}
+
+InterventionPtr replace_heads(const ModelConfig& config, const HeadList& heads, HeadOutputs outputs,
+                              const HeadCutOptions& options) {
+  const auto put = [outputs](const Tensor& own, TapPoint point) {
+    return fit_outputs(outputs.at(point), own, point.layer);
   };
-  return std::make_shared<HeadIntervention>(config, cuts_of(heads), put, options);
+  const auto cut = std::make_shared<HeadIntervention>(config, cuts_of(heads), put, options);
+  for (const VariantCuts& cuts : cuts_of(heads)) {
+    for (const TapPoint point : head_output_points(config, cuts.layer, options.placement)) {
+      const auto given = outputs.find(point);
+      HEADLENS_CHECK(
+          HookError, !cut->wants(point) || (given != outputs.end() && given->second.defined()),
+          "[ablate] outputs to put in {}, expected a tensor, got none", site_name(point));
+    }
+  }
+  return cut;
 }
 
 InterventionPtr resample_heads(const ModelConfig& config, const HeadList& heads, Tensor permutation,
@@ -206,7 +242,7 @@ InterventionPtr resample_heads(const ModelConfig& config, const HeadList& heads,
   HEADLENS_CHECK(ShapeError, low >= 0 && high < rows,
                  "[ablate] rows of the permutation, expected 0..{}, got {}..{}", rows - 1, low,
                  high);
-  const auto other_row = [permutation](const Tensor& own, int64_t) {
+  const auto other_row = [permutation](const Tensor& own, TapPoint) {
     HEADLENS_CHECK(ShapeError, own.size(0) == permutation.numel(),
                    "[ablate] permutation, expected one row each of the batch {}, got {}",
                    own.size(0), permutation.numel());

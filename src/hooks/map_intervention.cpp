@@ -1,6 +1,8 @@
 // headlens/hooks: interventions on the entries of a layer's map.
 #include <ATen/ATen.h>
 
+#include <optional>
+
 #include "core/check.h"
 #include "headlens/hooks/interventions.h"
 #include "headlens/hooks/reducers.h"
@@ -25,16 +27,38 @@ int64_t entries_covered(const HeadMap& map, const MapEdit& edit) {
   return covered.sum().item<int64_t>() * heads * (map.batch() / covered.size(0));
 }
 
+/// The part of an edit by the layer's numbers that falls to one bank, by the map's own; nothing if
+/// no head of it is named.
+std::optional<MapEdit> part_of(const MapEdit& edit, const HeadBank& bank) {
+  MapEdit part = edit;
+  part.heads.clear();
+  for (const int64_t head : edit.heads) {
+    const int64_t own = head - bank.first;
+    if (0 <= own && own < bank.count) part.heads.push_back(own);
+  }
+  if (part.heads.empty() && !edit.heads.empty()) return std::nullopt;
+  if (edit.custom && bank.first > 0) {
+    part.custom = [custom = edit.custom, first = bank.first](Tensor rows, const MapBlock& block) {
+      MapBlock numbered = block;
+      for (int64_t& head : numbered.heads) head += first;
+      return custom(std::move(rows), numbered);
+    };
+  }
+  return part;
+}
+
 }  // namespace
 
 MapIntervention::MapIntervention(const ModelConfig& config, std::vector<LayerMapEdit> edits) {
   HEADLENS_CHECK(HookError, !edits.empty(), "[ablate] map edits, expected at least one, got none");
-  for (LayerMapEdit& of_layer : edits) {
-    const TapPoint point = map_point(config, of_layer.layer);
-    for (const int64_t head : of_layer.edit.heads) {
-      check_heads(config, {HeadRef{of_layer.layer, head}});
+  for (const auto& [layer, edit] : edits) {
+    const std::vector<TapPoint> points = map_points(config, layer);
+    for (const int64_t head : edit.heads) check_heads(config, {HeadRef{layer, head}});
+    const auto banks = head_banks(config.layers[static_cast<size_t>(layer)]);
+    for (size_t i = 0; i < banks.size(); ++i) {
+      if (auto part = part_of(edit, banks[i]))
+        items_.push_back({points[i], std::move(*part), 0, 0});
     }
-    items_.push_back({point, std::move(of_layer.edit), 0, 0});
   }
 }
 

@@ -1,31 +1,31 @@
 // headlens/hooks: means of head outputs over a reference set.
+#include "headlens/hooks/mean_activations.h"
+
 #include <ATen/ATen.h>
 
 #include "core/check.h"
-#include "headlens/hooks/interventions.h"
 #include "hooks/head_outputs.h"
 
 namespace headlens {
 
 MeanActivations::MeanActivations(const ModelConfig& config, const std::vector<int64_t>& layers,
                                  Placement placement) {
-  for (const int64_t layer : layers) {
-    sums_.insert({layer, {head_output_point(config, layer, placement), {}, 0}});
-  }
+  const auto add = [&](int64_t layer) {
+    for (const TapPoint point : head_output_points(config, layer, placement)) sums_[point];
+  };
+  for (const int64_t layer : layers) add(layer);
   if (!layers.empty()) return;
   for (int64_t layer = 0; layer < std::ssize(config.layers); ++layer) {
-    if (head_count(config.layers[static_cast<size_t>(layer)]) == 0) continue;
-    sums_.insert({layer, {head_output_point(config, layer, placement), {}, 0}});
+    if (head_count(config.layers[static_cast<size_t>(layer)]) > 0) add(layer);
   }
 }
 
 bool MeanActivations::wants(TapPoint point) const {
-  const auto sum = sums_.find(point.layer);
-  return sum != sums_.end() && sum->second.point == point;
+  return sums_.contains(point);
 }
 
 Tensor MeanActivations::visit(TapPoint point, Tensor value) {
-  Sum& sum = sums_.at(point.layer);
+  Sum& sum = sums_.at(point);
   Tensor outputs = as_heads(value.detach()).flatten(0, 1);  // [batch * pos, head, width]
   if (valid_.defined()) {
     HEADLENS_CHECK(ShapeError, valid_.sizes() == value.sizes().slice(0, 2),
@@ -42,11 +42,21 @@ Tensor MeanActivations::visit(TapPoint point, Tensor value) {
 
 std::map<int64_t, Tensor> MeanActivations::means() const {
   std::map<int64_t, Tensor> all;
-  for (const auto& [layer, sum] : sums_) {
+  for (auto& [point, mean] : point_means()) {
+    HEADLENS_CHECK(HookError, all.emplace(point.layer, mean).second,
+                   "[means] layer {}, expected one mixer, got two: ask for point_means",
+                   point.layer);
+  }
+  return all;
+}
+
+HeadOutputs MeanActivations::point_means() const {
+  HeadOutputs all;
+  for (const auto& [point, sum] : sums_) {
     HEADLENS_CHECK(HookError, sum.count > 0,
                    "[means] {}, expected at least one position to average, got none",
-                   site_name(sum.point));
-    all.emplace(layer, sum.total / static_cast<double>(sum.count));
+                   site_name(point));
+    all.emplace(point, sum.total / static_cast<double>(sum.count));
   }
   return all;
 }

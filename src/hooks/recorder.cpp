@@ -79,7 +79,10 @@ at::ScalarType made_in(Site site, const ModelConfig& config, at::ScalarType dtyp
       return config.residual_in_fp32 ? at_least_float32(dtype) : dtype;
     case Site::FinalScale:
     case Site::Ln1Scale:
+    case Site::Ln1PostScale:
     case Site::Ln2Scale:
+    case Site::Ln2PostScale:
+    case Site::LnMixerScale:
     case Site::AttnScores:
     case Site::Pattern:
     case Site::Map:

@@ -12,40 +12,49 @@ using V = SiteView;
 constexpr std::array kAliases = {
     // TransformerLens, whole model.
     AliasRow{"embed.hook_out", Site::Embed, WholeModel},
+    AliasRow{"pos_embed.hook_out", Site::PosEmbed, WholeModel},
     AliasRow{"ln_final.hook_out", Site::FinalNormalized, WholeModel},
     AliasRow{"unembed.hook_in", Site::FinalNormalized, WholeModel},
     AliasRow{"unembed.hook_out", Site::Logits, WholeModel},
     // TransformerLens, every block.
     AliasRow{"hook_in", Site::ResidPre},
     AliasRow{"hook_out", Site::ResidPost},
-    AliasRow{"ln1.hook_in", Site::ResidPre, AnyLayer, V::BranchInput},
+    AliasRow{"ln1.hook_in", Site::ResidPre, NormsResidPre, V::BranchInput},
     AliasRow{"ln1.hook_out", Site::Ln1Normalized},
-    AliasRow{"ln2.hook_in", Site::ResidMid, AnyLayer, V::BranchInput},
-    AliasRow{"ln2.hook_in", Site::ResidPre, MlpOnly, V::BranchInput},
+    AliasRow{"ln1_post.hook_out", Site::Ln1PostNormalized},
+    AliasRow{"ln2.hook_in", Site::ResidMid, NormsResidPre, V::BranchInput},
+    AliasRow{"ln2.hook_in", Site::ResidPre, MlpReadsResidPre, V::BranchInput},
+    AliasRow{"ln2.hook_in", Site::AttnOut, SharedBlocks},
     AliasRow{"ln2.hook_out", Site::Ln2Normalized},
+    AliasRow{"ln2_post.hook_out", Site::Ln2PostNormalized},
     AliasRow{"hook_mlp_in", Site::ResidMid, AnyLayer, V::BranchInput},
-    AliasRow{"hook_mlp_in", Site::ResidPre, MlpOnly, V::BranchInput},
+    AliasRow{"hook_mlp_in", Site::ResidPre, MlpReadsResidPre, V::BranchInput},
+    AliasRow{"hook_mlp_in", Site::AttnOut, SharedBlocks},
     AliasRow{"mlp.hook_in", Site::Ln2Normalized},
+    AliasRow{"mlp.hook_in", Site::ResidMid, PostNormOnly, V::BranchInput},
     AliasRow{"mlp.gate.hook_out", Site::MlpPre, GatedMlp},
     AliasRow{"mlp.in.hook_out", Site::MlpPreLinear, GatedMlp},
     AliasRow{"mlp.in.hook_out", Site::MlpPre, PlainMlp},
     AliasRow{"mlp.out.hook_in", Site::MlpPost},
-    AliasRow{"mlp.out.hook_out", Site::MlpOut},
-    AliasRow{"mlp.hook_out", Site::MlpOut},
+    AliasRow{"mlp.out.hook_out", Site::MlpOut, NoPostNorm},
+    AliasRow{"mlp.hook_out", Site::MlpOut, NoPostNorm},
     // TransformerLens, attention.
-    AliasRow{"hook_attn_in", Site::ResidPre, AnyLayer, V::HeadCopies},
-    AliasRow{"hook_q_input", Site::ResidPre, AnyLayer, V::HeadCopies},
-    AliasRow{"hook_k_input", Site::ResidPre, AnyLayer, V::HeadCopies},
-    AliasRow{"hook_v_input", Site::ResidPre, AnyLayer, V::HeadCopies},
+    AliasRow{"hook_attn_in", Site::ResidPre, NotShared, V::HeadCopies},
+    AliasRow{"hook_q_input", Site::ResidPre, NotShared, V::HeadCopies},
+    AliasRow{"hook_k_input", Site::ResidPre, NotShared, V::HeadCopies},
+    AliasRow{"hook_v_input", Site::ResidPre, NotShared, V::HeadCopies},
     AliasRow{"attn.q.hook_out", Site::Q},
     AliasRow{"attn.k.hook_out", Site::K},
     AliasRow{"attn.v.hook_out", Site::V},
+    AliasRow{"attn.q_norm.hook_out", Site::QNormed},
+    AliasRow{"attn.k_norm.hook_out", Site::KNormed},
     AliasRow{"attn.o.hook_in", Site::Z},
-    AliasRow{"attn.o.hook_out", Site::AttnOut},
-    AliasRow{"attn.hook_out", Site::AttnOut},
+    AliasRow{"attn.o.hook_out", Site::AttnOut, NoPostNorm},
+    AliasRow{"attn.hook_out", Site::AttnOut, NoPostNorm},
     // TransformerLens, SSM blocks.
     AliasRow{"hook_mixer_out", Site::MixerOut},
-    AliasRow{"hook_mixer_in", Site::Ln1Normalized},
+    AliasRow{"hook_mixer_in", Site::Ln1Normalized, NotShared},
+    AliasRow{"hook_mixer_in", Site::LnMixerNormalized, SharedBlocks},
     AliasRow{"mixer.in_proj.hook_out", Site::InProj},
     AliasRow{"mixer.conv1d.hook_out", Site::Conv, AnyLayer, V::Transposed},
     AliasRow{"mixer.dt_proj.hook_out", Site::Dt, Mamba1, V::BeforeSoftplus},
@@ -53,10 +62,10 @@ constexpr std::array kAliases = {
     AliasRow{"mixer.hook_ssm_dt", Site::Dt, Mamba1, V::BeforeSoftplus},
     AliasRow{"mixer.hook_ssm_state", Site::State, Mamba1, V::Transposed},
     AliasRow{"mixer.hook_ssm_state", Site::State, SsdKinds},
-    AliasRow{"mixer.inner_norm.hook_in", Site::SsmOut, Mamba2, V::Flat},
-    AliasRow{"mixer.inner_norm.hook_gate", Site::Gate, Mamba2},
-    AliasRow{"mixer.inner_norm.hook_out", Site::MixerZ, Mamba2, V::Flat},
-    AliasRow{"mixer.hook_inner_norm", Site::MixerZ, Mamba2, V::Flat},
+    AliasRow{"mixer.inner_norm.hook_in", Site::SsmOut, GatedNorms, V::Flat},
+    AliasRow{"mixer.inner_norm.hook_gate", Site::Gate, GatedNorms},
+    AliasRow{"mixer.inner_norm.hook_out", Site::MixerZ, GatedNorms, V::Flat},
+    AliasRow{"mixer.hook_inner_norm", Site::MixerZ, GatedNorms, V::Flat},
     AliasRow{"mixer.out_proj.hook_in", Site::MixerZ, SsdKinds, V::Flat},
     AliasRow{"mixer.out_proj.hook_in", Site::MixerZ, Mamba1},
     AliasRow{"mixer.out_proj.hook_out", Site::MixerOut},
@@ -64,7 +73,8 @@ constexpr std::array kAliases = {
     AliasRow{"hook_norm", Site::FinalNormalized, WholeModel},
     AliasRow{"hook_logits", Site::Logits, WholeModel},
     AliasRow{"hook_layer_input", Site::ResidPre, AnyLayer, V::BranchInput},
-    AliasRow{"hook_normalized_input", Site::Ln1Normalized},
+    AliasRow{"hook_normalized_input", Site::Ln1Normalized, NotShared},
+    AliasRow{"hook_normalized_input", Site::LnMixerNormalized, SharedBlocks},
     AliasRow{"hook_skip", Site::Gate},
     AliasRow{"hook_in_proj", Site::ConvIn, Mamba1},
     AliasRow{"hook_conv", Site::Conv},
@@ -87,11 +97,15 @@ constexpr std::array kAliases = {
 
 constexpr std::array kUnmatched = {
     UnmatchedName{"hook_pos_embed",
-                  "positions are rotary: see attn.hook_rot_q and attn.hook_rot_k"},
+                  "this model learns no positions; if they are rotary, see attn.hook_rot_q and "
+                  "attn.hook_rot_k"},
+    UnmatchedName{"pos_embed.hook_out",
+                  "this model learns no positions; if they are rotary, see attn.hook_rot_q and "
+                  "attn.hook_rot_k"},
     UnmatchedName{"hook_tokens", "the token ids are the forward's own argument"},
     UnmatchedName{"embed.hook_in", "the token ids are the forward's own argument"},
-    UnmatchedName{"attn.hook_q_normed", "no family here norms its queries"},
-    UnmatchedName{"attn.hook_k_normed", "no family here norms its keys"},
+    UnmatchedName{"attn.hook_q_normed", "these layers do not norm their queries: see attn.hook_q"},
+    UnmatchedName{"attn.hook_k_normed", "these layers do not norm their keys: see attn.hook_k"},
     UnmatchedName{"attn.hook_q_gate", "no family here gates its queries"},
     UnmatchedName{"attn.hook_cos", "see attn.hook_rot_q and attn.hook_rot_k"},
     UnmatchedName{"attn.hook_sin", "see attn.hook_rot_q and attn.hook_rot_k"},
@@ -106,8 +120,18 @@ constexpr std::array kUnmatched = {
     UnmatchedName{"hook_h.*", "name a position, hook_h.5, or all of them, mixer.hook_state"},
 };
 
+/// Of SSM kinds, which only a layer's own mixer can be.
 bool is_kind(const LayerSpec& layer, LayerKind kind) {
   return layer_kind(layer) == kind;
+}
+
+bool has_gated_norm(const LayerSpec& layer) {
+  const auto* spec = layer.mixer ? std::get_if<Mamba2Spec>(&*layer.mixer) : nullptr;
+  return spec != nullptr && spec->gated_norm != GatedNorm::GateOnly;
+}
+
+bool has_post_norm(const LayerSpec& layer) {
+  return layer.wiring == Wiring::PostNorm || layer.wiring == Wiring::SandwichNorm;
 }
 
 }  // namespace
@@ -128,12 +152,22 @@ bool alias_fits(AliasScope scope, const LayerSpec& layer) {
       return true;
     case AliasScope::Mamba1:
       return is_kind(layer, LayerKind::Mamba1);
-    case AliasScope::Mamba2:
-      return is_kind(layer, LayerKind::Mamba2);
+    case GatedNorms:
+      return has_gated_norm(layer);
     case SsdKinds:
       return is_kind(layer, LayerKind::Mamba2) || is_kind(layer, LayerKind::DiscreteMamba2);
-    case MlpOnly:
-      return !layer.mixer && layer.mlp;
+    case MlpReadsResidPre:
+      return layer.mlp && (!layer.mixer || layer.wiring == Wiring::Parallel);
+    case NormsResidPre:
+      return layer.wiring != Wiring::PostNorm && layer.wiring != Wiring::SharedBlock;
+    case NoPostNorm:
+      return !has_post_norm(layer);
+    case PostNormOnly:
+      return layer.wiring == Wiring::PostNorm;
+    case SharedBlocks:
+      return layer.wiring == Wiring::SharedBlock;
+    case NotShared:
+      return layer.wiring != Wiring::SharedBlock;
     case GatedMlp:
       return layer.mlp && layer.mlp->gated;
     case PlainMlp:

@@ -14,11 +14,16 @@ namespace headlens {
 /// Layers in which an alias means its site; elsewhere the name does not exist.
 enum class AliasScope : uint8_t {
   WholeModel,
-  AnyLayer,  // wherever the site exists
-  Mamba1,    // only there does the site hold what the name says
-  Mamba2,    // has a gated norm
-  SsdKinds,  // Mamba-2 and DiscreteMamba2
-  MlpOnly,   // a block without a mixer
+  AnyLayer,          // wherever the site exists
+  Mamba1,            // only there does the site hold what the name says
+  GatedNorms,        // Mamba-2, unless made without its gated norm
+  SsdKinds,          // Mamba-2 and DiscreteMamba2
+  MlpReadsResidPre,  // a block without a mixer, or its mixer beside the MLP (GPT-NeoX)
+  NormsResidPre,     // norms read the residual before mixer and MLP (not OLMo-2, nor shared blocks)
+  NoPostNorm,        // the residual gets what mixer and MLP write as it is (not Gemma-2, OLMo-2)
+  PostNormOnly,      // mixer and MLP read the residual as it is (OLMo-2)
+  SharedBlocks,      // attention and MLP feed the mixer (Zamba2)
+  NotShared,
   GatedMlp,
   PlainMlp,
 };

@@ -51,6 +51,14 @@ std::string layer_kind_name(LayerKind kind) {
   return "none";
 }
 
+std::string layer_kind_name(const LayerSpec& layer) {
+  std::string name;
+  for (const HeadBank& bank : head_banks(layer)) {
+    name += (name.empty() ? "" : "+") + layer_kind_name(bank.kind);
+  }
+  return name.empty() ? layer_kind_name(LayerKind::None) : name;
+}
+
 std::vector<HeadBank> head_banks(const LayerSpec& layer) {
   std::vector<HeadBank> banks;
   if (layer.mixer) {

@@ -18,9 +18,11 @@ using testing::expect_same_verdicts;
 using testing::kFamilies;
 using testing::largest_change;
 using testing::load_model;
+using testing::mamba_scope;
 using testing::objective_of;
-using testing::output_weight_name;
+using testing::place_of;
 using testing::unlike_examples;
+using testing::without_columns;
 
 constexpr CutPositions kPositions[] = {CutPositions::All, CutPositions::FromQuery,
                                        CutPositions::BeforeQuery, CutPositions::InSegments};
@@ -72,12 +74,30 @@ TEST_P(SweepTest, EqualsOneByOne) {
   }
 }
 
+/// The largest difference of a log-probability, relative beyond 1 as in expect_same_verdicts.
+double largest_relative_change(const SweepResult& a, const SweepResult& b) {
+  double largest = 0;
+  for (size_t v = 0; v < a.variants.size(); ++v) {
+    for (size_t i = 0; i < a.base.verdicts.size(); ++i) {
+      const double x = a.variants[v].verdicts[i].logprob, y = b.variants[v].verdicts[i].logprob;
+      largest = std::max(largest, std::abs(x - y) / std::max(1.0, std::abs(y)));
+    }
+  }
+  return largest;
+}
+
+// Up to the model's own rounding: with the goldens' wild weights Zamba2's seven layers lose 1e-4, a
+// hundred times what the other models do.
 TEST_P(SweepTest, EqualsOneByOneInFloat32) {
   const LanguageModel model = load_model(GetParam(), at::kFloat);
   const auto objective = objective_of(unlike_examples());
   const std::vector<HeadId> targets = all_heads(model.config(), 5);
   const SweepResult expected = ablate_one_by_one(model, *objective, targets);
-  expect_same_results(ablation_sweep(model, *objective, targets), expected, 1e-6);
+  const SweepResult precise = ablate_one_by_one(load_model(GetParam()), *objective, targets);
+  const double rounding = largest_relative_change(expected, precise);
+  EXPECT_LT(rounding, 2e-4);
+  expect_same_results(ablation_sweep(model, *objective, targets), expected,
+                      std::max(1e-6, rounding));
 }
 
 SweepOutcome outcome_of(const EvalResult& result) {
@@ -95,12 +115,7 @@ TEST_P(SweepTest, ZeroIsTheModelWithoutTheColumns) {
   const std::vector<HeadId> targets = all_heads(model.config(), 3);
   const SweepResult cut = ablate_one_by_one(model, *objective_of(examples), targets);
   for (size_t t = 0; t < targets.size(); ++t) {
-    const HeadId& head = targets[t];
-    const int64_t width = head_width(model.config().layers[static_cast<size_t>(head.layer)]);
-    const LanguageModel without = changed_model(GetParam(), [&](auto& weights) {
-      const std::string name = output_weight_name(GetParam(), head.layer);
-      weights.at(name).slice(1, head.first * width, (head.last + 1) * width).zero_();
-    });
+    const LanguageModel without = without_columns(GetParam(), {targets[t]});
     const SweepOutcome expected = outcome_of(evaluate(without, examples));
     EXPECT_LT(largest_change(cut.variants[t], expected), 1e-12);
     EXPECT_GT(largest_change(cut.base, expected), 1e-4);
@@ -110,7 +125,7 @@ TEST_P(SweepTest, ZeroIsTheModelWithoutTheColumns) {
 // Without its channels of the convolution, a head's x is silu(0) = 0, and so is M x + D x.
 class GatedNormSweepTest : public SweepTest {};
 INSTANTIATE_TEST_SUITE_P(Families, GatedNormSweepTest,
-                         ::testing::Values("mamba2", "bamba", "nemotron_h"));
+                         ::testing::Values("mamba2", "bamba", "nemotron_h", "falcon_h1", "zamba2"));
 
 TEST_P(GatedNormSweepTest, PreNormZeroIsTheModelWithoutTheInput) {
   const LanguageModel model = load_model(GetParam());
@@ -119,7 +134,7 @@ TEST_P(GatedNormSweepTest, PreNormZeroIsTheModelWithoutTheInput) {
   std::vector<HeadId> targets;
   for (const HeadId& head : all_heads(model.config(), 1)) {
     const auto& layer = model.config().layers[static_cast<size_t>(head.layer)];
-    if (layer_kind(layer) == LayerKind::Mamba2) targets.push_back(head);
+    if (bank_of(layer, head.first).kind == LayerKind::Mamba2) targets.push_back(head);
   }
   SweepOptions options;
   options.placement = Placement::PreNorm;
@@ -128,9 +143,7 @@ TEST_P(GatedNormSweepTest, PreNormZeroIsTheModelWithoutTheInput) {
     const auto [layer, head, last] = targets[t];
     const int64_t width = head_width(model.config().layers[static_cast<size_t>(layer)]);
     const LanguageModel without = changed_model(GetParam(), [&](auto& weights) {
-      const std::string output = output_weight_name(GetParam(), layer);
-      const std::string mixer =
-          output.substr(0, output.size() - std::string("out_proj.weight").size());
+      const std::string mixer = mamba_scope(GetParam(), layer);
       for (const std::string& name : {mixer + "conv1d.weight", mixer + "conv1d.bias"}) {
         if (!weights.contains(name)) continue;  // not every model has the bias
         weights.at(name).slice(0, head * width, (head + 1) * width).zero_();
@@ -159,13 +172,12 @@ TEST_P(SweepTest, CutsOnlyAtThePositionsAskedFor) {
     options.positions = positions;
     const SweepResult cut = ablate_one_by_one(model, *objective_of(examples), targets, options);
     for (size_t t = 0; t < targets.size(); ++t) {
-      const TapPoint point = head_output_point(model.config(), targets[t].layer);
+      const auto [point, own] = place_of(model.config(), targets[t]);
       for (size_t i = 0; i < examples.size(); ++i) {
         const int64_t q = std::ssize(examples[i].prompt_ids) - 1;
-        Editor tap(point, [&](const Tensor& outputs) {
-          return positions == CutPositions::FromQuery
-                     ? zeroed(outputs, targets[t], q, outputs.size(1))
-                     : zeroed(outputs, targets[t], 0, q);
+        Editor tap(point, [&, head = own](const Tensor& outputs) {
+          return positions == CutPositions::FromQuery ? zeroed(outputs, head, q, outputs.size(1))
+                                                      : zeroed(outputs, head, 0, q);
         });
         const EvalResult expected = evaluate(model, {examples[i]}, {16384, &tap, {}});
         EXPECT_NEAR(cut.variants[t].verdicts[i].logprob, expected.logprob[0], 1e-12);
@@ -181,16 +193,16 @@ TEST_P(SweepTest, JointlyIsTheModelWithoutAllTheColumns) {
   const std::vector<HeadId> two = {all.front(), all.back()};
   for (const bool keep : {false, true}) {
     const SweepResult cut = ablate_jointly(model, *objective_of(examples), two, keep);
-    const LanguageModel without = changed_model(GetParam(), [&](auto& weights) {
+    std::vector<HeadId> gone = two;
+    if (keep) {  // the others of the two layers
+      gone.clear();
       for (const HeadId& head : two) {
-        Tensor columns = weights.at(output_weight_name(GetParam(), head.layer));
-        const int64_t width = head_width(model.config().layers[static_cast<size_t>(head.layer)]);
-        const Tensor own = columns.slice(1, head.first * width, (head.last + 1) * width);
-        const Tensor kept = own.clone();
-        keep ? columns.zero_() : own.zero_();
-        if (keep) own.copy_(kept);
+        const auto& layer = model.config().layers[static_cast<size_t>(head.layer)];
+        if (head.first > 0) gone.push_back({head.layer, 0, head.first - 1});
+        gone.push_back({head.layer, head.last + 1, head_count(layer) - 1});
       }
-    });
+    }
+    const LanguageModel without = without_columns(GetParam(), gone);
     ASSERT_EQ(cut.variants.size(), 1u);
     const SweepOutcome expected = outcome_of(evaluate(without, examples));
     EXPECT_LT(largest_change(cut.variants[0], expected), 1e-12);
@@ -208,6 +220,21 @@ TEST(AblationSweep, ResultsDoNotDependOnTheBatches) {
     ASSERT_EQ(single->batch_count(), single->example_count());
     expect_same_results(ablation_sweep(model, *large, targets, options),
                         ablation_sweep(model, *single, targets, options), 1e-12);
+  }
+}
+
+// Layers 1 and 4 share their block's weights: each has its own heads all the same, and the first
+// layer left is one that reads the embedding again.
+TEST(AblationSweep, WorksOnPrunedModelsOfSharedBlocks) {
+  const LanguageModel model = load_model("zamba2").with_layers({1, 4, 5});
+  const auto objective = objective_of(unlike_examples());
+  const std::vector<HeadId> targets = all_heads(model.config(), 1);
+  ASSERT_EQ(targets.size(), 8u + 8 + 4);
+  const SweepResult swept = ablation_sweep(model, *objective, targets);
+  expect_same_results(swept, ablate_one_by_one(model, *objective, targets), 1e-12);
+  for (size_t head = 4; head < 8; ++head) {
+    EXPECT_GT(largest_change(swept.variants[head], swept.base), 1e-4);
+    EXPECT_GT(largest_change(swept.variants[head], swept.variants[8 + head]), 1e-4);
   }
 }
 
@@ -301,6 +328,10 @@ TEST(AllHeads, AreAllHeadsAndContiguousChannelGroups) {
   const std::vector<HeadId> hybrid = all_heads(load_model("nemotron_h").config(), 4);
   EXPECT_EQ(hybrid.size(), 6u + 0 + 4 + 6);  // Mamba-2, MLP, attention, Mamba-2
   EXPECT_EQ(hybrid[6], (HeadId{2, 0, 0}));
+  const std::vector<HeadId> both = all_heads(load_model("falcon_h1").config(), 4);
+  EXPECT_EQ(both.size(), 2u * (6 + 4));  // Mamba-2 and attention
+  EXPECT_EQ(both[6], (HeadId{0, 6, 6}));
+  EXPECT_EQ(both[19], (HeadId{1, 9, 9}));
   const ModelConfig mamba = load_model("mamba").config();
   for (const int64_t groups : {1, 3, 16, 56, 1000}) {
     const std::vector<HeadId> heads = all_heads(mamba, groups);

@@ -71,9 +71,11 @@ TEST_P(AnalysisCuda, MapFiguresAndSamples) {
 }
 
 TEST_P(AnalysisCuda, HalfPrecision) {
-  const LanguageModel half =
-      LanguageModel::load(model_dir(GetParam()), {.dtype = at::kBFloat16, .device = at::kCUDA});
-  const auto expected = map_figures(*here_, *objective_, heads_);
+  const LanguageModel half = testing::first_layers(
+      LanguageModel::load(model_dir(GetParam()), {.dtype = at::kBFloat16, .device = at::kCUDA}));
+  const LanguageModel here = testing::first_layers(*here_);
+  heads_ = all_heads(here.config(), 3);
+  const auto expected = map_figures(here, *objective_, heads_);
   const auto got = map_figures(half, *objective_, heads_);
   for (size_t t = 0; t < heads_.size(); ++t) {
     EXPECT_NEAR(*got[t].entropy_norm, *expected[t].entropy_norm, 0.05);  // 8 bits, 4 layers

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <memory>
+#include <numeric>
 #include <string>
 #include <vector>
 
@@ -46,15 +47,57 @@ inline std::unique_ptr<Objective> objective_of(const std::vector<TokenizedExampl
   return make_choice_objective(examples, max_batch_tokens);
 }
 
-/// The name of the matrix that reads the head outputs of a layer.
-inline std::string output_weight_name(const std::string& model, int64_t layer) {
-  const std::string part = "." + std::to_string(layer) + ".";
+/// The name of what a layer's Mamba mixer is called in the checkpoint: "..1.mamba.".
+inline std::string mamba_scope(const std::string& model, int64_t layer) {
+  const std::string part = "." + std::to_string(layer) + ".", end = "out_proj.weight";
   for (const std::string& name : Checkpoint::open(model_dir(model)).names()) {
-    if (name.find(part) == std::string::npos) continue;
-    if (name.ends_with("o_proj.weight") || name.ends_with("out_proj.weight")) return name;
+    if (name.find(part) == std::string::npos || !name.ends_with(end)) continue;
+    return name.substr(0, name.size() - end.size());
   }
-  ADD_FAILURE() << "no output projection in layer " << layer << " of " << model;
+  ADD_FAILURE() << "no Mamba mixer in layer " << layer << " of " << model;
   return {};
+}
+
+/// A golden model whose output projections do not read these heads.
+inline LanguageModel without_columns(const std::string& name, const std::vector<HeadId>& heads) {
+  const LanguageModel model = changed_model(name, [](auto&) {});
+  for (const HeadId& head : heads) {
+    for (int64_t h = head.first; h <= head.last; ++h) {
+      model.head_output_weight(head.layer, h).zero_();
+    }
+  }
+  return model;
+}
+
+/// The first four layers: what more of them make of the rounding of half precision is no test.
+inline LanguageModel first_layers(const LanguageModel& model) {
+  std::vector<int64_t> layers(static_cast<size_t>(std::min<int64_t>(4, model.layer_count())));
+  std::iota(layers.begin(), layers.end(), 0);
+  return model.with_layers(layers);
+}
+
+/// Where the outputs of a head, or of a group within one mixer, are, and its numbers there.
+struct HeadPlace {
+  TapPoint point;
+  HeadId own;
+};
+inline HeadPlace place_of(const ModelConfig& config, const HeadId& head,
+                          Placement placement = Placement::PostNorm) {
+  const HeadBank bank = bank_of(config.layers[static_cast<size_t>(head.layer)], head.first);
+  return {head_output_point(config, head.layer, head.first, placement),
+          {head.layer, head.first - bank.first, head.last - bank.first}};
+}
+
+/// The dense maps of all heads of a layer over a prompt, by the layer's numbers: [head, query,
+/// key].
+inline Tensor dense_maps(const LanguageModel& model, const TokenizedExample& example,
+                         int64_t layer) {
+  const Watcher seen = watch(model, at::tensor(example.prompt_ids, at::kLong).unsqueeze(0));
+  std::vector<Tensor> maps;
+  for (const MixerSites& mixer : mixers_of(model.config())) {
+    if (mixer.layer == layer) maps.push_back(seen[site_name(mixer.map)][0]);
+  }
+  return at::cat(maps);
 }
 
 /// `tolerance` is absolute for log-probabilities within 1, relative beyond: the goldens' go to -20,

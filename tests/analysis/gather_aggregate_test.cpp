@@ -195,8 +195,12 @@ TEST(FindGatherAggregate, RefinedGroupsPartitionTheChannels) {
   }
 }
 
-TEST(FindGatherAggregate, EqualsItsParts) {
-  const LanguageModel model = load_model("nemotron_h");
+class FindPartsTest : public ::testing::TestWithParam<std::string> {};
+INSTANTIATE_TEST_SUITE_P(Models, FindPartsTest,
+                         ::testing::Values("nemotron_h", "falcon_h1", "zamba2"));
+
+TEST_P(FindPartsTest, EqualsItsParts) {
+  const LanguageModel model = load_model(GetParam());
   const auto objective = objective_of(unlike_examples());
   std::vector<std::string> stages;
   FindOptions options;
@@ -220,7 +224,19 @@ TEST(FindGatherAggregate, EqualsItsParts) {
     EXPECT_NEAR(*result.heads[i].logprob_drop, logprob_drop(swept.base, swept.variants[i]), 1e-11);
     EXPECT_EQ(*result.heads[i].near_ties, swept.variants[i].near_ties());
     EXPECT_EQ(result.heads[i].map.gather, figures[i].gather);
+    const auto& layer = model.config().layers[static_cast<size_t>(heads[i].layer)];
+    EXPECT_EQ(result.heads[i].kind, layer_kind_name(bank_of(layer, heads[i].first).kind));
   }
+}
+
+TEST(FindGatherAggregate, KindsOfLayersAndHeadsOfTwoMixers) {
+  const ModelSummary summary = describe_model(load_model("zamba2")).model;
+  const std::string own = "mamba2", both = "mamba2+attention";
+  EXPECT_EQ(summary.layer_kinds, (std::vector<std::string>{own, both, both, own, both, own, both}));
+  EXPECT_EQ(summary.head_counts, (std::vector<int64_t>{4, 8, 8, 4, 8, 4, 8}));
+  const ModelConfig config = testing::config_of("zamba2");
+  EXPECT_EQ(head_kind_name(config, {1, 3, 3}), "mamba2");
+  EXPECT_EQ(head_kind_name(config, {1, 4, 4}), "attention");
 }
 
 TEST(FindGatherAggregate, DescribesTheModel) {

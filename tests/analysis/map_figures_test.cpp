@@ -10,20 +10,13 @@ namespace headlens {
 namespace {
 
 using testing::changed_model;
+using testing::dense_maps;
 using testing::error_message;
+using testing::first_layers;
 using testing::kFamilies;
 using testing::load_model;
 using testing::objective_of;
 using testing::unlike_examples;
-using testing::watch;
-
-/// P [head, query, key] of a layer over a prompt, and M itself; from the dense map.
-Tensor dense_map(const LanguageModel& model, const TokenizedExample& example, int64_t layer) {
-  const bool softmax =
-      layer_kind(model.config().layers[static_cast<size_t>(layer)]) == LayerKind::Attention;
-  const Tensor ids = at::tensor(example.prompt_ids, at::kLong).unsqueeze(0);
-  return watch(model, ids)[site_name({softmax ? Site::Pattern : Site::Map, layer})][0];
-}
 
 /// Sums of a figure and how many examples have it.
 struct Mean {
@@ -88,7 +81,7 @@ TEST_P(MapFiguresTest, EqualPlainLoopsOverDenseMaps) {
     // The mean over a group's channels, of means over examples.
     std::vector<PlainFigures> channels(static_cast<size_t>(targets[t].last - targets[t].first + 1));
     for (const TokenizedExample& example : examples) {
-      const Tensor maps = dense_map(model, example, targets[t].layer);
+      const Tensor maps = dense_maps(model, example, targets[t].layer);
       for (size_t c = 0; c < channels.size(); ++c) {
         channels[c].add(maps[targets[t].first + static_cast<int64_t>(c)], example);
       }
@@ -122,10 +115,11 @@ TEST_P(MapFiguresTest, AskedForAloneIsTheSame) {
 
 TEST_P(MapFiguresTest, HalfPrecisionIsMeasuredInMore) {
   const auto objective = objective_of(unlike_examples());
-  const LanguageModel model = load_model(GetParam());
+  const LanguageModel model = first_layers(load_model(GetParam()));
   const std::vector<HeadId> targets = all_heads(model.config(), 2);
   const auto precise = map_figures(model, *objective, targets);
-  const auto half = map_figures(load_model(GetParam(), at::kBFloat16), *objective, targets);
+  const auto half =
+      map_figures(first_layers(load_model(GetParam(), at::kBFloat16)), *objective, targets);
   for (size_t t = 0; t < targets.size(); ++t) {
     // bfloat16 keeps 8 bits, lost again in each of up to 4 layers; masses are below 3.
     expect_near(half[t].entropy_norm, precise[t].entropy_norm, 0.05);

@@ -8,22 +8,17 @@
 namespace headlens {
 namespace {
 
+using testing::dense_maps;
 using testing::error_message;
 using testing::kFamilies;
 using testing::load_model;
 using testing::objective_of;
 using testing::unlike_examples;
-using testing::watch;
 
 /// [query, key]; of a group of channels the mean of the row-normalised |M|.
 Tensor expected_map(const LanguageModel& model, const TokenizedExample& example,
                     const HeadId& head) {
-  const bool softmax =
-      layer_kind(model.config().layers[static_cast<size_t>(head.layer)]) == LayerKind::Attention;
-  const Tensor ids = at::tensor(example.prompt_ids, at::kLong).unsqueeze(0);
-  const Tensor maps =
-      watch(model, ids)[site_name({softmax ? Site::Pattern : Site::Map, head.layer})][0].slice(
-          0, head.first, head.last + 1);
+  const Tensor maps = dense_maps(model, example, head.layer).slice(0, head.first, head.last + 1);
   if (head.first == head.last) return maps[0];
   return (maps.abs() / maps.abs().sum(-1, true)).mean(0);
 }
@@ -71,6 +66,14 @@ TEST_P(MapSamplesTest, KeepTheLastRowsAndKeys) {
   expect_same_map(sample.map, whole.slice(0, 4).slice(1, 4));
   EXPECT_EQ(sample.segments, (std::vector<std::pair<int64_t, int64_t>>{{0, 2}}));
   EXPECT_EQ(sample.target_segment, 0);
+}
+
+TEST(MapSamples, AGroupOverTwoMixersIsTheMeanOfBoth) {
+  const LanguageModel model = load_model("falcon_h1");  // heads 0..5 and 6..9
+  const auto examples = unlike_examples();
+  const HeadId group{1, 4, 7};
+  const auto sample = map_samples(model, *objective_of(examples), 2, {group}).front();
+  expect_same_map(sample.map, expected_map(model, examples[2], group));
 }
 
 TEST(MapSamples, SegmentsAndTarget) {

@@ -5,6 +5,7 @@
 
 #include "analysis/batch_rows.h"
 #include "analysis_tools.h"
+#include "core/error_message.h"
 #include "headlens/analysis/ablation_sweep.h"
 #include "headlens/hooks/interventions.h"
 
@@ -69,6 +70,17 @@ TEST_P(ReadingCutTest, EqualsMapsKnockedOutOneExampleAtATime) {
     // Float64; the layer's other rows come from the scan in chunks here, from map rows there.
     expect_same_verdicts(got.variants.front(), expected, 1e-9);
   }
+}
+
+TEST(ReadingCut, RefusesAGroupOverTwoMixers) {
+  const LanguageModel model = load_model("falcon_h1");  // heads 0..5 and 6..9
+  const auto objective = objective_of(unlike_examples());
+  SweepOptions options;
+  options.positions = CutPositions::SegmentsFromQuery;
+  EXPECT_EQ(testing::error_message<HookError>([&] {
+              ablation_sweep(model, *objective, {{1, 5, 6}}, options);
+            }),
+            "[ablate] heads 5..6 of layer 1, expected those of one mixer, got two");
 }
 
 TEST(ReadingCut, NamesEachPositionFromTheQueryOnOnce) {

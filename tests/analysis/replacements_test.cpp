@@ -19,6 +19,7 @@ using testing::error_message;
 using testing::kFamilies;
 using testing::load_model;
 using testing::objective_of;
+using testing::place_of;
 using testing::unlike_examples;
 using testing::watch;
 
@@ -58,13 +59,13 @@ TEST_P(ReplacementsTest, MeanIsOverAllPromptPositions) {
       SweepOptions options;
       options.mode = AblationMode::Mean;
       options.placement = placement;
-      const TapPoint point = head_output_point(model.config(), head.layer, placement);
+      const auto [point, own] = place_of(model.config(), head, placement);
       const Tensor mean = at::cat(prompt_outputs(model, examples, point), 0).mean(0);
       const SweepResult cut = ablation_sweep(model, *objective_of(examples), {head}, options);
       for (size_t i = 0; i < examples.size(); ++i) {
         const auto everywhere = [&](int64_t) { return mean; };
         EXPECT_NEAR(cut.variants[0].verdicts[i].logprob,
-                    logprob_with(model, examples[i], point, head, everywhere), 1e-12);
+                    logprob_with(model, examples[i], point, own, everywhere), 1e-12);
       }
     }
   }
@@ -78,7 +79,7 @@ TEST_P(ReplacementsTest, ResampleTakesTheNextExampleLinedUpAtTheQuery) {
   SweepOptions options;
   options.mode = AblationMode::Resample;
   for (const HeadId& head : all_heads(model.config(), 2)) {
-    const TapPoint point = head_output_point(model.config(), head.layer);
+    const auto [point, in_mixer] = place_of(model.config(), head);
     const std::vector<Tensor> outputs = prompt_outputs(model, examples, point);
     const SweepResult cut = ablation_sweep(model, *objective_of(examples), {head}, options);
     for (size_t k = 0; k < order.size(); ++k) {
@@ -89,7 +90,7 @@ TEST_P(ReplacementsTest, ResampleTakesTheNextExampleLinedUpAtTheQuery) {
         return outputs[other][std::clamp<int64_t>(p - q + other_q, 0, other_q)];
       };
       EXPECT_NEAR(cut.variants[0].verdicts[own].logprob,
-                  logprob_with(model, examples[own], point, head, lined_up), 1e-12);
+                  logprob_with(model, examples[own], point, in_mixer, lined_up), 1e-12);
     }
   }
 }

@@ -105,6 +105,55 @@ TEST_F(Outputs, InspectGroupsTheLayersOfAHybrid) {
   EXPECT_NE(text.find("\n  1: attention, 3 heads"), std::string::npos);
 }
 
+TEST_F(Outputs, InspectNumbersTheHeadsOfTwoMixers) {
+  const std::string falcon = (kGoldens / "falcon_h1").string();
+  EXPECT_NE(done({"inspect", falcon})
+                .out.find("\n  0-1: heads 0..5 mamba2 of width 6, heads 6..9 attention of width 10 "
+                          "(2 key/value heads), gated MLP of width 38\n"),
+            std::string::npos);
+  const Json layer = done({"inspect", falcon, "--json"}).json()["layers"][1];
+  EXPECT_EQ(layer, Json::parse(R"({"kind": "mamba2+attention", "heads": 10, "d_mlp": 38, "mixers": [
+      {"kind": "mamba2", "first_head": 0, "heads": 6, "d_head": 6},
+      {"kind": "attention", "first_head": 6, "heads": 4, "d_head": 10, "kv_heads": 2}]})"));
+  const std::string zamba = done({"inspect", (kGoldens / "zamba2").string()}).out;
+  EXPECT_NE(zamba.find("\n  0, 3, 5: mamba2, 4 heads of width 10\n"), std::string::npos);
+  EXPECT_NE(
+      zamba.find("\n  1-2, 4, 6: heads 0..3 mamba2 of width 10, heads 4..7 attention of width "
+                 "10 (4 key/value heads), gated MLP of width 26, attention and MLP of a "
+                 "shared block\n"),
+      std::string::npos);
+}
+
+// Heads of both mixers by the numbers that `inspect` gives them.
+TEST_F(Outputs, MapReadsHeadsOfTwoMixers) {
+  for (const char* family : {"falcon_h1", "zamba2"}) {
+    const std::string model = model_with_words(dir_, family).string();
+    const int64_t first = family == std::string("zamba2") ? 4 : 6;  // of attention
+    const std::string own = "1." + std::to_string(first - 1),
+                      attention = "1." + std::to_string(first);
+    done({"map", model, "--text", "w1 w2 w3 w4 w5", "--heads", own + "," + attention, "--out",
+          path("maps.safetensors")});
+    done({"run", model, "--text", "w1 w2 w3 w4 w5", "--record",
+          "blocks.1.{mixer.hook_map,attn.hook_pattern}", "--out", path("dense.safetensors")});
+    const SafetensorsFile maps = SafetensorsFile::open(path("maps.safetensors"));
+    const SafetensorsFile dense = SafetensorsFile::open(path("dense.safetensors"));
+    const auto expect_same = [&](const std::string& name, const Tensor& expected) {
+      // float32: rows made alone and all at once round differently
+      EXPECT_TRUE(at::allclose(maps.tensor(name), expected, 1e-5, 1e-6)) << family << name;
+    };
+    expect_same("map." + own, dense.tensor("blocks.1.mixer.hook_map")[0][first - 1]);
+    expect_same("map." + attention, dense.tensor("blocks.1.attn.hook_pattern")[0][0]);
+    EXPECT_NE(headlens({"map", model, "--text", "w1", "--heads", "1.10", "--out",
+                        path("maps.safetensors")})
+                  .err.find("[heads] 1.10, expected a head from 0 to "),
+              std::string::npos);
+    done({"map", model, "--text", "w1 w2 w3", "--heads", own + "," + attention, "--out",
+          path("maps.html")});
+    const std::string page = testing::read_file(path("maps.html"));
+    EXPECT_NE(page.find("\"mamba2+attention\""), std::string::npos);
+  }
+}
+
 TEST_F(Outputs, VerifyAgreesWithEveryGolden) {
   for (const char* family : kFamilies) {
     const std::string golden = (kGoldens / family / "golden.safetensors").string();

@@ -169,6 +169,69 @@ TEST(HookNameTest, TheLayersStarTakesNoDots) {
   EXPECT_EQ(named[1].name, "blocks.1.hook_out");
 }
 
+// What TransformerLens calls the outputs of norms behind the mixer and the MLP, of learned
+// positions, and of the norms of queries and keys.
+TEST(HookNameTest, NormsAndPositionsOfSomeModelsOnly) {
+  const std::string b = "blocks.1.";
+  expect_aliases("gpt2", {{"pos_embed.hook_out", "hook_pos_embed"}});
+  expect_aliases("gemma2", {{b + "ln1.hook_in", b + "hook_resid_pre"},
+                            {b + "ln1_post.hook_out", b + "ln1_post.hook_normalized"},
+                            {b + "ln2_post.hook_out", b + "ln2_post.hook_normalized"}});
+  expect_aliases("qwen3", {{b + "attn.q_norm.hook_out", b + "attn.hook_q_normed"},
+                           {b + "attn.k_norm.hook_out", b + "attn.hook_k_normed"}});
+  expect_aliases("olmo2", {{b + "mlp.hook_in", b + "hook_resid_mid"},
+                           {b + "hook_mlp_in", b + "hook_resid_mid"}});
+  expect_aliases("gpt_neox", {{b + "ln2.hook_in", b + "hook_resid_pre"},
+                              {b + "hook_mlp_in", b + "hook_resid_pre"}});
+  for (const std::string model : {"qwen3", "olmo2"}) {
+    EXPECT_EQ(only_name(b + "attn.hook_q_normed", config_of(model)), b + "attn.hook_q_normed");
+  }
+  // The residual gets what the norm makes of it: these are other tensors.
+  for (const std::string name : {"attn.hook_out", "attn.o.hook_out", "mlp.hook_out"}) {
+    EXPECT_NE(error_of(b + name, "gemma2"), "no error") << name;
+    EXPECT_NE(error_of(b + name, "olmo2"), "no error") << name;
+  }
+  EXPECT_NE(error_of(b + "ln1.hook_in", "olmo2"), "no error");
+}
+
+TEST(HookNameTest, LayersOfTwoMixersHaveTheNamesOfBoth) {
+  const std::string b = "blocks.1.", m = b + "mixer.";
+  for (const std::string model : {"falcon_h1", "zamba2"}) {
+    expect_aliases(model, {{b + "attn.o.hook_in", b + "attn.hook_z"},
+                           {b + "attn.hook_out", b + "hook_attn_out"},
+                           {m + "out_proj.hook_in", m + "hook_z"},
+                           {m + "hook_ssm_state", m + "hook_state"},
+                           {m + "inner_norm.hook_out", m + "hook_z"},
+                           {b + "hook_y", m + "hook_y"}});
+    EXPECT_EQ(resolve_sites(b + "*hook_z", config_of(model)).size(), 2u);
+  }
+  expect_aliases("falcon_h1", {{b + "hook_mixer_in", b + "ln1.hook_normalized"},
+                               {b + "ln2.hook_in", b + "hook_resid_mid"}});
+  expect_aliases("zamba2", {{b + "hook_mixer_in", b + "ln_mixer.hook_normalized"},
+                            {b + "hook_normalized_input", b + "ln_mixer.hook_normalized"},
+                            {"blocks.0.hook_mixer_in", "blocks.0.ln1.hook_normalized"},
+                            {b + "ln2.hook_in", b + "hook_attn_out"}});
+  EXPECT_EQ(resolve_names(b + "hook_q_input", config_of("falcon_h1"))[0].extra, 4);
+  EXPECT_EQ(resolve_names(b + "hook_k_input", config_of("falcon_h1"))[0].extra, 2);
+  EXPECT_NE(error_of(b + "hook_q_input", "zamba2"), "no error");  // it reads the embedding as well
+  EXPECT_NE(error_of(b + "mixer.inner_norm.hook_in", "falcon_h1_no_norm"), "no error");
+}
+
+TEST(HookNameTest, SuggestionsAndKindsInLayersOfTwoMixers) {
+  EXPECT_EQ(error_of("blocks.1.attn.hook_patern", "zamba2"),
+            "[hooks] hook name, expected a site of this model (did you mean "
+            "'blocks.1.attn.hook_pattern'?), got 'blocks.1.attn.hook_patern'");
+  EXPECT_EQ(error_of("blocks.1.hook_mixer_ou", "falcon_h1"),
+            "[hooks] hook name, expected a site of this model (did you mean "
+            "'blocks.1.hook_mixer_out'?), got 'blocks.1.hook_mixer_ou'");
+  EXPECT_EQ(error_of("blocks.1.mixer.hook_A_bar", "zamba2"),
+            "[hooks] site 'blocks.1.mixer.hook_A_bar', expected one of this model's, got a name "
+            "that its layers (attention, mamba2) do not have");
+  EXPECT_EQ(error_of("blocks.0.attn.hook_pattern", "zamba2"),
+            "[hooks] site 'blocks.0.attn.hook_pattern', expected one of this model's, got a name "
+            "that its layers (mamba2) do not have; the map of these layers is mixer.hook_map");
+}
+
 TEST(HookNameTest, HybridsHaveBothKindsOfMaps) {
   const std::vector<TapPoint> maps =
       resolve_sites("blocks.*.{attn.hook_pattern,mixer.hook_map}", config_of("bamba"));
@@ -237,6 +300,12 @@ TEST(HookNameTest, NamesWithoutASingleTensorSayWhatToAskFor) {
             "[hooks] 'blocks.0.hook_h', expected a single tensor, got none here: name a position, "
             "hook_h.5, or all of "
             "them, mixer.hook_state");
+  EXPECT_EQ(error_of("hook_pos_embed", "llama"),
+            "[hooks] 'hook_pos_embed', expected a single tensor, got none here: this model learns "
+            "no positions; if they are rotary, see attn.hook_rot_q and attn.hook_rot_k");
+  EXPECT_EQ(error_of("blocks.0.attn.hook_q_normed", "llama"),
+            "[hooks] 'blocks.0.attn.hook_q_normed', expected a single tensor, got none here: these "
+            "layers do not norm their queries: see attn.hook_q");
 }
 
 TEST(HookNameTest, EveryAliasResolvesInSomeFamily) {

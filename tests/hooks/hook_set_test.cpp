@@ -217,7 +217,7 @@ TEST_P(HookSetFamilyTest, AForwardOfSomeLayersLeavesTheOthersUnfired) {
   HookSet hooks(model.config());
   hooks.add("blocks.*.hook_resid_post", pass);
   const Tensor resid = model.embed(some_ids(1, 3));
-  model.run_layers(resid, 1, model.layer_count(), &hooks);
+  model.run_layers(resid, 1, model.layer_count(), &hooks, nullptr, model.prompt_of(resid));
   EXPECT_EQ(message_of<HookError>([&] { hooks.check_all_fired(); }),
             "[hooks] hooks, expected each to fire, got no call of 'blocks.*.hook_resid_post' at "
             "blocks.0.hook_resid_post");

@@ -16,11 +16,15 @@
 #include "headlens/hooks/hook_name.h"
 #include "headlens/model/families.h"
 #include "headlens/model/language_model.h"
+#include "model/model_tools.h"
 
 namespace headlens::testing {
 
-inline const std::vector<std::string> kFamilies = {"llama",  "mamba", "falcon_mamba", "mamba2",
-                                                   "llamba", "bamba", "nemotron_h"};
+inline const std::vector<std::string> kFamilies = {
+    "llama", "mamba",    "falcon_mamba", "mamba2", "llamba", "bamba",     "nemotron_h", "gemma2",
+    "olmo2", "gpt_neox", "gpt2",         "qwen3",  "jamba",  "falcon_h1", "zamba2"};
+/// Of those, the ones with layers of two mixers.
+inline const std::vector<std::string> kTwoMixers = {"falcon_h1", "zamba2"};
 
 inline std::filesystem::path model_dir(const std::string& name) {
   return std::filesystem::path(HEADLENS_GOLDEN_DIR) / name;
@@ -35,7 +39,24 @@ inline LanguageModel load_model(const std::string& name, at::ScalarType dtype = 
   return LanguageModel::load(model_dir(name), {.dtype = dtype, .device = at::kCPU});
 }
 
-/// The same model after `change` has had its way with the weights.
+/// Gives each layer of a shared block (Zamba2) a copy of the block's weights for itself: the same
+/// function, of weights that can be changed in one layer alone.
+inline void unshare(ModelConfig& config, std::map<std::string, Tensor>& weights) {
+  for (size_t i = 0; i < config.layers.size(); ++i) {
+    const int64_t layer = static_cast<int64_t>(i), from = config.layers[i].shared_from;
+    if (config.layers[i].wiring != Wiring::SharedBlock || from == layer) continue;
+    const auto scope = [](int64_t of) {
+      return "model.layers." + std::to_string(of) + ".shared_transformer.";
+    };
+    for (const auto& [name, weight] : std::map(weights)) {
+      if (!name.starts_with(scope(from))) continue;
+      weights[scope(layer) + name.substr(scope(from).size())] = weight.clone();
+    }
+    config.layers[i].shared_from = layer;
+  }
+}
+
+/// The same model after `change` has had its way with the weights. Shared blocks are not shared.
 inline LanguageModel changed_model(
     const std::string& name, const std::function<void(std::map<std::string, Tensor>&)>& change) {
   const Checkpoint checkpoint = Checkpoint::open(model_dir(name));
@@ -43,8 +64,10 @@ inline LanguageModel changed_model(
   for (const std::string& tensor : checkpoint.names()) {
     weights[tensor] = checkpoint.tensor(tensor).clone();
   }
+  ModelConfig config = parse_model_config(checkpoint.config_json());
+  unshare(config, weights);
   change(weights);
-  return LanguageModel::build(parse_model_config(checkpoint.config_json()),
+  return LanguageModel::build(config,
                               WeightScope::from_map(std::move(weights), at::kDouble, at::kCPU));
 }
 

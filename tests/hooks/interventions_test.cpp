@@ -61,7 +61,18 @@ INSTANTIATE_TEST_SUITE_P(
         HeadCase{"mamba2", HeadRef{1, 3}, "backbone.layers.1.mixer.out_proj.weight", 54, 71},
         HeadCase{"llamba", HeadRef{0, 0}, "backbone.layers.0.mixer.out_proj.weight", 0, 9},
         HeadCase{"bamba", HeadRef{1, 1}, "model.layers.1.self_attn.o_proj.weight", 12, 23},
-        HeadCase{"bamba", HeadRef{2, 5}, "model.layers.2.mamba.out_proj.weight", 60, 71}),
+        HeadCase{"bamba", HeadRef{2, 5}, "model.layers.2.mamba.out_proj.weight", 60, 71},
+        HeadCase{"jamba", {0, 3, 9}, "model.layers.0.mamba.out_proj.weight", 3, 9},
+        HeadCase{"gemma2", HeadRef{1, 1}, "model.layers.1.self_attn.o_proj.weight", 10, 19},
+        HeadCase{"gpt_neox", HeadRef{1, 1}, "gpt_neox.layers.1.attention.dense.weight", 12, 23},
+        HeadCase{"falcon_h1", HeadRef{1, 3}, "model.layers.1.mamba.out_proj.weight", 18, 23},
+        HeadCase{"falcon_h1", HeadRef{1, 8}, "model.layers.1.self_attn.o_proj.weight", 20, 29},
+        HeadCase{"zamba2", HeadRef{3, 2}, "model.layers.3.mamba.out_proj.weight", 20, 29},
+        HeadCase{"zamba2", {1, 1, 2}, "model.layers.1.mamba_decoder.mamba.out_proj.weight", 10, 29},
+        HeadCase{"zamba2", HeadRef{1, 7},
+                 "model.layers.1.shared_transformer.self_attn.o_proj.weight", 30, 39},
+        HeadCase{"zamba2", HeadRef{4, 4},
+                 "model.layers.4.shared_transformer.self_attn.o_proj.weight", 0, 9}),
     [](const auto& info) {
       const HeadGroup& heads = info.param.heads;
       return info.param.model + "_" + std::to_string(heads.layer) + "_" +

@@ -26,13 +26,16 @@ TEST_P(MapReducerFamilyTest, EntropyOfEveryMapFromItsDefinition) {
   MapReducer reducer(model.config(), MapReduceOptions{.row_block = 4});
   model.forward(ids, {.tap = &reducer});
   reducer.check_complete();
-  for (int64_t layer = 0; layer < model.layer_count(); ++layer) {
-    if (head_count(model.config().layers[static_cast<size_t>(layer)]) == 0) continue;
-    const Tensor map = seen[site_name(map_point(model.config(), layer))].abs();
+  for (const auto& mixer : testing::mixers_of(model.config())) {
+    const Tensor map = seen[site_name(mixer.map)].abs();
     const Tensor p = map / map.sum(-1, true);
     const Tensor expected = -(p * p.clamp_min(1e-300).log()).sum(-1);  // 0 ln 0 = 0
-    EXPECT_LT(difference(reducer.stats(layer).entropy, expected), 1e-9) << layer;
-    EXPECT_LT(difference(reducer.stats(layer).row_mass, map.sum(-1)), 1e-9) << layer;
+    const MapStats& stats = reducer.stats(mixer.map);
+    EXPECT_LT(difference(stats.entropy, expected), 1e-9) << mixer.layer;
+    EXPECT_LT(difference(stats.row_mass, map.sum(-1)), 1e-9) << mixer.layer;
+    EXPECT_EQ(stats.entropy.size(1), mixer.bank.count);
+    if (head_banks(model.config().layers[static_cast<size_t>(mixer.layer)]).size() > 1) continue;
+    EXPECT_TRUE(reducer.stats(mixer.layer).entropy.is_same(stats.entropy));
   }
 }
 
@@ -67,6 +70,31 @@ TEST(MapReducerTest, OutsideTheGraphUnlessAsked) {
   reducer.set_keep_grad(true);
   model.run_layers(resid, 0, 1, &reducer);
   EXPECT_TRUE(reducer.stats(0).entropy.requires_grad());
+}
+
+TEST(MapReducerTest, LayersOfTwoMixersHaveTwoMaps) {
+  const LanguageModel model = load_model("zamba2");  // 4 Mamba-2 heads, 4 of attention in layer 1
+  const ModelConfig& config = model.config();
+  EXPECT_EQ(map_points(config, 0), (std::vector<TapPoint>{{Site::Map, 0}}));
+  EXPECT_EQ(map_points(config, 1), (std::vector<TapPoint>{{Site::Map, 1}, {Site::Pattern, 1}}));
+  EXPECT_EQ(map_point(config, 1, 3), (TapPoint{Site::Map, 1}));
+  EXPECT_EQ(map_point(config, 1, 4), (TapPoint{Site::Pattern, 1}));
+  MapReducer reducer(config, MapReduceOptions{}, {1, 3});
+  model.forward(some_ids(1, 6), {.tap = &reducer});
+  reducer.check_complete();
+  EXPECT_EQ(reducer.layers(), (std::vector<int64_t>{1, 3}));
+  const auto error = [](const auto& act) { return message_of<HookError>([&] { act(); }); };
+  EXPECT_EQ(error([&] { reducer.stats(1); }),
+            "[reduce] layer 1, expected one map, got blocks.1.attn.hook_pattern and "
+            "blocks.1.mixer.hook_map: ask for one of them");
+  EXPECT_EQ(error([&] {
+              reducer.stats({Site::Pattern, 3});
+            }),
+            "[reduce] map, expected one that was reduced, got blocks.3.attn.hook_pattern");
+  EXPECT_EQ(error([&] { map_point(config, 1); }),
+            "[map] layer 1, expected one map, got 2 (mamba2+attention)");
+  EXPECT_EQ(error([&] { map_point(config, 1, 8); }),
+            "[map] head, expected 0 to 7 in layer 1, got 8");
 }
 
 TEST(MapReducerTest, Errors) {

@@ -41,7 +41,8 @@ struct SweepResult {
 };
 
 /// Ablates each target alone. Targets of one layer share the forward up to its head outputs (with
-/// the placement PreNorm up to the layer): the variants restart there together. Equals
+/// the placement PreNorm, and where it has two mixers, up to the layer): the variants restart there
+/// together. Equals
 /// `ablate_one_by_one` up to the rounding of matrix products of other sizes. HookError for a head
 /// that does not exist, UsageError for a mode or limit it cannot work with, TaskError for
 /// resampling with fewer than two examples.

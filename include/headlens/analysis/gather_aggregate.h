@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <string>
 #include <vector>
 
 #include "headlens/analysis/ablation_sweep.h"
@@ -28,6 +29,9 @@ FindResult find_gather_aggregate(const LanguageModel& model, const Objective& ob
 
 /// A result with the model described and nothing measured: what `map` puts on a page.
 FindResult describe_model(const LanguageModel& model);
+
+/// The kind of the mixer that a head belongs to, as in HeadScore::kind.
+std::string head_kind_name(const ModelConfig& config, const HeadId& head);
 
 /// The rule: what makes a head a Gather or an Aggregate head.
 HeadRole assign_role(const HeadScore& score, double min_drop);

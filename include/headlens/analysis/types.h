@@ -93,8 +93,8 @@ struct ModelSummary {
   int64_t d_model = 0;
   int64_t vocab_size = 0;
   int64_t parameters = 0;
-  std::vector<std::string> layer_kinds;  // [layer]
-  std::vector<int64_t> head_counts;      // [layer]
+  std::vector<std::string> layer_kinds;  // [layer]; "mamba2+attention" for two mixers
+  std::vector<int64_t> head_counts;      // [layer], of all its mixers
 };
 
 /// Everything `find` learned. Report writes it; nothing in it needs torch.

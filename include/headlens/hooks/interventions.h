@@ -17,7 +17,8 @@
 
 namespace headlens {
 
-/// Heads first .. last of a layer, both included; for Mamba-1, channels.
+/// Heads first .. last of a layer, both included; for Mamba-1, channels. A layer of two mixers
+/// numbers them through both (model/config.h).
 struct HeadGroup {
   int64_t layer = 0;
   int64_t first = 0;
@@ -41,8 +42,15 @@ enum class AblationMode { Zero, Mean, Resample, Scale };
 /// Mamba-1 have no such norm; PreNorm cuts them as PostNorm does.
 enum class Placement { PostNorm, PreNorm };
 
-/// The site where the heads of a layer are cut: Z, MixerZ or SsmOut. HookError if the layer does
-/// not exist or has no heads.
+/// The sites where the heads of a layer are cut, Z, MixerZ or SsmOut: one for each of `head_banks`.
+/// HookError if the layer does not exist or has no heads.
+std::vector<TapPoint> head_output_points(const ModelConfig& config, int64_t layer,
+                                         Placement placement = Placement::PostNorm);
+/// That of one head, whose outputs are there under its number less its bank's first. HookError also
+/// for a head that the layer has not.
+TapPoint head_output_point(const ModelConfig& config, int64_t layer, int64_t head,
+                           Placement placement = Placement::PostNorm);
+/// That of all heads of a layer with one mixer; HookError for one with two.
 TapPoint head_output_point(const ModelConfig& config, int64_t layer,
                            Placement placement = Placement::PostNorm);
 /// HookError "[ablate] head, expected 0..7 in layer 3, got 9" unless the model has all of `heads`.
@@ -64,7 +72,7 @@ struct HeadCutOptions {
   /// bool [pos] or [batch, pos]: cut only there; undefined: at every position. With variants, [row,
   /// pos] is repeated for each of them.
   Tensor positions{};
-  bool keep = false;  // cut all other heads of the layers named, not these
+  bool keep = false;  // cut all other heads of the layers named (of all their mixers), not these
 };
 
 /// Different heads in different row blocks of one batch: variant v owns rows v * n .. (v + 1) * n -
@@ -75,10 +83,13 @@ struct VariantCuts {
   std::vector<std::vector<HeadGroup>> heads;  // [variant]
 };
 
-/// What to put in place of the heads' outputs: gets those of the whole layer, [batch, pos, head,
-/// width] (Mamba-1: width 1), returns a tensor that broadcasts to that. Only the chosen heads take
-/// it over.
-using HeadReplacement = std::function<Tensor(const Tensor& outputs, int64_t layer)>;
+/// Head outputs, by the site where they are cut.
+using HeadOutputs = std::map<TapPoint, Tensor>;
+
+/// What to put in place of the heads' outputs: gets those of all heads of one mixer, [batch, pos,
+/// head, width] (Mamba-1: width 1), and their site; returns a tensor that broadcasts to that. Only
+/// the chosen heads take it over.
+using HeadReplacement = std::function<Tensor(const Tensor& outputs, TapPoint point)>;
 
 /// Replaces the outputs of chosen heads. Made by the functions below.
 class HeadIntervention final : public Intervention {
@@ -94,16 +105,16 @@ class HeadIntervention final : public Intervention {
   Tensor visit(TapPoint point, Tensor value) override;
 
  private:
-  struct Layer {
-    TapPoint point;
+  /// The heads of one mixer.
+  struct Bank {
     Tensor mask;            // bool [variant, head], on the CPU
     int64_t heads_cut = 0;  // of all variants
     int64_t fired = 0;
     int64_t touched = 0;  // (row, position, head) outputs replaced
   };
-  Tensor covered(const Layer& layer, const Tensor& outputs) const;
+  Tensor covered(const Bank& bank, const Tensor& outputs) const;
 
-  std::map<int64_t, Layer> layers_;
+  std::map<TapPoint, Bank> banks_;
   HeadReplacement replacement_;
   HeadCutOptions options_;
 };
@@ -122,9 +133,11 @@ InterventionPtr scale_heads(const ModelConfig& config, const HeadList& heads, do
                             const HeadCutOptions& options = {});
 /// Puts in given outputs, layer -> [head, width], [batch, pos, head, width], or as the site has it
 /// (Mamba-1: [batch, pos, channel]). With means: mean ablation; with another run's recording:
-/// activation patching.
+/// activation patching. For layers of one mixer; the second way is for all.
 InterventionPtr replace_heads(const ModelConfig& config, const HeadList& heads,
                               std::map<int64_t, Tensor> outputs,
+                              const HeadCutOptions& options = {});
+InterventionPtr replace_heads(const ModelConfig& config, const HeadList& heads, HeadOutputs outputs,
                               const HeadCutOptions& options = {});
 /// Puts in the same head's output in another row of the batch: row b gets that of row
 /// permutation[b]. permutation: int64 [batch].
@@ -134,32 +147,9 @@ InterventionPtr resample_heads(const ModelConfig& config, const HeadList& heads,
 InterventionPtr zero_variants(const ModelConfig& config, const std::vector<VariantCuts>& cuts,
                               const HeadCutOptions& options = {});
 
-/// A tap that averages head outputs over a reference set, in float64, for `replace_heads`.
-class MeanActivations final : public Tap {
- public:
-  /// `layers` empty: every layer with heads.
-  explicit MeanActivations(const ModelConfig& config, const std::vector<int64_t>& layers = {},
-                           Placement placement = Placement::PostNorm);
-  /// bool [batch, pos]: the positions of the next forwards that count (not padding); undefined:
-  /// all.
-  void set_valid(Tensor valid) { valid_ = std::move(valid); }
-  /// layer -> [head, width] (Mamba-1: width 1), float64. HookError if a layer has seen no position.
-  std::map<int64_t, Tensor> means() const;
-
-  bool wants(TapPoint point) const override;
-  Tensor visit(TapPoint point, Tensor value) override;
-
- private:
-  struct Sum {
-    TapPoint point;
-    Tensor total;  // [head, width] float64
-    int64_t count = 0;
-  };
-  std::map<int64_t, Sum> sums_;
-  Tensor valid_;
-};
-
-/// Edits entries of a layer's map (model/head_map.h): knock-out, scaling, anything.
+/// Edits entries of a layer's map (model/head_map.h): knock-out, scaling, anything. Heads are
+/// numbered as the layer has them, in `edit.heads` and in what `edit.custom` is told; without any,
+/// the maps of all its mixers are edited.
 struct LayerMapEdit {
   int64_t layer = 0;
   MapEdit edit;

@@ -23,6 +23,8 @@ enum class LayerKind { None, Attention, Mamba1, Mamba2, DiscreteMamba2 };
 LayerKind layer_kind(const LayerSpec& layer);
 /// "attention", "mamba1", "mamba2", "discrete_mamba2", or "none" for a block without a mixer.
 std::string layer_kind_name(LayerKind kind);
+/// The kinds of all its mixers, in the order of `head_banks`: "mamba2", "mamba2+attention", "none".
+std::string layer_kind_name(const LayerSpec& layer);
 
 /// The heads of one mixer within their layer's numbering.
 struct HeadBank {

@@ -95,7 +95,7 @@ class LanguageModel {
   /// Restarts inside a layer, at the input of its output projection: the residual [batch, pos,
   /// d_model] entering it and its head outputs z, as at Site::Z or MixerZ, [batch, pos, head..] ->
   /// the residual leaving it. Position by position, so any positions serve. ShapeError for a layer
-  /// without a mixer and for a z that does not fit.
+  /// without a mixer or with two, and for a z that does not fit.
   Tensor finish_layer(int64_t layer, const Tensor& resid, const Tensor& z) const;
 
   /// The same weights with only these layers, in this order.

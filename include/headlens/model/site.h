@@ -3,6 +3,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <compare>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -89,6 +90,11 @@ struct TapPoint {
   Site site;
   int64_t layer = -1;
   bool operator==(const TapPoint&) const = default;
+  /// By layer, then in the order of Site.
+  std::strong_ordering operator<=>(const TapPoint& other) const {
+    const auto by_layer = layer <=> other.layer;
+    return by_layer != std::strong_ordering::equal ? by_layer : site <=> other.site;
+  }
 };
 
 /// What the model calls at each site. Hooks implement it; the model knows nothing else of them.
