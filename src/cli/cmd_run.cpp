@@ -49,9 +49,11 @@ int run_forward(const Flags& flags) {
   options.device = at::kCPU;
   Recorder recorder(loaded.model.config(), flags.record, options);
   c10::NoGradGuard no_grad;
-  loaded.model.forward(ids.to(loaded.model.device()), {.tap = &recorder});
+  const Tensor first = flags.ids ? file_first(*flags.ids) : Tensor();
+  loaded.model.forward(ids.to(loaded.model.device()), {.tap = &recorder, .first = first});
   ActivationCache recorded = recorder.take();
   recorded.set("input_ids", ids);
+  if (first.defined()) recorded.set("first", first);
   recorded.save(flags.out, {{"model", flags.model}, {"checkpoint", loaded.model.fingerprint()}});
   deliver_listing(flags, recorded);
   return 0;
@@ -64,7 +66,10 @@ void add_run(CLI::App& app, Action& action) {
   CLI::App* command = app.add_subcommand("run", "One forward pass; records sites by name or glob");
   add_common_flags(*command, *flags, "safetensors file for the recording");
   command->add_option("--text", flags->text, "the prompt");
-  command->add_option("--ids", flags->ids, "safetensors file with int64 input_ids [batch, pos]");
+  command->add_option(
+      "--ids", flags->ids,
+      "safetensors file with int64 input_ids [batch, pos] and, for left-padded rows, "
+      "first [batch]");
   command
       ->add_option("--record", flags->record,
                    "site names or globs (headlens inspect lists them); also: logits")

@@ -89,14 +89,14 @@ std::string rows_text(const std::vector<Row>& rows, const Flags& flags) {
 }
 
 /// Our own tensors under the golden's names.
-ActivationCache record(const LanguageModel& model, const Tensor& ids,
+ActivationCache record(const LanguageModel& model, const Tensor& ids, const Tensor& first,
                        const std::vector<std::string>& names, const std::string& golden) {
   RecordOptions options;
   options.device = at::kCPU;
   try {
     Recorder recorder(model.config(), names, options);
     c10::NoGradGuard no_grad;
-    model.forward(ids.to(model.device()), {.tap = &recorder});
+    model.forward(ids.to(model.device()), {.tap = &recorder, .first = first});
     return recorder.take();
   } catch (const HookError& e) {  // the file names a site that this model does not have
     HEADLENS_FAIL(CheckpointError, "{} in {}", e.what(), golden);
@@ -112,10 +112,12 @@ int verify(const Flags& flags) {
   const Tensor ids = file_ids(flags.golden);
   std::vector<std::string> names = golden.names();
   std::erase(names, "input_ids");
+  std::erase(names, "first");
   HEADLENS_CHECK(CheckpointError, !names.empty(),
                  "[verify] {}, expected tensors besides input_ids, got none", flags.golden);
   const LoadedModel loaded = load_model(flags);
-  const ActivationCache ours = record(loaded.model, ids, names, flags.golden);
+  const ActivationCache ours =
+      record(loaded.model, ids, file_first(flags.golden), names, flags.golden);
   std::vector<Row> rows;
   for (const std::string& name : names) {
     rows.push_back(compare(name, ours[name], golden.tensor(name), flags));
@@ -134,7 +136,8 @@ void add_verify(CLI::App& app, Action& action) {
   add_common_flags(*command, *flags, "file for the result as JSON");
   command
       ->add_option("--golden", flags->golden,
-                   "safetensors with input_ids and tensors under site names")
+                   "safetensors with input_ids (and first, where rows are padded) and tensors "
+                   "under site names")
       ->required();
   command->add_option("--atol", flags->atol, "absolute tolerance (default 1e-4)");
   command->add_option("--rtol", flags->rtol, "relative tolerance (default 1e-4)");

@@ -25,4 +25,9 @@ Tensor file_ids(const std::filesystem::path& path) {
   return ids;
 }
 
+Tensor file_first(const std::filesystem::path& path) {
+  const SafetensorsFile file = SafetensorsFile::open(path);
+  return file.has("first") ? file.tensor("first") : Tensor();
+}
+
 }  // namespace headlens::cli

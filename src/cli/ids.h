@@ -17,4 +17,8 @@ Tensor text_ids(const LoadedModel& loaded, const std::string& text, const Common
 /// there.
 Tensor file_ids(const std::filesystem::path& file);
 
+/// The int64 tensor `first` [batch] beside it: where each row's text begins after its left padding.
+/// Undefined where there is none.
+Tensor file_first(const std::filesystem::path& file);
+
 }  // namespace headlens::cli

@@ -175,9 +175,9 @@ std::vector<Case> config_cases() {
           [](Json& c) {
             c.erase("rope_parameters");
             c["rope_theta"] = 1e4;
-            c["rope_scaling"] = {{"rope_type", "yarn"}, {"factor", 2.0}};
+            c["rope_scaling"] = {{"rope_type", "ntk"}, {"factor", 2.0}};
           },
-          "rope type, expected default or llama3, got 'yarn'"),
+          "rope type, expected default, linear, dynamic, llama3, yarn or longrope, got 'ntk'"),
   };
 }
 

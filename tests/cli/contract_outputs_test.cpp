@@ -16,8 +16,9 @@ using testing::model_with_words;
 using testing::TempDir;
 using testing::word_task;
 
-const char* const kFamilies[] = {"llama", "mamba",  "falcon_mamba", "mamba2",
-                                 "bamba", "llamba", "nemotron_h"};
+const char* const kFamilies[] = {"llama",  "mamba",      "falcon_mamba", "mamba2",    "bamba",
+                                 "llamba", "nemotron_h", "gemma2",       "gpt2",      "gpt_neox",
+                                 "qwen3",  "phi3",       "olmo2",        "falcon_h1", "jamba"};
 
 class Outputs : public ::testing::Test {
  protected:
@@ -69,6 +70,23 @@ TEST_F(Outputs, ATokenizerOfOnesOwn) {
   };
   EXPECT_EQ(ids_of({}), 1);
   EXPECT_EQ(ids_of({"--tokenizer", other}), 0);
+}
+
+// `first` in the file of ids: rows padded on the left give what they give alone.
+TEST_F(Outputs, RunAndVerifyTakeLeftPadding) {
+  const auto padded = SafetensorsFile::open(kGoldens / "llama" / "padded.safetensors");
+  const Tensor ids = padded.tensor("input_ids"), first = padded.tensor("first");
+  save_safetensors(path("ids.safetensors"), {{"input_ids", ids}, {"first", first}});
+  done({"run", model_, "--ids", path("ids.safetensors"), "--record", "logits", "--out",
+        path("out.safetensors")});
+  const auto out = SafetensorsFile::open(path("out.safetensors"));
+  for (int64_t row = 0; row < ids.size(0); ++row) {
+    const Tensor ours = out.tensor("logits").narrow(0, row, 1).slice(1, first[row].item<int64_t>());
+    const Tensor alone = padded.tensor("logits." + std::to_string(row));
+    EXPECT_LT((ours - alone).abs().max().item<double>(), 1e-4) << row;  // float32, logits of 8
+  }
+  EXPECT_TRUE(at::equal(out.tensor("first"), first));
+  done({"verify", model_, "--golden", path("out.safetensors")});
 }
 
 TEST_F(Outputs, InspectListsEverySiteOnce) {

@@ -168,8 +168,8 @@ TEST(FamiliesTest, TimeStepLimit) {
     EXPECT_EQ(spec.dt_max, 0);  // no upper limit
   }
   EXPECT_EQ(error_message<ConfigError>([&] { parse_model_config(text("[2.0, 1.0]")); }),
-            "[config.json] key 'time_step_limit', expected [min, max] with 0 <= min < max, got "
-            "[2, 1]");
+            "[config.json] key 'time_step_limit', expected [min, max] with 0 <= min <= max and "
+            "max > 0, got [2, 1]");
 }
 
 TEST(FamiliesTest, HybridsAreLists) {

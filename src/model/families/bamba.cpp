@@ -138,23 +138,10 @@ json write(const ModelConfig& config) {
   return out;
 }
 
-TensorNames names() {
-  TensorNames names;
-  names.embed = "model.embed_tokens";
-  names.layer = "model.layers.{}";
-  names.norm1 = "input_layernorm";
-  names.norm2 = "pre_ff_layernorm";
-  names.attention.scope = "self_attn";
-  names.mixer = "mamba";
-  names.mlp.scope = "feed_forward";
-  names.final_norm = "model.final_layernorm";
-  return names;
-}
-
 }  // namespace
 
 Family bamba_family() {
-  return {"bamba", "bamba", {"BambaForCausalLM"}, parse, write, {names()}};
+  return {"bamba", "bamba", {"BambaForCausalLM"}, parse, write, {hybrid_names()}};
 }
 
 }  // namespace headlens

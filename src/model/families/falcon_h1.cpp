@@ -135,19 +135,10 @@ json write(const ModelConfig& config) {
   return out;
 }
 
-TensorNames names() {
-  TensorNames names = llama_names();
-  names.norm2 = "pre_ff_layernorm";
-  names.mixer = "mamba";
-  names.mlp.scope = "feed_forward";
-  names.final_norm = "model.final_layernorm";
-  return names;
-}
-
 }  // namespace
 
 Family falcon_h1_family() {
-  return {"falcon_h1", "falcon_h1", {"FalconH1ForCausalLM"}, parse, write, {names()}};
+  return {"falcon_h1", "falcon_h1", {"FalconH1ForCausalLM"}, parse, write, {hybrid_names()}};
 }
 
 }  // namespace headlens

@@ -174,9 +174,10 @@ std::string activation_name(Activation activation) {
 void read_time_step_limit(const JsonFields& fields, Mamba2Spec& spec) {
   if (!fields.has("time_step_limit")) return;  // the formats' own default: [0, infinity]
   const auto limit = fields.required<std::vector<double>>("time_step_limit");
-  HEADLENS_CHECK(ConfigError, limit.size() == 2 && 0 <= limit[0] && limit[0] < limit[1],
-                 "[{}] key 'time_step_limit', expected [min, max] with 0 <= min < max, got [{}]",
-                 fields.where(), fmt::join(limit, ", "));
+  HEADLENS_CHECK(
+      ConfigError, limit.size() == 2 && 0 <= limit[0] && limit[0] <= limit[1] && limit[1] > 0,
+      "[{}] key 'time_step_limit', expected [min, max] with 0 <= min <= max and max > 0, got [{}]",
+      fields.where(), fmt::join(limit, ", "));
   spec.dt_min = limit[0];
   spec.dt_max = std::isinf(limit[1]) ? 0 : limit[1];
 }

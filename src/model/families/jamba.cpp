@@ -105,19 +105,10 @@ json write(const ModelConfig& config) {
   return out;
 }
 
-TensorNames names() {
-  TensorNames names = llama_names();
-  names.norm2 = "pre_ff_layernorm";
-  names.mixer = "mamba";
-  names.mlp.scope = "feed_forward";
-  names.final_norm = "model.final_layernorm";
-  return names;
-}
-
 }  // namespace
 
 Family jamba_family() {
-  return {"jamba", "jamba", {"JambaForCausalLM"}, parse, write, {names()}};
+  return {"jamba", "jamba", {"JambaForCausalLM"}, parse, write, {hybrid_names()}};
 }
 
 }  // namespace headlens

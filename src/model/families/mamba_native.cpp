@@ -69,9 +69,10 @@ Mamba2Spec read_mamba2(const JsonFields& ssm, int64_t d_model) {
   if (!ssm.optional("rmsnorm", true)) spec.gated_norm = GatedNorm::GateOnly;
   allow_only(ssm, "D_has_hdim", {false});
   const auto limit = ssm.optional("dt_limit", std::vector<double>{0, INFINITY});
-  HEADLENS_CHECK(ConfigError, limit.size() == 2 && 0 <= limit[0] && limit[0] <= limit[1],
-                 "[{}] key 'dt_limit', expected [min, max] with 0 <= min <= max, got [{}]",
-                 ssm.where(), fmt::join(limit, ", "));
+  HEADLENS_CHECK(
+      ConfigError, limit.size() == 2 && 0 <= limit[0] && limit[0] <= limit[1] && limit[1] > 0,
+      "[{}] key 'dt_limit', expected [min, max] with 0 <= min <= max and max > 0, got [{}]",
+      ssm.where(), fmt::join(limit, ", "));
   spec.dt_min = limit[0];
   spec.dt_max = std::isinf(limit[1]) ? 0 : limit[1];
   return spec;

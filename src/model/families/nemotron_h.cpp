@@ -16,6 +16,7 @@ std::vector<std::string> read_kinds(const JsonFields& fields) {
     return fields.required<std::vector<std::string>>("layers_block_type");
   }
   std::vector<std::string> kinds;
+  fields.ignore({"layers_block_type"});  // says the same in words
   for (const char letter : fields.required<std::string>("hybrid_override_pattern")) {
     kinds.emplace_back(letter == 'M' ? kMamba : letter == '*' ? kAttention : kMlp);
     HEADLENS_CHECK(ConfigError, std::string_view("M*-").find(letter) != std::string_view::npos,
@@ -147,23 +148,25 @@ json write(const ModelConfig& config) {
   return out;
 }
 
-TensorNames names() {
+/// transformers 5 calls the body "model" inside, its files "backbone".
+TensorNames names(const std::string& body) {
   TensorNames names;
-  names.embed = "backbone.embeddings";
-  names.layer = "backbone.layers.{}";
+  names.embed = body + ".embeddings";
+  names.layer = body + ".layers.{}";
   names.norm1 = "norm";
   names.norm2 = "norm";
   names.attention.scope = "mixer";
   names.mixer = "mixer";
   names.mlp.scope = "mixer";
-  names.final_norm = "backbone.norm_f";
+  names.final_norm = body + ".norm_f";
   return names;
 }
 
 }  // namespace
 
 Family nemotron_h_family() {
-  return {"nemotron_h", "nemotron_h", {"NemotronHForCausalLM"}, parse, write, {names()}};
+  return {"nemotron_h", "nemotron_h", {"NemotronHForCausalLM"},
+          parse,        write,        {names("backbone"), names("model")}};
 }
 
 }  // namespace headlens

@@ -150,4 +150,13 @@ TensorNames llama_names() {
   return names;
 }
 
+TensorNames hybrid_names() {
+  TensorNames names = llama_names();
+  names.norm2 = "pre_ff_layernorm";
+  names.mixer = "mamba";
+  names.mlp.scope = "feed_forward";
+  names.final_norm = "model.final_layernorm";
+  return names;
+}
+
 }  // namespace headlens

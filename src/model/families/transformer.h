@@ -59,5 +59,7 @@ const Spec& first_mixer(const ModelConfig& config) {
 
 /// Llama's names of tensors.
 TensorNames llama_names();
+/// The names of Bamba, Jamba, Falcon-H1 and Zamba2.
+TensorNames hybrid_names();
 
 }  // namespace headlens

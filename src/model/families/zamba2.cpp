@@ -169,19 +169,10 @@ json write(const ModelConfig& config) {
   return out;
 }
 
-TensorNames names() {
-  TensorNames names = llama_names();
-  names.norm2 = "pre_ff_layernorm";
-  names.mixer = "mamba";
-  names.mlp.scope = "feed_forward";
-  names.final_norm = "model.final_layernorm";
-  return names;
-}
-
 }  // namespace
 
 Family zamba2_family() {
-  return {"zamba2", "zamba2", {"Zamba2ForCausalLM"}, parse, write, {names()}};
+  return {"zamba2", "zamba2", {"Zamba2ForCausalLM"}, parse, write, {hybrid_names()}};
 }
 
 }  // namespace headlens
