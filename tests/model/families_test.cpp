@@ -77,6 +77,10 @@ TEST(FamiliesTest, KeysThatChangeNothing) {
   EXPECT_TRUE(same("llama_tied", "partial_rotary_factor", 0.5));  // its rope is the default one
   EXPECT_TRUE(same("mamba2", "norm_before_gate", true));
   EXPECT_TRUE(same("gpt2", "reorder_and_upcast_attn", true));
+  EXPECT_TRUE(same("phi3", "interpolate_factor", 1));
+  EXPECT_EQ(refusal(with("phi3", "lm_head_bias", true)),
+            "[config.json] key 'lm_head_bias', expected false (nothing else is handled), got "
+            "boolean true");
 }
 
 TEST(FamiliesTest, Llama) {

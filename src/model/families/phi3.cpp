@@ -29,7 +29,11 @@ ModelConfig parse(const JsonFields& fields) {
   mlp.fused = true;
   const int64_t layers = read_layer_count(fields, "num_hidden_layers");
   config.layers.assign(static_cast<size_t>(layers), LayerSpec{attention, mlp});
-  allow_only(fields, "attention_bias", {false});
+  for (const char* bias : {"attention_bias", "mlp_bias", "lm_head_bias"}) {
+    allow_only(fields, bias, {false});
+  }
+  allow_only(fields, "full_attn_mod", {1});  // Phi-4-mini says both, and means nothing by them
+  allow_only(fields, "interpolate_factor", {1});
   fields.ignore({"embd_pdrop", "resid_pdrop", "original_max_position_embeddings"});
   return config;
 }
