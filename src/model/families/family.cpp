@@ -171,6 +171,18 @@ std::string activation_name(Activation activation) {
   return "silu";
 }
 
+TensorNames mamba_names(const std::string& embed) {
+  TensorNames names;
+  names.embed = embed;
+  names.layer = "backbone.layers.{}";
+  names.norm1 = "norm";
+  names.norm2 = "norm2";
+  names.attention.scope = "mixer";
+  names.mixer = "mixer";
+  names.final_norm = "backbone.norm_f";
+  return names;
+}
+
 void read_time_step_limit(const JsonFields& fields, Mamba2Spec& spec) {
   if (!fields.has("time_step_limit")) return;  // the formats' own default: [0, infinity]
   const auto limit = fields.required<std::vector<double>>("time_step_limit");

@@ -76,6 +76,9 @@ RopeSpec read_rope(const JsonFields& json, int64_t d_head, double rotary_factor)
 /// Adds rope_theta and rope_scaling.
 void write_rope(const RopeSpec& rope, nlohmann::json& json);
 
+/// The names of Mamba and Mamba-2, whose two layouts differ in the embedding's.
+TensorNames mamba_names(const std::string& embed);
+
 /// `time_step_limit`, [min, max]; an infinite max is stored as 0.
 void read_time_step_limit(const JsonFields& json, Mamba2Spec& spec);
 void write_time_step_limit(const Mamba2Spec& spec, nlohmann::json& json);

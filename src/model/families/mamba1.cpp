@@ -94,28 +94,16 @@ json write_falcon(const ModelConfig& config) {
   return write_with(falcon_mamba_family(), config);
 }
 
-TensorNames names() {
-  TensorNames names;
-  names.embed = "backbone.embeddings";
-  names.layer = "backbone.layers.{}";
-  names.norm1 = "norm";
-  names.norm2 = "norm2";
-  names.attention.scope = "mixer";
-  names.mixer = "mixer";
-  names.mlp.scope = "mlp";
-  names.final_norm = "backbone.norm_f";
-  return names;
-}
-
 }  // namespace
 
 Family mamba_family() {
-  return {"mamba", "mamba", {"MambaForCausalLM"}, parse_mamba, write_mamba, {names()}};
+  return {"mamba",     "mamba",     {"MambaForCausalLM"},
+          parse_mamba, write_mamba, {mamba_names("backbone.embeddings")}};
 }
 
 Family falcon_mamba_family() {
   return {"falcon_mamba", "falcon_mamba", {"FalconMambaForCausalLM"},
-          parse_falcon,   write_falcon,   {names()}};
+          parse_falcon,   write_falcon,   {mamba_names("backbone.embeddings")}};
 }
 
 }  // namespace headlens

@@ -72,23 +72,11 @@ json write(const ModelConfig& config) {
   return out;
 }
 
-TensorNames names() {
-  TensorNames names;
-  names.embed = "backbone.embeddings";
-  names.layer = "backbone.layers.{}";
-  names.norm1 = "norm";
-  names.norm2 = "norm2";
-  names.attention.scope = "mixer";
-  names.mixer = "mixer";
-  names.mlp.scope = "mlp";
-  names.final_norm = "backbone.norm_f";
-  return names;
-}
-
 }  // namespace
 
 Family mamba2_family() {
-  return {"mamba2", "mamba2", {"Mamba2ForCausalLM"}, parse, write, {names()}};
+  return {"mamba2", "mamba2", {"Mamba2ForCausalLM"},
+          parse,    write,    {mamba_names("backbone.embeddings")}};
 }
 
 }  // namespace headlens

@@ -146,25 +146,16 @@ json write_mamba2(const ModelConfig& config) {
   return write_common(config, ssm);
 }
 
-TensorNames names() {
-  TensorNames names;
-  names.embed = "backbone.embedding";
-  names.layer = "backbone.layers.{}";
-  names.norm1 = "norm";
-  names.norm2 = "norm2";
-  names.mixer = "mixer";
-  names.final_norm = "backbone.norm_f";
-  return names;
-}
-
 }  // namespace
 
 Family mamba_native_family() {
-  return {"mamba_native", "", {"MambaLMHeadModel"}, parse_mamba, write_mamba, {names()}};
+  return {"mamba_native", "",          {"MambaLMHeadModel"},
+          parse_mamba,    write_mamba, {mamba_names("backbone.embedding")}};
 }
 
 Family mamba2_native_family() {
-  return {"mamba2_native", "", {"MambaLMHeadModel"}, parse_mamba2, write_mamba2, {names()}};
+  return {"mamba2_native", "",           {"MambaLMHeadModel"},
+          parse_mamba2,    write_mamba2, {mamba_names("backbone.embedding")}};
 }
 
 }  // namespace headlens
