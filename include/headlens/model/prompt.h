@@ -21,8 +21,8 @@ struct Prompt {
   /// bool [batch, pos, 1, 1]: which of this forward's `pos` positions are no padding; undefined
   /// where all are.
   Tensor real(int64_t pos) const;
-  /// int64 [batch, pos] on the CPU or the device of `first`: each token's place in its own text, 0
-  /// for padding; [1, pos] without padding.
+  /// int64 [batch, pos] on `device`: each token's place in its own text, 0 for padding; [1, pos]
+  /// without padding.
   Tensor places(int64_t pos, at::Device device) const;
 };
 
