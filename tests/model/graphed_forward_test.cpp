@@ -7,6 +7,7 @@
 
 #include "core/error_message.h"
 #include "headlens/core/device.h"
+#include "headlens/core/error.h"
 #include "model/model_tools.h"
 
 namespace headlens {
@@ -54,7 +55,9 @@ TEST_P(GraphedForwardCuda, GivesTheSameBytes) {
   EXPECT_LE(graphed.recorded(), 2);
   const bool by_length = GetParam().find("dynamic") != std::string::npos ||
                          GetParam().find("longrope") != std::string::npos;
-  if (!by_length) EXPECT_GE(graphed.recorded(), 1) << "a layer waits for the device";
+  if (!by_length) {
+    EXPECT_GE(graphed.recorded(), 1) << "a layer waits for the device";
+  }
   const Tensor wrong = at::full({2, 7}, vocab, at::kLong);
   EXPECT_NE(error_message<ShapeError>([&] { graphed(wrong, make_ids(2, 3)); }), "");
 }
