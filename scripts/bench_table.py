@@ -1,0 +1,118 @@
+"""The table of our benchmarks beside their peers: which rows belong together, what must hold, and how it ended."""
+
+import json
+import re
+
+# Our row, the peer's row that stands beside it, and what must hold: a share of the peer's time, or "ms" of our own.
+GOALS = [
+    (r"llama-8b forward 1x512", r"\g<0>", 0.65),
+    (r"llama-8b forward 1x2048", r"\g<0>", 0.82),
+    (r"llama-8b forward 1x8192", r"\g<0>", 0.85),
+    (r"llama-8b forward 1x32768", r"\g<0>", 0.75),
+    (r"llama-8b forward 32x1024", r"\g<0>", 0.88),
+    (r"llama-8b forward \+ statistics (1x(?!512$)\d+)", r"llama-8b forward \1", 1.0),
+    (r"attention_stats 32/8 heads d128 1x(\d+)", r"attention cudnn 32/8 heads d128 1x\1", None),
+    (r"selective_scan \d+x16 1x\d+ forward", r"\g<0>", 0.5),
+    (r"ssd_scan .* forward", r"\g<0>", 0.8),
+    (r".* forward\+backward", r"\g<0>", 1.0),
+    (r"causal_conv1d .* forward", r"\g<0>", 1.0),
+    (r"mamba2 8 layers forward \+ entropy 1x(512)", r"mamba2 8 layers forward 1x\1", 1 / 30),
+    (r"mamba2 8 layers forward \+ entropy 1x(\d+)", r"mamba2 8 layers forward 1x\1", 1 / 60),
+]
+GOALS_MS = {
+    "attention_stats 32/8 heads d128 1x32768": 8.5,
+    "falcon-mamba-7b map rows of the last token 1x32768": 20.0,
+    "mamba-130m map of one layer 1x512": 1.0,
+    "mamba-130m map of one layer 1x2048": 5.0,
+}
+
+
+def key(what):
+    """Rows meet by their letters and digits alone."""
+    return " ".join(re.findall(r"[a-z0-9.+/_-]+", what.lower()))
+
+
+def beside(what):
+    """The name of the peer's row for one of ours, and the share of it that we may take."""
+    for ours, peer, share in GOALS:
+        found = re.fullmatch(ours, key(what))
+        if found:
+            return found.expand(peer), share
+    return what, None
+
+
+def goal_of(what, ours, share, limit_ms):
+    """The goal in words, with how it ended where ours is known."""
+    share_of_peer = ours and ours.get("peer_ms") and ours["ms"] / ours["peer_ms"]
+    if key(what) in GOALS_MS:
+        most, value, text = GOALS_MS[key(what)], ours and ours["ms"], f"{GOALS_MS[key(what)]:g} ms"
+    elif what.startswith("llama-8b decode") and limit_ms:
+        most, value, text = limit_ms / 0.8, ours and ours["ms"], f"{limit_ms / 0.8:.2f} ms"
+    elif share:
+        most, value, text = share, share_of_peer, f"{share:.3g} x"
+    else:
+        return "-"
+    return f"<= {text}" + ("" if not value else " met" if value <= most else " MISSED")
+
+
+def number(value):
+    return f"{value:.4g}" if value and value < 1 else f"{value:.2f}" if value else "-"
+
+
+def peer_cell(peer):
+    if peer is None:
+        return "-"
+    if "ms" not in peer:
+        return peer["why"].split(":")[0]
+    called = peer.get("called_ms")
+    return number(peer["ms"]) + (f" ({number(called)} called)" if called and called > 1.05 * peer["ms"] else "")
+
+
+def who(peer):
+    peak = peer and peer.get("peak_gib")
+    return (peer or {}).get("peer", "-") + (f", peak {peak:.1f} GiB" if peak else "")
+
+
+def join(ours, peers):
+    """Lines of the table: every row that either side has, the peers' order first."""
+    mine = {key(row["what"]): row for row in ours}
+    theirs = {key(row["what"]): row for row in peers}
+    shown = set()
+    lines = ["| what | ours ms | peer ms | ours / peer | goal | limit ms | peer |", "| --- | --- | --- | --- | --- | --- | --- |"]
+
+    def line(what):
+        peer_name, share = beside(what)
+        our, peer = mine.get(key(what)), theirs.get(key(peer_name))
+        ms, peer_ms = our and our["ms"], peer and peer.get("ms")
+        limit_ms = (our or {}).get("limit_ms") or (peer or {}).get("limit_ms")
+        goal = goal_of(what, our and our | {"peer_ms": peer_ms}, share, limit_ms)
+        ratio = f"{ms / peer_ms:.3f}" if ms and peer_ms else "-"
+        shown.add(key(what))
+        lines.append(f"| {what} | {number(ms)} | {peer_cell(peer)} | {ratio} | {goal} | {number(limit_ms)} "
+                     f"| {who(peer)} |")
+
+    for peer in peers:
+        line(peer["what"])
+        for our in ours:
+            if key(our["what"]) not in shown and key(beside(our["what"])[0]) == key(peer["what"]):
+                line(our["what"])
+    for our in ours:
+        if key(our["what"]) not in shown:
+            line(our["what"])
+    return lines + reasons(peers)
+
+
+def reasons(peers):
+    """Why rows have no figure, each reason once."""
+    rows = {}
+    for peer in peers:
+        if "why" in peer:
+            rows.setdefault(peer["why"], []).append(peer["what"])
+    return [""] * bool(rows) + [f"- {why} ({'; '.join(whats)})" for why, whats in rows.items()]
+
+
+def load(files):
+    for file in files:
+        with open(file, encoding="utf-8") as f:
+            held = json.load(f)
+        yield from (held["rows"] if isinstance(held, dict) else held)
