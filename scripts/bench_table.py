@@ -19,6 +19,8 @@ GOALS = [
     (r".* forward\+backward", r"\g<0>", 1.0),
     (r"mamba2 8 layers forward \+ entropy 1x512", r"mamba2 8 layers forward 1x512", 1 / 30),
     (r"mamba2 8 layers forward \+ entropy (1x\d+)", r"mamba2 8 layers forward \1", 1 / 60),
+    (r"(.* forward \d+x\d+) last logits", r"\1", None),
+    (r"(.* forward \d+x\d+) idle hooks", r"ours: \1", 1.01),  # beside a row of our own
 ]
 # Goals in milliseconds of our own.
 GOALS_MS = {
@@ -41,7 +43,7 @@ def beside(what):
         found = re.fullmatch(ours, key(what))
         if found:
             return found.expand(peer), share
-    return what, None
+    return key(what), None
 
 
 def goal_of(what, ms, share, peer):
@@ -73,37 +75,40 @@ def peer_cell(peer):
     return number(peer["ms"]) + (f" ({number(called)} called)" if called and called > 1.05 * peer["ms"] else "")
 
 
-def who(peer):
-    peak = peer and peer.get("peak_gib")
-    return (peer or {}).get("peer", "-") + (f", peak {peak:.1f} GiB" if peak else "")
+def peaks(our, peer):
+    """GiB at the peak: ours / theirs."""
+    both = [(row or {}).get("peak_gib") for row in (our, peer)]
+    return " / ".join(f"{peak:.1f}" if peak else "-" for peak in both) if any(both) else "-"
 
 
 def join(ours, peers):
     """Lines of the table: every row that either side has, the peers' order first."""
     mine = {key(row["what"]): row for row in ours}
     theirs = {key(row["what"]): row for row in peers}
+    theirs |= {f"ours: {name}": row | {"peer": "ours"} for name, row in mine.items()}
     shown = set()
-    lines = ["| what | ours ms | peer ms | ours / peer | goal | limit ms | peer |", "| --- | --- | --- | --- | --- | --- | --- |"]
+    lines = ["| what | ours ms | peer ms | ours / peer | goal | limit ms | peak GiB: ours / peer | peer |", "| --- " * 8 + "|"]
 
     def line(what):
         peer_name, share = beside(what)
-        our, peer = mine.get(key(what)), theirs.get(key(peer_name))
+        our, peer = mine.get(key(what)), theirs.get(peer_name)
         ms, peer_ms = our and our["ms"], peer and peer.get("ms")
         limit_ms = (our or {}).get("limit_ms") or (peer or {}).get("limit_ms")
-        goal = goal_of(what, ms, share, peer)
         ratio = f"{ms / peer_ms:.3f}" if ms and peer_ms else "-"
         shown.add(key(what))
-        lines.append(f"| {what} | {number(ms)} | {peer_cell(peer)} | {ratio} | {goal} | {number(limit_ms)} "
-                     f"| {who(peer)} |")
+        cells = [what, number(ms), peer_cell(peer), ratio, goal_of(what, ms, share, peer), number(limit_ms), peaks(our, peer),
+                 (peer or {}).get("peer", "-")]
+        lines.append(f"| {' | '.join(cells)} |")
 
-    for peer in peers:
-        line(peer["what"])
+    def those_beside(name):
+        line(name)
         for our in ours:
-            if key(our["what"]) not in shown and key(beside(our["what"])[0]) == key(peer["what"]):
+            if key(our["what"]) not in shown and beside(our["what"])[0].removeprefix("ours: ") == key(name):
                 line(our["what"])
-    for our in ours:
-        if key(our["what"]) not in shown:
-            line(our["what"])
+
+    for row in peers + ours:
+        if key(row["what"]) not in shown:
+            those_beside(row["what"])
     return lines + reasons(peers)
 
 

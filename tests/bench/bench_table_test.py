@@ -9,7 +9,7 @@ import bench_table  # noqa: E402
 
 
 def cells(ours, peers, what):
-    """The row that begins with `what`: ours, peer, ratio, goal, limit, who."""
+    """The row that begins with `what`: ours, peer, ratio, goal, limit, memory, who."""
     found = [line for line in bench_table.join(ours, peers) if line.startswith(f"| {what} |")]
     assert len(found) == 1, found
     return [cell.strip() for cell in found[0].split("|")[2:-1]]
@@ -38,6 +38,21 @@ class BenchTable(unittest.TestCase):
         peers = [{"what": "mamba-130m map of one layer 1x512", "why": "out of memory: tried 24 GiB"}]
         self.assertEqual(cells(ours, peers, ours[0]["what"])[:4], ["1.20", "out of memory", "-", "<= 1 ms, MISSED"])
         self.assertEqual(cells(ours, [], ours[0]["what"])[1], "-")
+
+    def test_idle_hooks_stand_beside_our_own_forward(self):
+        peers = [{"what": "llama-8b forward 1x512", "ms": 20.0, "peer": "transformers 5"}]
+        for ms, said in ((10.05, "<= 1.01 x, met"), (10.2, "<= 1.01 x, MISSED")):
+            ours = [{"what": "llama-8b forward 1x512", "ms": 10.0}, {"what": "llama-8b forward 1x512, idle hooks", "ms": ms}]
+            self.assertEqual(cells(ours, peers, ours[1]["what"])[1:4:2], ["10.00", said])
+
+    def test_memory_of_both_is_shown(self):
+        peers = [{"what": "mamba2 8 layers forward 1x512", "ms": 206.0, "peak_gib": 10.4, "peer": "transformers 5"}]
+        ours = [{"what": "mamba2 8 layers forward + entropy 1x512", "ms": 5.0, "peak_gib": 2.25}]
+        self.assertEqual(cells(ours, peers, ours[0]["what"])[5], "2.2 / 10.4")
+
+    def test_a_row_that_only_one_side_has_is_there(self):
+        lines = bench_table.join([{"what": "ours alone", "ms": 1.0}], [{"what": "theirs alone", "ms": 2.0}])
+        self.assertEqual([line.split(" | ")[0] for line in lines[2:]], ["| theirs alone", "| ours alone"])
 
     def test_decoding_is_held_to_the_weights(self):
         peers = [{"what": "llama-8b decode 1x512+64", "ms": 22.0, "limit_ms": 4.0, "peer": "transformers 5"}]
