@@ -249,7 +249,7 @@ def mamba2_forward(length):
     """transformers' readable path: what is left where mamba_ssm is not installed, or a map is wanted."""
     import transformers
 
-    full = dict(hidden_size=4096, num_heads=128, head_dim=64, state_size=128, n_groups=8, chunk_size=256, vocab_size=32768)
+    full = dict(hidden_size=4096, num_heads=128, head_dim=64, state_size=128, n_groups=1, chunk_size=256, vocab_size=32768)
     toy = dict(hidden_size=64, num_heads=8, head_dim=16, state_size=16, n_groups=1, chunk_size=16, vocab_size=512)
     with uninstalled("mamba_ssm", "causal_conv1d"):
         m = model("mamba2", lambda: random_model(transformers.Mamba2Config(
@@ -382,8 +382,9 @@ def conv1d_backward(width, length):
 # --- PyTorch's attention ----------------------------------------------------------------------------------------------
 
 
-@rows("attention {0} 32/8 heads d128 1x{1}", *((name, length) for name in ("flash", "cudnn") for length in (2048, 8192, 32768)))
+@rows("attention {0} 32x8x128 1x{1}", *((name, length) for name in ("flash", "cudnn") for length in (2048, 8192, 32768)))
 def attention(name, length):
+    """32 query heads, 8 key heads of 128, causal."""
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
     backend = {"flash": SDPBackend.FLASH_ATTENTION, "cudnn": SDPBackend.CUDNN_ATTENTION}[name]
