@@ -21,7 +21,7 @@ import time
 
 import torch
 
-from bench_table import join, load, peer_cell
+from bench_table import cell, join, load
 
 OPTIONS = None  # the command line
 CUDA = True  # False tries this script: toy sizes, wall clock
@@ -445,7 +445,7 @@ def run_rows(only, cap):
         gc.collect()
         if CUDA:
             torch.cuda.empty_cache()
-        print(f"[{time.perf_counter() - start:5.1f} s] {what}: {peer_cell(found[-1])}", file=sys.stderr, flush=True)
+        print(f"[{time.perf_counter() - start:5.1f} s] {what}: {cell(found[-1])}", file=sys.stderr, flush=True)
     return found
 
 

@@ -19,15 +19,16 @@ GOALS = [
     (r".* forward\+backward", r"\g<0>", 1.0),
     (r"mamba2 8 layers forward \+ entropy 1x512", r"mamba2 8 layers forward 1x512", 1 / 30),
     (r"mamba2 8 layers forward \+ entropy (1x\d+)", r"mamba2 8 layers forward \1", 1 / 60),
+    (r"s6 map stats 1536x16 (1x\d+)( 16 segments)?", r"mamba 130m map of one layer \1", None),
     (r"(.* forward \d+x\d+) last logits", r"\1", None),
     (r"(.* forward \d+x\d+) idle hooks", r"ours: \1", 1.01),  # beside a row of our own
 ]
 # Goals in milliseconds of our own.
 GOALS_MS = [
     (r"attention stats 32x8x128 1x32768( 16 segments)?", 8.5),
-    (r"falcon mamba 7b map rows of the last token 1x32768", 20.0),
-    (r"mamba 130m map of one layer 1x512", 1.0),
-    (r"mamba 130m map of one layer 1x2048", 5.0),
+    (r"s6 map last row 8192x16 1x32768", 20.0),
+    (r"s6 map stats 1536x16 1x512( 16 segments)?", 1.0),
+    (r"s6 map stats 1536x16 1x2048( 16 segments)?", 5.0),
 ]
 DECODE = "llama 8b decode 1x512+64"  # at least 0.8 of what reading every weight once allows
 
@@ -48,7 +49,7 @@ def beside(what):
 
 def goal_of(what, ms, share, peer):
     """The goal in words, and how it ended once we have a figure."""
-    peer_ms, value = (peer or {}).get("ms"), ms
+    peer_ms, value = gpu_ms(peer), ms
     most = next((most for name, most in GOALS_MS if re.fullmatch(name, key(what))), None)
     if most:
         text = f"{most:g} ms"
@@ -66,19 +67,24 @@ def number(value):
     return f"{value:.4g}" if value and value < 1 else f"{value:.2f}" if value else "-"
 
 
-def peer_cell(peer):
-    if peer is None:
+def gpu_ms(row):
+    """What the GPU works, where a row says it, else what was timed."""
+    return row.get("replayed_ms") or row.get("ms") if row else None
+
+
+def cell(row):
+    if row is None:
         return "-"
-    if "ms" not in peer:
-        return peer["why"].split(":")[0]
-    called = peer.get("called_ms")
-    return number(peer["ms"]) + (f" ({number(called)} called)" if called and called > 1.05 * peer["ms"] else "")
+    if "ms" not in row:
+        return row["why"].split(":")[0]
+    called = row["ms"] if "replayed_ms" in row else row.get("called_ms")
+    return number(gpu_ms(row)) + (f" ({number(called)} called)" if called and called > 1.05 * gpu_ms(row) else "")
 
 
 def peaks(our, peer):
     """GiB at the peak: ours / theirs."""
-    both = [(row or {}).get("peak_gib") for row in (our, peer)]
-    return " / ".join(f"{peak:.1f}" if peak else "-" for peak in both) if any(both) else "-"
+    both = [row and (row.get("peak_gib") or row.get("added_gib")) for row in (our, peer)]
+    return " / ".join("-" if not peak else f"{peak:.1f}" if peak > 1 else f"{peak:.3f}" for peak in both) if any(both) else "-"
 
 
 def join(ours, peers):
@@ -92,11 +98,11 @@ def join(ours, peers):
     def line(what):
         peer_name, share = beside(what)
         our, peer = mine.get(key(what)), theirs.get(peer_name)
-        ms, peer_ms = our and our["ms"], peer and peer.get("ms")
+        ms, peer_ms = gpu_ms(our), gpu_ms(peer)
         limit_ms = (our or {}).get("limit_ms") or (peer or {}).get("limit_ms")
         ratio = f"{ms / peer_ms:.3f}" if ms and peer_ms else "-"
         shown.add(key(what))
-        cells = [what, number(ms), peer_cell(peer), ratio, goal_of(what, ms, share, peer), number(limit_ms), peaks(our, peer),
+        cells = [what, cell(our), cell(peer), ratio, goal_of(what, ms, share, peer), number(limit_ms), peaks(our, peer),
                  (peer or {}).get("peer", "-")]
         lines.append(f"| {' | '.join(cells)} |")
 

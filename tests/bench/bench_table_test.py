@@ -34,7 +34,7 @@ class BenchTable(unittest.TestCase):
         self.assertEqual(cells(ours, peers, "causal_conv1d 8192 1x2048 forward")[2], "1.000")
 
     def test_a_goal_of_our_own_needs_no_peer(self):
-        ours = [{"what": "mamba-130m map of one layer 1x512", "ms": 1.2}]
+        ours = [{"what": "s6 map stats 1536x16 1x512, 16 segments", "ms": 1.2}]
         peers = [{"what": "mamba-130m map of one layer 1x512", "why": "out of memory: tried 24 GiB"}]
         self.assertEqual(cells(ours, peers, ours[0]["what"])[:4], ["1.20", "out of memory", "-", "<= 1 ms, MISSED"])
         self.assertEqual(cells(ours, [], ours[0]["what"])[1], "-")
@@ -44,6 +44,12 @@ class BenchTable(unittest.TestCase):
         for ms, said in ((10.05, "<= 1.01 x, met"), (10.2, "<= 1.01 x, MISSED")):
             ours = [{"what": "llama-8b forward 1x512", "ms": 10.0}, {"what": "llama-8b forward 1x512, idle hooks", "ms": ms}]
             self.assertEqual(cells(ours, peers, ours[1]["what"])[1:4:2], ["10.00", said])
+
+    def test_what_the_gpu_works_is_compared(self):
+        peers = [{"what": "mamba-130m map of one layer 1x512", "ms": 10.0, "called_ms": 12.0, "peer": "transformer_lens 4"}]
+        ours = [{"what": "s6 map stats 1536x16 1x512", "ms": 1.5, "replayed_ms": 0.5}]
+        self.assertEqual(cells(ours, peers, ours[0]["what"])[:4],
+                         ["0.5 (1.50 called)", "10.00 (12.00 called)", "0.050", "<= 1 ms, met"])
 
     def test_memory_of_both_is_shown(self):
         peers = [{"what": "mamba2 8 layers forward 1x512", "ms": 206.0, "peak_gib": 10.4, "peer": "transformers 5"}]
