@@ -63,7 +63,9 @@ class BenchTable(unittest.TestCase):
     def test_decoding_is_held_to_the_weights(self):
         peers = [{"what": "llama-8b decode 1x512+64", "ms": 22.0, "limit_ms": 4.0, "peer": "transformers 5"}]
         ours = [{"what": "llama-8b decode 1x512+64", "ms": 4.9, "limit_ms": 3.7}]
+        peers.append(peers[0] | {"what": "llama-8b decode 1x512+64 static cache, compiled"})
         self.assertEqual(cells(ours, peers, ours[0]["what"])[3], "<= 5.00 ms, met")
+        self.assertEqual(cells(ours, peers, peers[1]["what"])[3], "-")
 
     def test_each_reason_is_given_once(self):
         peers = [{"what": what, "why": "absent: no module"} for what in ("a", "b")]
