@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "headlens/core/device.h"
+#include "headlens/kernels/device_graph.h"
 #include "headlens/kernels/ssd_map_stats.h"
 #include "headlens/kernels/ssd_scan.h"
 #include "kernels/map_stats_tools.h"
@@ -187,6 +188,24 @@ TEST_P(SsdMapStatsCuda, Rows) {
       EXPECT_EQ(got.scalar_type(), at::kFloat);
       EXPECT_LT(testing::error_of(got, expected), 2e-6) << s.pos;  // a few roundings of float32
     }
+  }
+}
+
+// Nothing waits for the device: streamed figures and those of rows can be recorded and replayed.
+TEST_P(SsdMapStatsCuda, Recorded) {
+  Inputs in = there(make_inputs({1, 200, 16, 1, 16}));
+  MapStatsRequest request;
+  request.segments = testing::random_segments(1, 200, 3);
+  request.num_segments = 3;
+  request.offsets = {1};
+  for (const int64_t top_k : {0, 2}) {
+    request.top_k = top_k;
+    const MapStatsRequest asked = testing::on(request, at::kCUDA);
+    MapStats got = stats(in, asked);
+    const auto graph = DeviceGraph::record(in.dt.device(), [&] { got = stats(in, asked); });
+    in.dt.mul_(0.5);
+    graph->replay();
+    testing::expect_equal_stats(got, stats(in, asked));
   }
 }
 
