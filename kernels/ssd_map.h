@@ -9,9 +9,8 @@
 
 namespace headlens {
 
-constexpr int kSsdTile = 64;     // positions of a tile; `padded` is a multiple of it
-constexpr int kSsdEight = 8;     // heads of a group come in eights, the last one filled up
-constexpr int kSsdStates = 256;  // the most states that the streaming figures take
+constexpr int kSsdTile = 64;  // positions of a tile; `padded` is a multiple of it
+constexpr int kSsdEight = 8;  // heads of a group come in eights, the last one filled up
 
 /// What the map M_ij = (C_i.B_j) exp(sum_{k=j+1..i} log_decay_k) dt_j is made of. Strides in
 /// elements, [batch, pos, head] and [batch, pos, group]; the states of B and C lie side by side.
@@ -57,6 +56,8 @@ struct SsdMapStatsParams {
   float* segment_mass;  // [batch, head, pos, segment] sums of |M|
 };
 cudaError_t launch_ssd_map_sums(const SsdMapStatsParams& params, cudaStream_t stream);
+/// Whether the current device's shared memory holds what a block needs.
+bool ssd_map_stats_fits(int64_t planes, int64_t states);
 /// After the sums: largest entries and segments.
 cudaError_t launch_ssd_map_peaks(const SsdMapStatsParams& params, cudaStream_t stream);
 

@@ -276,6 +276,14 @@ cudaError_t launch(const SsdMapStatsParams& p, cudaStream_t stream) {
 
 }  // namespace
 
+bool ssd_map_stats_fits(int64_t planes, int64_t states) {
+  int device = 0, most = 0;
+  if (cudaGetDevice(&device) != cudaSuccess) return false;
+  cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+  constexpr int64_t kBesides = 26 << 10;  // weights and scores of a narrow block
+  return 2 * planes * kSsdTile * (states + 8) * 2 + kBesides <= most;
+}
+
 cudaError_t launch_ssd_map_sums(const SsdMapStatsParams& p, cudaStream_t stream) {
   if (ssd_wide(p)) return launch<4>(p, stream);
   return launch<1>(p, stream);

@@ -54,10 +54,12 @@ dim3 ssd_grid(const SsdMapStatsParams& p) {
               static_cast<unsigned>(p.terms.in.groups), static_cast<unsigned>(p.terms.in.batch));
 }
 
-/// Whether blocks take 32 slots, or 8: few rows are spread over more blocks, which share less.
+/// Whether blocks take 32 slots, or 8: few rows are spread over more blocks, which share less, and
+/// wide states leave no room for the weights of 32.
 inline bool ssd_wide(const SsdMapStatsParams& p) {
   const int64_t rows = p.terms.padded / kSsdTile * p.terms.in.batch * p.terms.in.groups;
-  return p.terms.eights % 4 == 0 && rows * p.terms.eights / 4 >= 200;
+  return p.terms.eights % 4 == 0 && rows * p.terms.eights / 4 >= 200 &&
+         p.terms.planes * p.terms.states <= 384;
 }
 
 /// Starts the copy of one tile of packed B or C into rows of row_stride.

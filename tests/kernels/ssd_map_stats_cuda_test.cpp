@@ -74,14 +74,17 @@ INSTANTIATE_TEST_SUITE_P(Types, SsdMapStatsCuda,
                          ::testing::Values(at::kFloat, at::kHalf, at::kBFloat16),
                          [](const auto& row) { return std::string(dtype_name(row.param)); });
 
-// Lengths around a tile, heads that fill no eight, one head a group, states that no 16 divides.
+// Lengths around a tile, heads that fill no eight, one head a group, states that no 16
+// divides or that leave no room; few blocks and many.
 TEST_P(SsdMapStatsCuda, EveryRow) {
   for (const Sizes& s : {Sizes{2, 1, 4, 2, 5},
                          {2, 31, 8, 1, 16},
                          {1, 64, 2, 1, 128},
                          {2, 129, 4, 4, 64},
                          {1, 300, 96, 3, 40},
-                         {4, 500, 128, 1, 32}}) {
+                         {10, 300, 128, 1, 32},
+                         {1, 900, 64, 1, 250},
+                         {1, 70, 3, 1, 300}}) {
     const Inputs in = there(make_inputs(s));
     MapStatsRequest request;
     request.segments = testing::random_segments(s.batch, s.pos, 7);

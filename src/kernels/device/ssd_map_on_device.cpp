@@ -41,14 +41,21 @@ int64_t planes_of(at::ScalarType dtype) {
   return dtype == at::kBFloat16 ? 1 : dtype == at::kHalf ? 2 : 3;
 }
 
+int64_t planes_of(const SsdMapTensors& t) {
+  return std::max(planes_of(t.B.scalar_type()), planes_of(t.C.scalar_type()));
+}
+int64_t filled_up_states(const SsdMapTensors& t) {
+  return (t.B.size(3) + 15) / 16 * 16;
+}
+
 // Scratch of the streaming figures, kept until the launches are queued.
 struct Terms {
   explicit Terms(const SsdMapTensors& t) {
     p.in = inputs_of(t);
     const SsdMapInputs& in = p.in;
     const int64_t tiles = (in.pos + kSsdTile - 1) / kSsdTile;
-    p.padded = tiles * kSsdTile, p.states = (in.d_state + 15) / 16 * 16;
-    p.planes = std::max(planes_of(t.B.scalar_type()), planes_of(t.C.scalar_type()));
+    p.padded = tiles * kSsdTile, p.states = filled_up_states(t);
+    p.planes = planes_of(t);
     p.eights = (in.heads / in.groups + kSsdEight - 1) / kSsdEight;
     p.floor = static_cast<float>(kLogDecayFloor);
     const int64_t slots = in.groups * p.eights * kSsdEight, groups = in.batch * in.groups;
@@ -111,13 +118,13 @@ MapStats ssd_map_stats_on_device(const SsdMapTensors& given, const MapStatsReque
   t.B = with_last_contiguous(t.B), t.C = with_last_contiguous(t.C);
   const int64_t batch = t.log_decay.size(0), pos = t.log_decay.size(1), heads = t.log_decay.size(2);
   const at::Device device = t.log_decay.device();
-  if (wants_rows(request, pos) || t.B.size(3) > kSsdStates) {
+  const DeviceLaunch launch(t.B);
+  if (wants_rows(request, pos) || !ssd_map_stats_fits(planes_of(t), filled_up_states(t))) {
     return figures_of_rows(with_rows(request, batch, pos, device), heads, pos,
                            [&](const Tensor& rows, const Tensor& chosen) {
                              return ssd_map_rows_on_device(t, rows, chosen);
                            });
   }
-  const DeviceLaunch launch(t.B);
   const Terms terms(t);
   MapStats stats = empty_figures(request, batch, heads, pos, device);
   const Tensor segments = device_segments(request, pos, terms.p.padded);
