@@ -16,6 +16,9 @@ using testing::random_tensor;
 
 // Sums of up to four thousand float32 terms, logarithms to 2^-22, C.B to 2^-23 of |C| |B|.
 constexpr double kTolerance = 2e-5;
+// Sets and offsets have a product of their own, the mass one by the matrix units: where C.B nearly
+// cancels in a row of one key, so much of it is left.
+constexpr double kSetTolerance = 2e-4;
 
 struct Sizes {
   int64_t batch, pos, heads, groups, d_state;
@@ -66,7 +69,8 @@ class SsdMapStatsCuda : public ::testing::TestWithParam<at::ScalarType> {
   static void compare(const Inputs& in, const MapStatsRequest& request, const std::string& where) {
     const Inputs exact = wide(in);
     testing::expect_same_stats(stats(in, request), stats(exact, request),
-                               testing::shares_of(rows(exact, request)), kTolerance, where);
+                               testing::shares_of(rows(exact, request)), kTolerance, where,
+                               kSetTolerance);
   }
 };
 
