@@ -4,6 +4,8 @@
 #include <ATen/ATen.h>
 
 #include "kernels/autograd_support.h"
+#include "kernels/device/s6_map_on_device.h"
+#include "kernels/device_kernels.h"
 #include "kernels/s6_loop.h"
 #include "kernels/s6_rows.h"
 #include "kernels/segment_sums.h"
@@ -93,6 +95,12 @@ Tensor selective_scan_map_rows(const Tensor& dt, const Tensor& A, const Tensor& 
   check_index(where, "rows", rows, {batch, -1});
   if (channels.defined()) check_index(where, "channels", channels, {-1});
   const auto dtype = compute_dtype(where, {dt, A, B, C});
+  if constexpr (kDeviceKernels) {
+    if (has_device_kernel(dt) && dtype == at::kFloat && dt.numel() > 0 &&
+        !records_grad({dt, A, B, C})) {
+      return s6_map_rows_on_device({dt, A, B, C}, rows, channels);
+    }
+  }
 
   Tensor steps = dt.transpose(1, 2), rates = A.to(dtype);  // [batch, channel, pos]
   if (channels.defined()) {
