@@ -11,7 +11,8 @@ namespace headlens {
 
 constexpr int64_t kMaxConvWidth = 8;
 
-/// pre_t = bias + sum_k weight[:, k] x_{t - width + 1 + k}; strides in elements, channels innermost.
+/// pre_t = bias + sum_k weight[:, k] x_{t - width + 1 + k}; strides in elements, channels
+/// innermost.
 struct ConvInputs {
   const void* x;       // dtype [batch, pos, channel], with these strides
   const void* weight;  // weight_dtype [channel, width]

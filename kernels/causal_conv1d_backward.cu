@@ -109,7 +109,7 @@ __global__ void __launch_bounds__(kConvThreads)
     load_inputs<T, N>(in, at.batch, at.first - kWidth + k, at.channel).unpack(sums.window[k]);
   }
   // The gradient of input s, if it is this block's.
-  const auto write = [&](int64_t s, float (&grad)[N]) {
+  const auto write = [&](int64_t s, float(&grad)[N]) {
     if (s >= at.end || s < (at.first > 0 ? at.first : -count)) return;
     const int64_t kept = s - (in.pos - count);  // its place in the state that was handed out
     if (p.grad_state != nullptr && kept >= 0) {
@@ -124,8 +124,8 @@ __global__ void __launch_bounds__(kConvThreads)
     if (s >= 0) {
       packed.store(static_cast<T*>(p.grad_x) + (at.batch * in.pos + s) * in.channels + at.channel);
     } else if (p.grad_before != nullptr) {
-      packed.store(static_cast<T*>(p.grad_before) +
-                   (at.batch * count + s + count) * in.channels + at.channel);
+      packed.store(static_cast<T*>(p.grad_before) + (at.batch * count + s + count) * in.channels +
+                   at.channel);
     }
   };
   const int64_t last = at.end + kWidth - 1;
@@ -195,8 +195,8 @@ cudaError_t launch(const ConvBackwardParams& p, cudaStream_t stream) {
                   static_cast<unsigned>(in.batch));
   conv_backward_kernel<T, kWidth, N><<<grid, kConvThreads, 0, stream>>>(p, steps);
   const int64_t size = (in.width + 1) * in.channels;
-  conv_sum_kernel<T><<<static_cast<unsigned>((size + 127) / 128), 128, 0, stream>>>(
-      p, conv_backward_rows(in));
+  conv_sum_kernel<T>
+      <<<static_cast<unsigned>((size + 127) / 128), 128, 0, stream>>>(p, conv_backward_rows(in));
   return cudaGetLastError();
 }
 

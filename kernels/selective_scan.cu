@@ -1,22 +1,10 @@
 // headlens/kernels: launches of the selective scan's forward.
 #include "selective_scan.h"
 
-#include <initializer_list>
-
 #include "selective_scan_forward.cuh"
 
 namespace headlens {
 namespace {
-
-bool aligned(const void* data, int64_t batch_stride, int64_t pos_stride, int64_t size) {
-  const int64_t vector = 16 / size;
-  return reinterpret_cast<uintptr_t>(data) % 16 == 0 && batch_stride % vector == 0 &&
-         pos_stride % vector == 0;
-}
-
-bool aligned(const ScanView& view, int64_t size) {
-  return aligned(view.data, view.batch_stride, view.pos_stride, size);
-}
 
 template <typename T, bool kWide, bool kCarry>
 cudaError_t launch_passes(const ScanForwardParams& p, ScanPass pass, cudaStream_t stream) {
@@ -79,7 +67,7 @@ int64_t scan_pieces(int64_t batch, int64_t pos, int64_t channels) {
 
 cudaError_t launch_selective_scan(const ScanForwardParams& p, cudaStream_t stream) {
   if (p.in.batch == 0 || p.in.channels == 0 || p.in.pos == 0) return cudaSuccess;
-  if (p.in.batch > 65535 || p.in.pos >= (int64_t{1} << 31) || p.pieces < 1) {
+  if (p.in.batch > 65535 || p.in.pos >= kScanMaxPos || p.pieces < 1) {
     return cudaErrorInvalidValue;
   }
   return dispatch_dtype(p.in.dtype, [&](auto t) { return launch_typed<decltype(t)>(p, stream); });

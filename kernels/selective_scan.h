@@ -14,6 +14,9 @@ constexpr int64_t kScanSaveEvery = 16;
 /// States that one pass of a kernel carries; more take several passes.
 constexpr int64_t kScanStates = 16;
 
+/// Longest sequence; positions and their strides are 32-bit numbers inside.
+constexpr int64_t kScanMaxPos = int64_t{1} << 30;
+
 /// [batch, pos, channel or d_state] with the last dimension contiguous; strides in elements.
 struct ScanView {
   const void* data;
@@ -40,12 +43,12 @@ int64_t scan_pieces(int64_t batch, int64_t pos, int64_t channels);
 /// Outputs are [batch, pos, channel], contiguous, in `dtype`; each but `state` may be null.
 struct ScanForwardParams {
   ScanInputs in;
-  ScanView z;    // the gate, in dtype; data may be null
-  void* y;       // C . h
-  void* skip;    // y + D x
-  void* gated;   // (y + D x) silu(z)
-  float* state;  // [batch, channel, d_state] after the last position; may be in.state
-  float* saved;  // [batch, pos / kScanSaveEvery rounded up, channel, d_state]: states before them
+  ScanView z;      // the gate, in dtype; data may be null
+  void* y;         // C . h
+  void* skip;      // y + D x
+  void* gated;     // (y + D x) silu(z)
+  float* state;    // [batch, channel, d_state] after the last position; may be in.state
+  float* saved;    // [batch, pos / kScanSaveEvery rounded up, channel, d_state]: states before them
   float* sums;     // [batch, pos, channel]: workspace, only for d_state > kScanStates
   float* carry;    // [batch, pieces, channel, d_state]: workspace, only for pieces > 1
   float* dt_sums;  // [batch, pieces, channel]: likewise
@@ -74,13 +77,13 @@ struct ScanBackwardParams {
   float* grad_D;            // [channel]; null with in.D
   float* grad_before;       // [batch, channel, d_state] or null: of in.state
   // Workspaces.
-  int64_t pieces;     // scan_backward_pieces(..)
-  float* carry;       // [batch, pieces, channel, d_state]; only for pieces > 1
-  float* dt_sums;     // [batch, pieces, channel]; likewise
-  float* partial_A;   // [batch, pieces, channel, d_state]
-  float* partial_D;   // [batch, pieces, channel]; null with in.D
+  int64_t pieces;       // scan_backward_pieces(..)
+  float* carry;         // [batch, pieces, channel, d_state]; only for pieces > 1
+  float* dt_sums;       // [batch, pieces, channel]; likewise
+  float* partial_A;     // [batch, pieces, channel, d_state]
+  float* partial_D;     // [batch, pieces, channel]; null with in.D
   float* partial_rows;  // [scan_channel_blocks, batch, pos, 2, kScanStates]
-  float* sums;        // [2, batch, pos, channel]; only for d_state > kScanStates
+  float* sums;          // [2, batch, pos, channel]; only for d_state > kScanStates
 };
 cudaError_t launch_selective_scan_backward(const ScanBackwardParams& params, cudaStream_t stream);
 

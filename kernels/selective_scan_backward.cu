@@ -1,18 +1,10 @@
 // headlens/kernels: launches of the selective scan's backward, and its last sums.
+#include <algorithm>
+
 #include "selective_scan_backward.cuh"
 
 namespace headlens {
 namespace {
-
-bool aligned(const void* data, int64_t batch_stride, int64_t pos_stride, int64_t size) {
-  const int64_t vector = 16 / size;
-  return reinterpret_cast<uintptr_t>(data) % 16 == 0 && batch_stride % vector == 0 &&
-         pos_stride % vector == 0;
-}
-
-bool aligned(const ScanView& view, int64_t size) {
-  return aligned(view.data, view.batch_stride, view.pos_stride, size);
-}
 
 /// The gradients that enter each piece from later ones, in the place of those that it leaves.
 __global__ void __launch_bounds__(256)
@@ -161,7 +153,7 @@ int64_t scan_backward_pieces(int64_t batch, int64_t pos, int64_t channels) {
 
 cudaError_t launch_selective_scan_backward(const ScanBackwardParams& p, cudaStream_t stream) {
   if (p.in.batch == 0 || p.in.channels == 0 || p.in.pos == 0) return cudaSuccess;
-  if (p.in.batch > 65535 || p.in.pos >= (int64_t{1} << 31) || p.pieces < 1) {
+  if (p.in.batch > 65535 || p.in.pos >= kScanMaxPos || p.pieces < 1) {
     return cudaErrorInvalidValue;
   }
   return dispatch_dtype(p.in.dtype, [&](auto t) { return launch_typed<decltype(t)>(p, stream); });
@@ -173,7 +165,8 @@ cudaError_t launch_scan_gate_backward(const ScanGateBackwardParams& p, cudaStrea
   return dispatch_dtype(p.dtype, [&](auto t) {
     using T = decltype(t);
     constexpr int64_t kVec = 16 / sizeof(T);
-    const bool wide = p.channels % kVec == 0 && aligned(p.z, p.z_batch_stride, p.z_pos_stride, sizeof(T)) &&
+    const bool wide = p.channels % kVec == 0 &&
+                      aligned(p.z, p.z_batch_stride, p.z_pos_stride, sizeof(T)) &&
                       aligned(p.grad_gated, 0, 0, sizeof(T)) && aligned(p.skip, 0, 0, sizeof(T)) &&
                       aligned(p.grad_skip, 0, 0, sizeof(T)) && aligned(p.grad_z, 0, 0, sizeof(T));
     if (wide) {

@@ -75,8 +75,8 @@ __device__ __forceinline__ void to_array(const float4& from, float (&to)[4]) {
 
 /// What a thread keeps from one block of positions to the one before it.
 struct ScanGrads {
-  float A[2][4];      // in units of log 2
-  float g[2][4];      // of the states, from all later positions
+  float A[2][4];  // in units of log 2
+  float g[2][4];  // of the states, from all later positions
   float grad_A[2][4];
 };
 
@@ -277,7 +277,8 @@ __global__ void __launch_bounds__(ScanTile<T>::kThreads, 2)
   if (thread < Tile::kChannels) {
     const bool inside = first_channel + thread < static_cast<int>(in.channels);
     shared.D[thread] = in.D != nullptr && inside ? in.D[first_channel + thread] : 0;
-    shared.dt_bias[thread] = in.dt_bias != nullptr && inside ? in.dt_bias[first_channel + thread] : 0;
+    shared.dt_bias[thread] =
+        in.dt_bias != nullptr && inside ? in.dt_bias[first_channel + thread] : 0;
   }
   const ScanShare<Tile> share(thread, first_channel, static_cast<int>(in.channels));
   const ScanOwner<Tile, 2> owner(thread, first_channel, pass.first, in);
@@ -376,7 +377,8 @@ __global__ void __launch_bounds__(ScanTile<T>::kThreads, 4)
         float decay[4];
         decays_of(c == 0 ? step.x : step.z, A[c], decay);
 #pragma unroll
-        for (int s = 0; s < 4; ++s) r[c][s] = decay[s] * fmaf(C[s], c == 0 ? step.y : step.w, r[c][s]);
+        for (int s = 0; s < 4; ++s)
+          r[c][s] = decay[s] * fmaf(C[s], c == 0 ? step.y : step.w, r[c][s]);
       }
       dt_sum[0] += step.x, dt_sum[1] += step.z;
     }

@@ -14,9 +14,9 @@ struct ScanPass {
 
 template <typename Tile>
 struct ScanBuffer {
-  float4 steps[Tile::kSteps][Tile::kPairs];        // dt and dt x of two channels
-  float rows[Tile::kSteps][Tile::kRow];            // B and C
-  float4 partial[Tile::kSteps][Tile::kChannels];   // what two lanes add to y of two channels
+  float4 steps[Tile::kSteps][Tile::kPairs];       // dt and dt x of two channels
+  float rows[Tile::kSteps][Tile::kRow];           // B and C
+  float4 partial[Tile::kSteps][Tile::kChannels];  // what two lanes add to y of two channels
 };
 
 /// What one thread of 128 has on its way to it of one tile: each reads only its own.
@@ -91,8 +91,7 @@ struct ScanProducer {
     }
     if (!RawRow<T, Tile>::exists(thread)) return;
     int n;
-    const T* row =
-        RawRow<T, Tile>::address(p.in, pass.first, thread, batch, first, end, n);
+    const T* row = RawRow<T, Tile>::address(p.in, pass.first, thread, batch, first, end, n);
     if (pass.wide_rows) {
       fetch<T, true>(row, 0, to.rows[thread]);
     } else {
@@ -220,8 +219,9 @@ __device__ __forceinline__ float dot(const float (&h)[4], const float4& C) {
 /// read two positions before, and its exponentials are taken one before.
 template <typename Tile, bool kCarry>
 __device__ __forceinline__ void advance_tile(ScanBuffer<Tile>& buffer,
-                                             const ScanOwner<Tile, 2>& owner, const float (&A)[2][4],
-                                             float (&h)[2][4], float (&dt_sum)[2]) {
+                                             const ScanOwner<Tile, 2>& owner,
+                                             const float (&A)[2][4], float (&h)[2][4],
+                                             float (&dt_sum)[2]) {
   constexpr int kSteps = Tile::kSteps;
   const int unit = swizzled_channel(2 * owner.index + owner.lane / 2);
   ScanStep<Tile> steps[3];
@@ -266,8 +266,13 @@ __global__ void __launch_bounds__(kScanBlock, 2)
   if (threadIdx.x >= Tile::kThreads) {
     const int thread = static_cast<int>(threadIdx.x) - Tile::kThreads;
     const ScanProducer<T, kWide> producer{
-        p,   pass, shared, thread, batch,
-        end, ScanShare<Tile>(thread, first_channel, static_cast<int>(in.channels))};
+        p,
+        pass,
+        shared,
+        thread,
+        batch,
+        end,
+        ScanShare<Tile>(thread, first_channel, static_cast<int>(in.channels))};
     producer.template run<kCarry>(begin);
     return;
   }
@@ -282,8 +287,7 @@ __global__ void __launch_bounds__(kScanBlock, 2)
 #pragma unroll 1
   for (int first = begin, buffer = 0; first < end; first += Tile::kSteps, buffer ^= 1) {
     if (!kCarry && p.saved != nullptr && first % static_cast<int>(kScanSaveEvery) == 0) {
-      owner.store(h, in.d_state,
-                  p.saved + (batch * saves + first / kScanSaveEvery) * state_size);
+      owner.store(h, in.d_state, p.saved + (batch * saves + first / kScanSaveEvery) * state_size);
     }
     barrier_wait<kScanBlock>(kFull + buffer);
     advance_tile<Tile, kCarry>(shared.buffers[buffer], owner, A, h, dt_sum);

@@ -29,8 +29,8 @@ __global__ void __launch_bounds__(kStepThreads) scan_step_kernel(const ScanForwa
 #pragma unroll 4
   for (int64_t n = lane; n < d_state; n += kStepLanes) {
     const float before = in.state != nullptr ? in.state[at + n] : 0;
-    const float h = fmaf(exp2_fast(dt * (in.A[c * d_state + n] * kLog2E)), before,
-                         dt * x * read(in.B, n));
+    const float h =
+        fmaf(exp2_fast(dt * (in.A[c * d_state + n] * kLog2E)), before, dt * x * read(in.B, n));
     y = fmaf(h, read(in.C, n), y);
     if (inside && p.state != nullptr) p.state[at + n] = h;
   }

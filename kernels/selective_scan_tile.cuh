@@ -6,8 +6,8 @@
 
 namespace headlens {
 
-/// A block has kChannels channels. kLanes neighbouring threads share the states of one channel, or of
-/// a pair of them, kStates states each. A tile is kSteps positions, of which each of kThreads
+/// A block has kChannels channels. kLanes neighbouring threads share the states of one channel, or
+/// of a pair of them, kStates states each. A tile is kSteps positions, of which each of kThreads
 /// threads loads one 16-byte vector.
 template <typename T>
 struct ScanTile {
@@ -24,6 +24,16 @@ struct ScanTile {
   static constexpr int kRowVecs = 2 * static_cast<int>(kScanStates) / kVec;
   static_assert(kSteps * kRowVecs <= kThreads, "a thread loads at most one vector of B or C");
 };
+
+/// Whether all rows may be read in 16-byte vectors of elements of `size` bytes.
+inline bool aligned(const void* data, int64_t batch_stride, int64_t pos_stride, int64_t size) {
+  const int64_t vector = 16 / size;
+  return reinterpret_cast<uintptr_t>(data) % 16 == 0 && batch_stride % vector == 0 &&
+         pos_stride % vector == 0;
+}
+inline bool aligned(const ScanView& view, int64_t size) {
+  return aligned(view.data, view.batch_stride, view.pos_stride, size);
+}
 
 /// Positions of a piece: whole intervals between saved states.
 inline int scan_piece_length(int64_t pos, int64_t pieces) {

@@ -109,7 +109,8 @@ ScanTensors scan_backward_on_device(const ScanTensors& in, const Tensor& saved,
   p.partial_rows = data_of<float>(rows), p.carry = data_of<float>(carry);
   p.dt_sums = data_of<float>(dt_sums), p.sums = data_of<float>(sums);
   launch.check("selective_scan backward", launch_selective_scan_backward(p, launch.stream()));
-  if (in.dt_bias.defined()) grads.dt_bias = grads.dt.sum(at::IntArrayRef({0, 1}), false, at::kFloat);
+  if (in.dt_bias.defined())
+    grads.dt_bias = grads.dt.sum(at::IntArrayRef({0, 1}), false, at::kFloat);
   return grads;
 }
 

@@ -8,12 +8,12 @@ namespace headlens {
 /// What a scan on a device reads. x, B, C and z in one dtype, dt in it or float32, the rest float32
 /// and contiguous; the last dimension of all is contiguous. state, dt_bias, D, z may be undefined.
 struct ScanTensors {
-  Tensor x, dt;      // [batch, pos, channel]
-  Tensor A;          // [channel, d_state]
-  Tensor B, C;       // [batch, pos, d_state]
-  Tensor state;      // [batch, channel, d_state]
+  Tensor x, dt;       // [batch, pos, channel]
+  Tensor A;           // [channel, d_state]
+  Tensor B, C;        // [batch, pos, d_state]
+  Tensor state;       // [batch, channel, d_state]
   Tensor dt_bias, D;  // [channel]
-  Tensor z;          // [batch, pos, channel]
+  Tensor z;           // [batch, pos, channel]
   bool softplus = false;
 };
 
