@@ -17,12 +17,19 @@ __global__ void __launch_bounds__(256)
   float* carry = p.carry + batch * pieces * size + at;
   const float* sums = p.dt_sums + batch * pieces * in.channels + at / in.d_state;
   float g = p.grad_state != nullptr ? p.grad_state[batch * size + at] : 0;
-#pragma unroll 4
-  for (int i = pieces - 1; i >= 0; --i) {
-    const float left = i > 0 ? carry[i * size] : 0;
-    const float decay = i > 0 ? exp2_fast(A * sums[i * in.channels]) : 0;
-    carry[i * size] = g;
-    g = fmaf(decay, g, left);
+  for (int from = pieces - 1; from >= 0; from -= kScanCombined) {
+    float left[kScanCombined], decay[kScanCombined];
+#pragma unroll
+    for (int i = 0; i < kScanCombined; ++i) {
+      const int piece = from - i;
+      left[i] = piece > 0 ? carry[piece * size] : 0;
+      decay[i] = piece > 0 ? exp2_fast(A * sums[piece * in.channels]) : 0;
+    }
+#pragma unroll
+    for (int i = 0; i < kScanCombined; ++i) {
+      if (from - i >= 0) carry[(from - i) * size] = g;
+      g = fmaf(decay[i], g, left[i]);
+    }
   }
 }
 

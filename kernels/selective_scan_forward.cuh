@@ -315,12 +315,20 @@ __global__ void __launch_bounds__(256) scan_combine_kernel(const ScanForwardPara
   float* carry = p.carry + batch * pieces * size + at;
   const float* sums = p.dt_sums + batch * pieces * in.channels + channel;
   float h = in.state != nullptr ? in.state[batch * size + at] : 0;
-#pragma unroll 4
-  for (int i = 0; i < pieces; ++i) {
-    const float left = i + 1 < pieces ? carry[i * size] : 0;
-    const float decay = i + 1 < pieces ? exp2_fast(A * sums[i * in.channels]) : 0;
-    carry[i * size] = h;
-    h = fmaf(decay, h, left);
+  for (int from = 0; from < pieces; from += kScanCombined) {
+    float left[kScanCombined], decay[kScanCombined];
+#pragma unroll
+    for (int i = 0; i < kScanCombined; ++i) {
+      const int piece = from + i;
+      const bool read = piece + 1 < pieces;
+      left[i] = read ? carry[piece * size] : 0;
+      decay[i] = read ? exp2_fast(A * sums[piece * in.channels]) : 0;
+    }
+#pragma unroll
+    for (int i = 0; i < kScanCombined; ++i) {
+      if (from + i < pieces) carry[(from + i) * size] = h;
+      h = fmaf(decay[i], h, left[i]);
+    }
   }
 }
 

@@ -25,6 +25,9 @@ struct ScanTile {
   static_assert(kSteps * kRowVecs <= kThreads, "a thread loads at most one vector of B or C");
 };
 
+/// Pieces whose carries are read at once, before any is replaced.
+constexpr int kScanCombined = 8;
+
 /// Whether all rows may be read in 16-byte vectors of elements of `size` bytes.
 inline bool aligned(const void* data, int64_t batch_stride, int64_t pos_stride, int64_t size) {
   const int64_t vector = 16 / size;

@@ -32,9 +32,8 @@ struct Inputs {
 
 /// The larger of what is moved and, on a card of 132 multiprocessors at 1.98 GHz, of 16
 /// exponentials a clock each.
-double limit_ms(const Ceilings& card, int64_t channels, int64_t pos, int64_t moved_a_channel,
-                int64_t rounds) {
-  const auto entries = static_cast<double>(channels * pos);
+double limit_ms(const Ceilings& card, const Tensor& x, int64_t moved_a_channel, int64_t rounds) {
+  const auto entries = static_cast<double>(x.numel());
   const double moved = 2.0 * entries * static_cast<double>(moved_a_channel) / card.bytes_per_ms;
   const double exponentials = entries * kStates * static_cast<double>(rounds) / 4.18e9;
   return std::max(moved, exponentials);
@@ -49,7 +48,7 @@ void bench_length(const Flags& flags, const Ceilings& card, Report& report, int6
     report.row(what,
                median_ms(
                    flags.device, 20, [&] { in.scan(); }, /*calls=*/10),
-               limit_ms(card, channels, pos, /*moved_a_channel=*/4, /*rounds=*/1));
+               limit_ms(card, in.x, /*moved_a_channel=*/4, /*rounds=*/1));
   }
   if (!flags.wants(what + "+backward")) return;
   std::vector<Tensor> leaves;
@@ -61,7 +60,7 @@ void bench_length(const Flags& flags, const Ceilings& card, Report& report, int6
   const auto both = [&] { torch::autograd::grad({in.scan()}, leaves, {dy}); };
   // The backward reads x, dt, z and dy and writes three gradients.
   report.row(what + "+backward", median_ms(flags.device, 20, both, /*calls=*/10),
-             limit_ms(card, channels, pos, 11, 2));
+             limit_ms(card, in.x, 11, 2));
 }
 
 void bench_step(const Flags& flags, const Ceilings& card, Report& report, int64_t channels) {
