@@ -248,13 +248,14 @@ Tensor LanguageModel::forward(const Tensor& ids, const ForwardOptions& options) 
 }
 
 Tensor LanguageModel::embed(const Tensor& ids, Tap* tap, const Prompt& prompt) const {
-  check_ids(ids, config_.vocab_size);
+  const bool is_step = prompt.step.defined();  // of a decoder, which has checked what it was given
+  if (!is_step) check_ids(ids, config_.vocab_size);
   const LayerTap whole(tap, kWholeModel);
   Tensor embedded = at::embedding(embed_, ids.to(device()));
   embedded = whole(Site::Embed, scaled(embedded, config_.embed_scale));
   if (position_embed_.defined()) {
     const int64_t end = prompt.start + ids.size(1);
-    HEADLENS_CHECK(ShapeError, end <= config_.max_position,
+    HEADLENS_CHECK(ShapeError, is_step || end <= config_.max_position,
                    "[forward] positions, expected at most the {} that were learned, got {}",
                    config_.max_position, end);
     const Tensor places = prompt.places(ids.size(1), device()).expand(ids.sizes());
