@@ -8,30 +8,30 @@
 namespace headlens {
 
 /// Rows of all matrices together.
-__host__ __device__ inline int64_t total_rows(const DecodeLinearParams& p) {
-  return p.rows[0] + p.rows[1] + p.rows[2];
+__host__ __device__ inline int64_t total_rows(const DecodeMatrices& w) {
+  return w.rows[0] + w.rows[1] + w.rows[2];
 }
 /// Rows of y.
-__host__ __device__ inline int64_t output_rows(const DecodeLinearParams& p) {
-  return p.gated ? p.rows[0] : total_rows(p);
+__host__ __device__ inline int64_t output_rows(const DecodeMatrices& w) {
+  return w.gated ? w.rows[0] : total_rows(w);
 }
-
-/// A row of one of the matrices.
-template <typename T>
-struct WeightRow {
-  const T* weight;
-  const T* bias;  // its one element, or null
-};
 
 /// Row `row` of the matrices one below the other.
 template <typename T>
-__device__ __forceinline__ WeightRow<T> weight_row(const DecodeLinearParams& p, int64_t row) {
-  const bool past0 = row >= p.rows[0], past1 = past0 && row >= p.rows[0] + p.rows[1];
-  const void* weight = past1 ? p.weight[2] : past0 ? p.weight[1] : p.weight[0];
+__device__ __forceinline__ const T* weight_row(const DecodeMatrices& w, int64_t row) {
+  const bool past0 = row >= w.rows[0], past1 = past0 && row >= w.rows[0] + w.rows[1];
+  const void* weight = past1 ? w.weight[2] : past0 ? w.weight[1] : w.weight[0];
+  row -= (past0 ? w.rows[0] : 0) + (past1 ? w.rows[1] : 0);
+  return static_cast<const T*>(weight) + row * w.in;
+}
+
+/// `sum` and the bias of row `row`, rounded.
+template <typename T>
+__device__ __forceinline__ float with_bias(const DecodeLinearParams& p, float sum, int64_t row) {
+  const bool past0 = row >= p.w.rows[0], past1 = past0 && row >= p.w.rows[0] + p.w.rows[1];
   const void* bias = past1 ? p.bias[2] : past0 ? p.bias[1] : p.bias[0];
-  row -= (past0 ? p.rows[0] : 0) + (past1 ? p.rows[1] : 0);
-  return {static_cast<const T*>(weight) + row * p.in,
-          bias != nullptr ? static_cast<const T*>(bias) + row : nullptr};
+  row -= (past0 ? p.w.rows[0] : 0) + (past1 ? p.w.rows[1] : 0);
+  return rounded<T>(bias != nullptr ? sum + to_float(static_cast<const T*>(bias)[row]) : sum);
 }
 
 __device__ __forceinline__ float activate(float x, KernelActivation activation) {
@@ -49,11 +49,6 @@ __device__ __forceinline__ float activate(float x, KernelActivation activation) 
     default:
       return x;
   }
-}
-
-template <typename T>
-__device__ __forceinline__ float with_bias(float sum, const T* bias) {
-  return rounded<T>(bias != nullptr ? sum + to_float(*bias) : sum);
 }
 
 }  // namespace headlens

@@ -11,23 +11,30 @@ namespace headlens {
 
 enum class KernelActivation { None, Silu, Gelu, GeluTanh, Relu, Relu2 };
 
-/// y = act(x W^T + b) (+ residual), with x normed first where there is a norm weight. Where `gated`,
-/// matrices 0 and 1 are gate and up: y = act(gate) * up. Else the rows of up to three matrices (q,
-/// k, v) follow each other in y. Sums are float32; results are rounded where a model that runs one
+/// Up to three matrices [rows, in], contiguous; null and 0 for those that are not there. `gated`:
+/// matrices 0 and 1 are gate and up; else their rows follow each other, an even number where
+/// another matrix follows.
+struct DecodeMatrices {
+  const void* weight[3];
+  int64_t rows[3];
+  int64_t in;
+  bool gated;
+};
+
+/// y = act(x W^T + b) (+ residual), with x normed first where there is a norm weight; gated: y =
+/// act(gate) * up. Sums are float32; results are rounded where a model that runs one
 /// operation after another rounds them.
 struct DecodeLinearParams {
   const void* x;            // [batch, in]
   const void* norm_weight;  // [in]: RMS norm of x; or null
-  const void* weight[3];    // [rows, in] each, or null; contiguous
-  const void* bias[3];      // [rows] each, or null
-  const void* residual;     // [batch, out], may be y itself; or null
-  void* y;                  // [batch, out]; gated: [batch, rows[0]]
-  int64_t in, batch;
-  int64_t rows[3];  // even where another matrix follows
+  DecodeMatrices w;
+  const void* bias[3];   // [rows] each, or null
+  const void* residual;  // [batch, out], may be y itself; or null
+  void* y;               // [batch, out]; gated: [batch, rows[0]]
+  int64_t batch;
   float eps;
-  int early;  // trigger
   bool plus_one;  // the norm multiplies by 1 + weight
-  bool gated;
+  bool overlap;   // launch_decode_linear: the next kernel, another of these, may start beside this
   KernelActivation activation;
   KernelDtype dtype;
 };

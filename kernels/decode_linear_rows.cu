@@ -6,21 +6,21 @@ namespace headlens {
 namespace {
 
 constexpr int kWarps = 8, kThreads = 32 * kWarps;
-constexpr int kDepth = 3;      // pieces of a warp under way
-constexpr int kColumns = 64;   // of W that a piece has
-constexpr int kBatch = 8;      // rows of x a pass
+constexpr int kDepth = 3;     // pieces of a warp under way
+constexpr int kColumns = 64;  // of W that a piece has
+constexpr int kBatch = 8;     // rows of x a pass
 
 /// D += A B with m16n8k16 of 2-byte elements.
-__device__ __forceinline__ void multiply(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
-                                         __nv_bfloat16) {
+__device__ __forceinline__ void multiply(float (&d)[4], const uint32_t (&a)[4],
+                                         const uint32_t (&b)[2], __nv_bfloat16) {
   asm volatile(
       "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
       "{%0,%1,%2,%3};"
       : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
-__device__ __forceinline__ void multiply(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
-                                         __half) {
+__device__ __forceinline__ void multiply(float (&d)[4], const uint32_t (&a)[4],
+                                         const uint32_t (&b)[2], __half) {
   asm volatile(
       "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
       "{%0,%1,%2,%3};"
@@ -43,15 +43,15 @@ __device__ __forceinline__ void multiply_32(float (&d)[4], const uint4& top, con
 /// the gate, tile 1 the same of up.
 template <int kTiles>
 struct Tile {
-  static constexpr int kLoads = kTiles * 4;               // of 16 bytes a lane, for a piece
-  static constexpr int kPieceBytes = kLoads * 512;        // of weights
-  static constexpr int kStage = kPieceBytes + 2 * 512;    // and of x
+  static constexpr int kLoads = kTiles * 4;             // of 16 bytes a lane, for a piece
+  static constexpr int kPieceBytes = kLoads * 512;      // of weights
+  static constexpr int kStage = kPieceBytes + 2 * 512;  // and of x
   static constexpr int kRing = kWarps * kDepth * kStage;
   static constexpr int kSums = kWarps * kTiles * 16 * kBatch * static_cast<int>(sizeof(float));
 
-  __device__ static int64_t row(const DecodeLinearParams& p, int64_t tile, int m, int inner) {
-    if (p.gated) return min(tile * 16 + inner, p.rows[0] - 1) + m * p.rows[0];
-    return min(tile * 16 * kTiles + m * 16 + inner, total_rows(p) - 1);
+  __device__ static int64_t row(const DecodeMatrices& w, int64_t tile, int m, int inner) {
+    if (w.gated) return min(tile * 16 + inner, w.rows[0] - 1) + m * w.rows[0];
+    return min(tile * 16 * kTiles + m * 16 + inner, total_rows(w) - 1);
   }
 };
 
@@ -64,20 +64,21 @@ __device__ void finish_tile(const DecodeLinearParams& p, int64_t tile, const flo
     for (int w = 0; w < kWarps; ++w) sum += sums[w * kTiles * 16 * kBatch + index];
     return sum;
   };
-  const int count = (p.gated ? 16 : 16 * kTiles) * kBatch;
-  const int64_t outputs = output_rows(p);
+  const int count = (p.w.gated ? 16 : 16 * kTiles) * kBatch;
+  const int64_t outputs = output_rows(p.w);
   for (int i = threadIdx.x; i < count; i += kThreads) {
     const int inner = i / kBatch;
     const int64_t batch_row = batch_from + i % kBatch;
-    const int64_t row = tile * (p.gated ? 16 : 16 * kTiles) + inner;
+    const int64_t row = tile * (p.w.gated ? 16 : 16 * kTiles) + inner;
     if (row >= outputs || batch_row >= p.batch) continue;
-    float value = with_bias(total(i), weight_row<T>(p, row).bias);
+    float value = with_bias<T>(p, total(i), row);
     if (p.activation != KernelActivation::None) value = rounded<T>(activate(value, p.activation));
-    if (p.gated) {
-      value *= with_bias(total(16 * kBatch + i), weight_row<T>(p, row + p.rows[0]).bias);
+    if (p.w.gated) {
+      value *= with_bias<T>(p, total(16 * kBatch + i), row + p.w.rows[0]);
     }
     const int64_t at = batch_row * outputs + row;
-    if (p.residual != nullptr) value = rounded<T>(value) + to_float(static_cast<const T*>(p.residual)[at]);
+    if (p.residual != nullptr)
+      value = rounded<T>(value) + to_float(static_cast<const T*>(p.residual)[at]);
     static_cast<T*>(p.y)[at] = from_float<T>(value);
   }
 }
@@ -91,11 +92,11 @@ __global__ void __launch_bounds__(kThreads, 2)
   unsigned char* ring = shared + warp * kDepth * Shape::kStage + lane * 16;
   float* sums = reinterpret_cast<float*>(shared + Shape::kRing);
   const int64_t batch_from = static_cast<int64_t>(blockIdx.y) * kBatch;
-  const int64_t tile_rows = p.gated ? 16 : 16 * kTiles;
-  const int64_t tiles = (output_rows(p) + tile_rows - 1) / tile_rows;
-  const int pieces = static_cast<int>((p.in + kColumns - 1) / kColumns);
+  const int64_t tile_rows = p.w.gated ? 16 : 16 * kTiles;
+  const int64_t tiles = (output_rows(p.w) + tile_rows - 1) / tile_rows;
+  const int pieces = static_cast<int>((p.w.in + kColumns - 1) / kColumns);
   const int own = (pieces - warp + kWarps - 1) / kWarps;  // pieces warp, warp + kWarps, ..
-  const T* x = static_cast<const T*>(p.x) + (batch_from + g) * p.in;
+  const T* x = static_cast<const T*>(p.x) + (batch_from + g) * p.w.in;
   const bool in_batch = batch_from + g < p.batch;
 
   int64_t tile_ahead = blockIdx.x;
@@ -104,8 +105,8 @@ __global__ void __launch_bounds__(kThreads, 2)
   const auto aim = [&] {
 #pragma unroll
     for (int r = 0; r < kTiles * 2; ++r) {
-      const int64_t row = Shape::row(p, tile_ahead, r / 2, g + r % 2 * 8);
-      rows[r] = weight_row<T>(p, row).weight;
+      const int64_t row = Shape::row(p.w, tile_ahead, r / 2, g + r % 2 * 8);
+      rows[r] = weight_row<T>(p.w, row);
     }
   };
   if (own > 0 && tile_ahead < tiles) aim();
@@ -113,7 +114,7 @@ __global__ void __launch_bounds__(kThreads, 2)
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const int64_t from = column + half * 32;
-      const bool there = from < p.in;
+      const bool there = from < p.w.in;
 #pragma unroll
       for (int r = 0; r < kTiles * 2; ++r) {
         copy_async(ring + slot * Shape::kStage + (half * kTiles * 2 + r) * 512,
@@ -125,7 +126,7 @@ __global__ void __launch_bounds__(kThreads, 2)
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const int64_t from = column + half * 32;
-      const bool there = in_batch && from < p.in;
+      const bool there = in_batch && from < p.w.in;
       copy_async(ring + slot * Shape::kStage + Shape::kPieceBytes + half * 512,
                  there ? x + from : p.x, there);
     }
@@ -182,7 +183,6 @@ __global__ void __launch_bounds__(kThreads, 2)
         fetch_x(slot, column);
         advance();
       }
-      if (tile_ahead >= tiles) allow_next_kernel();  // the memory has nothing else to do soon
       commit_copies();
       slot = slot + 1 == kDepth ? 0 : slot + 1;
     }
@@ -201,10 +201,11 @@ __global__ void __launch_bounds__(kThreads, 2)
 
 template <typename T, int kTiles>
 cudaError_t launch_tiles(const DecodeLinearParams& p, int processors, cudaStream_t stream) {
-  const int64_t tile_rows = p.gated ? 16 : 16 * kTiles;
-  const int64_t tiles = (output_rows(p) + tile_rows - 1) / tile_rows;
+  const int64_t tile_rows = p.w.gated ? 16 : 16 * kTiles;
+  const int64_t tiles = (output_rows(p.w) + tile_rows - 1) / tile_rows;
   const int64_t blocks = tiles < processors ? tiles : processors;
-  const dim3 grid(static_cast<unsigned>(blocks), static_cast<unsigned>((p.batch + kBatch - 1) / kBatch));
+  const dim3 grid(static_cast<unsigned>(blocks),
+                  static_cast<unsigned>((p.batch + kBatch - 1) / kBatch));
   return launch_dependent(decode_linear_rows_kernel<T, kTiles>, p, grid, kThreads,
                           Tile<kTiles>::kRing + Tile<kTiles>::kSums, stream);
 }
@@ -225,8 +226,8 @@ cudaError_t launch_typed(const DecodeLinearParams& p, cudaStream_t stream) {
   }
   if (status != cudaSuccess) return status;
   // Tiles of 32 rows read x half as often; of 16 rows they spread few rows more evenly.
-  const int64_t rows = output_rows(p);
-  if (p.gated || filled(rows, 32, processors) > 0.9 * filled(rows, 16, processors)) {
+  const int64_t rows = output_rows(p.w);
+  if (p.w.gated || filled(rows, 32, processors) > 0.9 * filled(rows, 16, processors)) {
     return launch_tiles<T, 2>(p, processors, stream);
   }
   return launch_tiles<T, 1>(p, processors, stream);
@@ -235,7 +236,7 @@ cudaError_t launch_typed(const DecodeLinearParams& p, cudaStream_t stream) {
 }  // namespace
 
 cudaError_t launch_decode_linear_rows(const DecodeLinearParams& p, cudaStream_t stream) {
-  if (p.in % 8 != 0 || p.norm_weight != nullptr) return cudaErrorInvalidValue;
+  if (p.w.in % 8 != 0 || p.norm_weight != nullptr) return cudaErrorInvalidValue;
   switch (p.dtype) {
     case KernelDtype::Float16:
       return launch_typed<__half>(p, stream);

@@ -1,4 +1,5 @@
-// headlens/kernels: the first and the last kernel of a decoding step: embedding, and the likeliest token.
+// headlens/kernels: the first and the last kernel of a decoding step: embedding, and the likeliest
+// token.
 #include "common/dependent_launch.cuh"
 #include "common/vector.cuh"
 #include "decode_pick.h"
@@ -68,7 +69,8 @@ __global__ void __launch_bounds__(256) decode_embed_kernel(DecodeEmbedParams p) 
   if (i >= p.width) return;
   auto values = load_pack<T, N>(static_cast<const T*>(p.table) + p.ids[blockIdx.y] * p.width + i);
   if (p.scale != 1) {
-    for (int n = 0; n < N; ++n) values.values[n] = from_float<T>(to_float(values.values[n]) * p.scale);
+    for (int n = 0; n < N; ++n)
+      values.values[n] = from_float<T>(to_float(values.values[n]) * p.scale);
   }
   store_pack<T, N>(static_cast<T*>(p.out) + blockIdx.y * p.width + i, values);
 }
@@ -92,8 +94,8 @@ cudaError_t launch_decode_embed(const DecodeEmbedParams& p, cudaStream_t stream)
     if (p.width % kPack != 0) return cudaErrorInvalidValue;
     const int64_t blocks = (p.width / kPack + 255) / 256;
     return launch_dependent(decode_embed_kernel<T, kPack>, p,
-                            dim3(static_cast<unsigned>(blocks), static_cast<unsigned>(p.batch)), 256,
-                            0, stream);
+                            dim3(static_cast<unsigned>(blocks), static_cast<unsigned>(p.batch)),
+                            256, 0, stream);
   });
 }
 

@@ -24,7 +24,7 @@ cudaError_t launch_decode_pick(const DecodePickParams& params, cudaStream_t stre
 
 /// out[b] = table[ids[b]] * scale, rows of `width` (a multiple of 16 bytes).
 struct DecodeEmbedParams {
-  const void* table;  // [vocab, width]
+  const void* table;   // [vocab, width]
   const int64_t* ids;  // [batch]
   void* out;           // [batch, width]
   int64_t width;

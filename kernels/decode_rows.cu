@@ -20,13 +20,15 @@ __global__ void __launch_bounds__(kThreads) decode_rows_kernel(DecodeRowsParams 
   float q[8] = {};
   if (active) {
     Eight<T> values;
-    values.load(static_cast<const T*>(p.q) + (static_cast<int64_t>(row) * p.heads + head) * p.d + dim);
+    values.load(static_cast<const T*>(p.q) + (static_cast<int64_t>(row) * p.heads + head) * p.d +
+                dim);
     values.add_to(q, 1);
   }
   const float log_mass = p.log_mass[static_cast<int64_t>(row) * p.heads + head];
   float* rows = p.rows + (static_cast<int64_t>(row) * p.n + index) * p.max_position;
   const int64_t stride = static_cast<int64_t>(p.kv_heads) * p.d;
-  const T* cache = static_cast<const T*>(p.k_cache) + row * p.max_position * stride + kv * p.d + dim;
+  const T* cache =
+      static_cast<const T*>(p.k_cache) + row * p.max_position * stride + kv * p.d + dim;
   const int64_t from = blockIdx.x * span, to = min(from + span, p.max_position);
   for (int64_t base = from; base < to; base += groups) {
     const int64_t key = base + group;

@@ -1,4 +1,5 @@
-// headlens/kernels: kernels that start while the one before them ends, and copies into shared memory.
+// headlens/kernels: kernels that start while the one before them ends, and copies into shared
+// memory.
 #pragma once
 
 #include <cuda_runtime.h>

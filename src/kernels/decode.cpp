@@ -5,6 +5,7 @@
 
 #include <limits>
 
+#include "headlens/kernels/activation.h"
 #include "headlens/kernels/norm.h"
 #include "kernels/device/decode_on_device.h"
 #include "kernels/device_kernels.h"
@@ -13,21 +14,8 @@
 namespace headlens {
 namespace {
 
-Tensor activated(const Tensor& x, DecodeActivation activation) {
-  switch (activation) {
-    case DecodeActivation::Silu:
-      return at::silu(x);
-    case DecodeActivation::Gelu:
-      return at::gelu(x);
-    case DecodeActivation::GeluTanh:
-      return at::gelu(x, "tanh");
-    case DecodeActivation::Relu:
-      return at::relu(x);
-    case DecodeActivation::Relu2:
-      return at::relu(x).square();
-    default:
-      return x;
-  }
+Tensor activated(const Tensor& x, std::optional<Activation> activation) {
+  return activation ? activate(x, *activation) : x;
 }
 
 void check_linear(const Tensor& x, const DecodeLinear& linear, const Tensor& residual,
@@ -126,8 +114,8 @@ std::pair<Tensor, Tensor> whole_row(const Tensor& q, const DecodeCache& cache,
   Tensor sees = (key <= cache.position).unsqueeze(0);
   if (rule.window > 0) sees = sees & (key > cache.position - rule.window).unsqueeze(0);
   if (rule.first.defined()) sees = sees & (key >= rule.first.unsqueeze(1));
-  scores = scores.masked_fill(sees.logical_not().unsqueeze(1),
-                              -std::numeric_limits<double>::infinity());
+  scores =
+      scores.masked_fill(sees.logical_not().unsqueeze(1), -std::numeric_limits<double>::infinity());
   return {scores.softmax(-1), scores.logsumexp(-1)};
 }
 
@@ -154,11 +142,11 @@ int64_t DecodeLinear::width() const {
 }
 
 void decode_linear(const Tensor& x, const DecodeLinear& linear, const Tensor& residual,
-                   const Tensor& y) {
+                   const Tensor& y, bool overlap) {
   check_linear(x, linear, residual, y);
   if constexpr (kDeviceKernels) {
     if (linear_fits(x, linear, residual, y)) {
-      return decode_linear_on_device(x, linear, residual, y);
+      return decode_linear_on_device(x, linear, residual, y, overlap);
     }
   }
   const Tensor in = linear.norm_weight.defined()
@@ -169,17 +157,15 @@ void decode_linear(const Tensor& x, const DecodeLinear& linear, const Tensor& re
     const Tensor bias = i < linear.biases.size() ? linear.biases[i] : Tensor();
     parts.push_back(at::linear(in, linear.weights[i], bias));
   }
-  Tensor result = linear.gated
-                      ? activated(parts[0], linear.activation) * parts[1]
-                      : activated(parts.size() == 1 ? parts[0] : at::cat(parts, -1),
-                                  linear.activation);
+  Tensor result = linear.gated ? activated(parts[0], linear.activation) * parts[1]
+                               : activated(parts.size() == 1 ? parts[0] : at::cat(parts, -1),
+                                           linear.activation);
   if (residual.defined()) result = residual + result;
   y.copy_(result);
 }
 
 Tensor decode_attention(const Tensor& q, const Tensor& k, const Tensor& v, const DecodeCache& cache,
-                        const AttentionRule& rule, const DecodeTurn& turn,
-                        DecodeScratch& scratch) {
+                        const AttentionRule& rule, const DecodeTurn& turn, DecodeScratch& scratch) {
   check_attention(q, k, v, cache, rule);
   if constexpr (kDeviceKernels) {
     const bool same = has_device_kernel(q) && q.scalar_type() == k.scalar_type() &&

@@ -13,9 +13,10 @@ bool DeviceGraph::can_record(at::Device device) {
 
 std::unique_ptr<DeviceGraph> DeviceGraph::record(at::Device device,
                                                  const std::function<void()>& work) {
-  HEADLENS_CHECK(DeviceError, can_record(device),
-                 "[device_graph] device, expected a CUDA device in a build with device code, got {}",
-                 device.str());
+  HEADLENS_CHECK(
+      DeviceError, can_record(device),
+      "[device_graph] device, expected a CUDA device in a build with device code, got {}",
+      device.str());
   if constexpr (kDeviceKernels) return record_on_device(device, work);
   return nullptr;
 }

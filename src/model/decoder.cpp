@@ -18,8 +18,8 @@ Decoder::Decoder(const LanguageModel& model, const Tensor& ids, const DecoderOpt
                  ids.defined() && ids.dim() == 2 ? ids.size(1) : 1, options.max_length);
   ModelState state;
   const Tensor last = at::full({ids.size(0), 1}, ids.size(1) - 1, at::kLong);
-  const Tensor logits = model.forward(
-      ids, {.state = &state, .logit_positions = last, .first = options.first});
+  const Tensor logits =
+      model.forward(ids, {.state = &state, .logit_positions = last, .first = options.first});
   body_ = std::make_unique<Body>(model, state, options);
   body_->run_prompt_logits(logits.select(1, 0));
 }
@@ -64,8 +64,8 @@ Tensor Decoder::ssm_state(int64_t layer) const {
   const int64_t count = body_->model_.layer_count();
   const bool there = 0 <= layer && layer < count &&
                      body_->caches_.layers[static_cast<size_t>(layer)].ssm.defined();
-  HEADLENS_CHECK(HookError, there, "[decoder] layer with an SSM state, expected, got layer {} of {}",
-                 layer, count);
+  HEADLENS_CHECK(HookError, there,
+                 "[decoder] layer with an SSM state, expected, got layer {} of {}", layer, count);
   return body_->caches_.layers[static_cast<size_t>(layer)].ssm;
 }
 ModelState Decoder::state() const {

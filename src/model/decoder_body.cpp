@@ -71,6 +71,7 @@ Decoder::Body::Body(const LanguageModel& model, const ModelState& state,
   may_record_ = options.record && one_device && DeviceGraph::can_record(device);
   layers_.resize(caches_.layers.size());
   if (one_device) make_layers();
+  link_layers();
 }
 
 void Decoder::Body::make_layers() {
@@ -104,9 +105,17 @@ const DecodeTurn& Decoder::Body::table_of(const RopeSpec& spec) {
   }
   std::vector<int64_t> all = lengths(position_ + 1);
   if (!depends_on_length(spec)) all.resize(1);
-  tables_.emplace_back(
-      spec, turn_table(spec, all, max_length_, model_.device(), model_.dtype()));
+  tables_.emplace_back(spec, turn_table(spec, all, max_length_, model_.device(), model_.dtype()));
   return tables_.back().second;
+}
+
+/// Each fused layer knows whether a projection follows it.
+void Decoder::Body::link_layers() {
+  bool fused = !head_.weights.empty();
+  for (auto layer = layers_.rbegin(); layer != layers_.rend(); ++layer) {
+    if (*layer) (*layer)->overlap_next(fused);
+    fused = *layer != nullptr;
+  }
 }
 
 /// Tokens of each row's own text among the first `position`; one number where there is no padding.
@@ -118,8 +127,8 @@ std::vector<int64_t> Decoder::Body::lengths(int64_t position) const {
 }
 
 void Decoder::Body::check_ids(const Tensor& ids) const {
-  const bool fits = ids.defined() && ids.dim() == 1 && ids.size(0) == batch_ &&
-                    ids.scalar_type() == at::kLong;
+  const bool fits =
+      ids.defined() && ids.dim() == 1 && ids.size(0) == batch_ && ids.scalar_type() == at::kLong;
   HEADLENS_CHECK(ShapeError, fits, "[decoder] ids, expected int64 [{}], got {}", batch_,
                  ids.defined() ? dtype_name(ids.scalar_type()) + " " + shape_string(ids.sizes())
                                : "an undefined tensor");
@@ -144,12 +153,12 @@ void Decoder::Body::check_growth() const {
   for (const auto& [spec, table] : tables_) {
     if (!depends_on_length(spec)) continue;
     for (const int64_t length : lengths(position_)) {
-      HEADLENS_CHECK(ShapeError,
-                     length <= 0 ||
-                         rotary_frequencies(spec, length + 1) == rotary_frequencies(spec, length),
-                     "[decoder] a text of {} tokens, expected to be run from its start (its length "
-                     "changes the rotary frequencies), got a state of {} tokens",
-                     length + 1, length);
+      HEADLENS_CHECK(
+          ShapeError,
+          length <= 0 || rotary_frequencies(spec, length + 1) == rotary_frequencies(spec, length),
+          "[decoder] a text of {} tokens, expected to be run from its start (its length "
+          "changes the rotary frequencies), got a state of {} tokens",
+          length + 1, length);
     }
   }
 }
@@ -233,7 +242,10 @@ void Decoder::Body::run_step() {
   const Tensor embedding = model_.prompt_of(resid.unsqueeze(1)).embedding;
   ModelState now = caches_;
   now.position = position_;
-  for (int64_t i = 0; i < model_.layer_count(); ++i) resid = run_layer(i, resid, now, embedding);
+  const auto tables = std::make_shared<RotaryTables>();
+  for (int64_t i = 0; i < model_.layer_count(); ++i) {
+    resid = run_layer(i, resid, now, embedding, tables);
+  }
   unembed(resid);
   decode_pick(logits_, ids_, chosen_, is_at_, ticket_);
 }
@@ -245,13 +257,14 @@ Tensor Decoder::Body::embed() const {
     return resid_;
   }
   Prompt prompt;
-  prompt.step = is_at_, prompt.first = caches_.first;
+  prompt.step = is_at_, prompt.first = caches_.first, prompt.ids_checked = true;
   return model_.embed(ids_.unsqueeze(1), /*tap=*/nullptr, prompt).squeeze(1);
 }
 
 /// [batch, d_model] -> [batch, d_model]
 Tensor Decoder::Body::run_layer(int64_t layer, const Tensor& resid, ModelState& now,
-                                const Tensor& embedding) {
+                                const Tensor& embedding,
+                                const std::shared_ptr<RotaryTables>& tables) {
   const auto index = static_cast<size_t>(layer);
   const LayerState& cache = caches_.layers[index];
   if (layers_[index]) {
@@ -259,7 +272,8 @@ Tensor Decoder::Body::run_layer(int64_t layer, const Tensor& resid, ModelState& 
     return resid_;
   }
   Prompt prompt;
-  prompt.step = is_at_, prompt.first = caches_.first, prompt.embedding = embedding;
+  prompt.step = is_at_, prompt.first = caches_.first;
+  prompt.embedding = embedding, prompt.tables = tables;
   const auto rows = rows_.find(layer);
   StepRows* seen = rows != rows_.end() ? &rows->second : nullptr;
   const Tensor out =

@@ -28,17 +28,18 @@ class Decoder::Body {
 
   const LanguageModel model_;
   const int64_t max_length_;
-  int64_t position_;             // on the host, what is_at_ is on the device
-  ModelState caches_;            // whose tensors keep their addresses
+  int64_t position_;                  // on the host, what is_at_ is on the device
+  ModelState caches_;                 // whose tensors keep their addresses
   std::map<int64_t, StepRows> rows_;  // by layer
   bool rows_fresh_ = false;
   bool has_logits_ = false;
-  Tensor logits_;                // [batch, vocab]
+  Tensor logits_;  // [batch, vocab]
   std::unique_ptr<DeviceGraph> graph_;
   std::vector<std::unique_ptr<StepLayer>> layers_;  // null: the model's own forward
 
  private:
   void make_layers();
+  void link_layers();
   const DecodeTurn& table_of(const RopeSpec& spec);
   std::vector<RopeSpec> ropes() const;
   std::vector<int64_t> lengths(int64_t position) const;
@@ -48,19 +49,20 @@ class Decoder::Body {
   void advance();
   void run_step();
   Tensor embed() const;
-  Tensor run_layer(int64_t layer, const Tensor& resid, ModelState& now, const Tensor& embedding);
+  Tensor run_layer(int64_t layer, const Tensor& resid, ModelState& now, const Tensor& embedding,
+                   const std::shared_ptr<RotaryTables>& tables);
   void unembed(const Tensor& resid);
   void step_seen_by(Tap* tap);
   bool all_stopped(std::vector<bool>& stopped, const std::vector<int64_t>& stops) const;
 
   int64_t batch_ = 0;
-  std::vector<int64_t> first_;   // of each row, on the host; empty: no padding
-  Tensor ids_;                   // int64 [batch]: what the next step reads
-  Tensor chosen_;                // int64 [batch, max_length + 1]: the token at each position
-  Tensor is_at_;                 // int64 [1]
+  std::vector<int64_t> first_;  // of each row, on the host; empty: no padding
+  Tensor ids_;                  // int64 [batch]: what the next step reads
+  Tensor chosen_;               // int64 [batch, max_length + 1]: the token at each position
+  Tensor is_at_;                // int64 [1]
   Tensor ticket_;
-  Tensor resid_;                 // [batch, d_model]
-  DecodeLinear head_;            // without weights: the model's own unembed
+  Tensor resid_;       // [batch, d_model]
+  DecodeLinear head_;  // without weights: the model's own unembed
   std::vector<std::pair<RopeSpec, DecodeTurn>> tables_;
   bool may_record_;
   bool warm_ = false;

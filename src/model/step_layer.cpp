@@ -9,27 +9,12 @@
 namespace headlens {
 namespace {
 
-DecodeActivation step_activation(Activation activation) {
-  switch (activation) {
-    case Activation::Silu:
-      return DecodeActivation::Silu;
-    case Activation::Gelu:
-      return DecodeActivation::Gelu;
-    case Activation::GeluTanh:
-      return DecodeActivation::GeluTanh;
-    case Activation::Relu:
-      return DecodeActivation::Relu;
-    case Activation::Relu2:
-      return DecodeActivation::Relu2;
-  }
-  return DecodeActivation::None;
-}
-
 bool knows_attention(const Attention& attention, int64_t d_model) {
   const AttentionSpec& spec = attention.spec();
   return spec.layout != QkvLayout::FusedPerHead && spec.qk_norm != QkNorm::Whole &&
          spec.adapter_rank == 0 && (spec.d_in == 0 || spec.d_in == d_model) && spec.in_scale == 1 &&
-         spec.key_scale == 1 && spec.out_scale == 1 && attention.output().weight().is_contiguous() &&
+         spec.key_scale == 1 && spec.out_scale == 1 &&
+         attention.output().weight().is_contiguous() &&
          attention.qkv().part_weights()[0].is_contiguous();
 }
 
@@ -99,7 +84,7 @@ StepLayer::StepLayer(const Block& block, const DecodeTurn& table) : turn_(table)
     in_.weights = {gate.weight, up.weight}, in_.biases = {gate.bias, up.bias};
   }
   in_.gated = mlp->spec().gated;
-  in_.activation = step_activation(mlp->spec().activation);
+  in_.activation = mlp->spec().activation;
   add_norm(in_, block.mlp_norm());
   down_.weights = {down.weight}, down_.biases = {down.bias};
 }
@@ -107,11 +92,14 @@ StepLayer::StepLayer(const Block& block, const DecodeTurn& table) : turn_(table)
 void StepLayer::run(const Tensor& x, const LayerState& state, const Tensor& position,
                     const Tensor& first, const Tensor& out) {
   const Tensor& resid = attention_ ? out : x;
-  if (attention_) decode_linear(attend(x, state, position, first), out_, x, out);
+  if (attention_) {
+    const Tensor z = attend(x, state, position, first);
+    decode_linear(z, out_, x, out, /*overlap=*/has_mlp_);
+  }
   if (has_mlp_) {
     const Tensor post = room_for(x, in_);
     decode_linear(resid, in_, /*residual=*/{}, post);
-    decode_linear(post, down_, resid, out);
+    decode_linear(post, down_, resid, out, overlap_next_);
   }
   if (!attention_ && !has_mlp_ && !out.is_same(x)) out.copy_(x);
 }
@@ -141,8 +129,8 @@ void StepLayer::show_rows(const Tensor& heads, const Tensor& rows) {
   scratch_.q_turned = scratch_.log_mass = Tensor();
   if (!heads.defined()) return;
   const int64_t batch = rows.size(0);
-  scratch_.q_turned = at::empty({batch, attention_->heads, attention_->d_head},
-                                out_.weights.front().options());
+  scratch_.q_turned =
+      at::empty({batch, attention_->heads, attention_->d_head}, out_.weights.front().options());
   scratch_.log_mass = at::empty({batch, attention_->heads}, rows.options());
 }
 

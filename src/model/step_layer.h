@@ -27,12 +27,16 @@ class StepLayer {
   /// `table` as from turn_table, for a layer with rotary positions.
   StepLayer(const Block& block, const DecodeTurn& table);
 
+  /// What runs after this layer begins with a projection as well.
+  void overlap_next(bool yes) { overlap_next_ = yes; }
+
   /// x [batch, d_model] -> out [batch, d_model], which may be x. Keys and values go into `state`,
   /// whose buffers have room.
   void run(const Tensor& x, const LayerState& state, const Tensor& position, const Tensor& first,
            const Tensor& out);
 
-  /// Rows for chosen heads after each run: int64 [n] -> rows [batch, n, max_length]; undefined: none.
+  /// Rows for chosen heads after each run: int64 [n] -> rows [batch, n, max_length]; undefined:
+  /// none.
   void show_rows(const Tensor& heads, const Tensor& rows);
 
  private:
@@ -43,7 +47,7 @@ class StepLayer {
   DecodeTurn turn_;
   DecodeScratch scratch_;
   DecodeLinear qkv_, out_, in_, down_;  // in: gate and up, or up alone
-  bool has_mlp_ = false;
+  bool has_mlp_ = false, overlap_next_ = false;
   Tensor heads_, rows_;
 };
 

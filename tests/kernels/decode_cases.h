@@ -20,18 +20,22 @@ struct LinearCase {
   std::string name;
   std::vector<int64_t> rows{};
   bool bias = false, norm = false, plus_one = false, gated = false, residual = false;
-  DecodeActivation activation = DecodeActivation::None;
+  std::optional<Activation> activation{};
 };
 
 inline const LinearCase kLinearCases[] = {
     {.name = "plain", .rows = {96}},
     {.name = "residual", .rows = {77}, .bias = true, .residual = true},
     {.name = "three", .rows = {128, 32, 33}, .bias = true, .norm = true},
-    {.name = "gated", .rows = {176, 176}, .norm = true, .plus_one = true, .gated = true,
-     .activation = DecodeActivation::Silu},
-    {.name = "gelu", .rows = {31}, .bias = true, .activation = DecodeActivation::Gelu},
-    {.name = "gelu_tanh", .rows = {4097}, .activation = DecodeActivation::GeluTanh},
-    {.name = "relu2", .rows = {1}, .norm = true, .activation = DecodeActivation::Relu2},
+    {.name = "gated",
+     .rows = {176, 176},
+     .norm = true,
+     .plus_one = true,
+     .gated = true,
+     .activation = Activation::Silu},
+    {.name = "gelu", .rows = {31}, .bias = true, .activation = Activation::Gelu},
+    {.name = "gelu_tanh", .rows = {4097}, .activation = Activation::GeluTanh},
+    {.name = "relu2", .rows = {1}, .norm = true, .activation = Activation::Relu2},
 };
 
 inline DecodeLinear make_linear(const LinearCase& c, int64_t in) {
@@ -57,21 +61,21 @@ DecodeLinear converted(const DecodeLinear& linear, const Convert& convert) {
   return there;
 }
 
-inline Tensor plain_activation(const Tensor& x, DecodeActivation activation) {
-  switch (activation) {
-    case DecodeActivation::Silu:
+inline Tensor plain_activation(const Tensor& x, std::optional<Activation> activation) {
+  if (!activation) return x;
+  switch (*activation) {
+    case Activation::Silu:
       return x / (1 + (-x).exp());
-    case DecodeActivation::Gelu:
+    case Activation::Gelu:
       return x * 0.5 * (1 + (x / std::sqrt(2.0)).erf());
-    case DecodeActivation::GeluTanh:
+    case Activation::GeluTanh:
       return x * 0.5 * (1 + (0.7978845608028654 * (x + 0.044715 * x * x * x)).tanh());
-    case DecodeActivation::Relu:
+    case Activation::Relu:
       return x.clamp_min(0);
-    case DecodeActivation::Relu2:
+    case Activation::Relu2:
       return x.clamp_min(0) * x.clamp_min(0);
-    default:
-      return x;
   }
+  return x;
 }
 
 /// All in float64 on the CPU.
@@ -104,15 +108,38 @@ inline const StepCase kStepCases[] = {
     {.name = "last_position", .position = 39},
     {.name = "window", .window = 8, .padded = true},
     {.name = "softcap", .d = 80, .heads = 4, .kv_heads = 4, .pairs = 10, .softcap = 5},
-    {.name = "normed", .d = 64, .heads = 7, .kv_heads = 1, .room = 700, .position = 640, .pairs = 32,
+    {.name = "normed",
+     .d = 64,
+     .heads = 7,
+     .kv_heads = 1,
+     .room = 700,
+     .position = 640,
+     .pairs = 32,
      .norms = true},
     {.name = "unturned", .d = 8, .kv_heads = 1, .pairs = 0, .padded = true},
-    {.name = "wide", .d = 256, .heads = 8, .kv_heads = 4, .room = 300, .position = 128,
+    {.name = "wide",
+     .d = 256,
+     .heads = 8,
+     .kv_heads = 4,
+     .room = 300,
+     .position = 128,
      .pairs = 128},
-    {.name = "odd_width", .d = 96, .heads = 6, .kv_heads = 6, .room = 4200, .position = 4129,
-     .pairs = 48, .window = 1000},
-    {.name = "llama", .d = 128, .heads = 32, .kv_heads = 8, .room = 600, .position = 512,
-     .pairs = 64, .padded = true},
+    {.name = "odd_width",
+     .d = 96,
+     .heads = 6,
+     .kv_heads = 6,
+     .room = 4200,
+     .position = 4129,
+     .pairs = 48,
+     .window = 1000},
+    {.name = "llama",
+     .d = 128,
+     .heads = 32,
+     .kv_heads = 8,
+     .room = 600,
+     .position = 512,
+     .pairs = 64,
+     .padded = true},
 };
 
 /// Everything decode_attention reads, in float64; `batch` rows.

@@ -78,7 +78,8 @@ TEST_P(DecodeCuda, AttentionAndItsRows) {
       in.cache.position = there(in.cache.position), in.rule.first = there(in.rule.first);
       const auto table = dtype() == at::kDouble ? at::kDouble : at::kFloat;
       if (in.turn.cos.defined()) {
-        in.turn.cos = in.turn.cos.to(at::kCUDA, table), in.turn.sin = in.turn.sin.to(at::kCUDA, table);
+        in.turn.cos = in.turn.cos.to(at::kCUDA, table),
+        in.turn.sin = in.turn.sin.to(at::kCUDA, table);
       }
       DecodeScratch scratch;
       scratch.q_turned = nothing(in.q.sizes(), dtype());
@@ -95,7 +96,8 @@ TEST_P(DecodeCuda, AttentionAndItsRows) {
       const Tensor heads = there(at::tensor({c.heads - 1, int64_t{0}}, at::kLong));
       const Tensor rows = nothing({batch, 2, c.room}, table);
       decode_rows(scratch.q_turned, in.cache, in.rule, scratch.log_mass, heads, rows);
-      EXPECT_LT(error_of(rows, plain.pattern.index_select(1, heads.cpu())), 2 * GetParam().tolerance)
+      EXPECT_LT(error_of(rows, plain.pattern.index_select(1, heads.cpu())),
+                2 * GetParam().tolerance)
           << where;
       EXPECT_LT(error_of(rows.sum(-1), at::ones({batch, 2})), 1e-4) << where;
     }

@@ -20,8 +20,7 @@ TEST_P(DecodeLinearTest, AsWrittenOut) {
   for (const int64_t batch : {1, 3}) {
     const DecodeLinear linear = testing::make_linear(GetParam(), 24);
     const Tensor x = random_tensor({batch, 24});
-    const Tensor residual =
-        GetParam().residual ? random_tensor({batch, linear.width()}) : Tensor();
+    const Tensor residual = GetParam().residual ? random_tensor({batch, linear.width()}) : Tensor();
     const Tensor y = at::full({batch, linear.width()}, NAN, at::kDouble);
     decode_linear(x, linear, residual, y);
     EXPECT_LT(error_of(y, testing::plain_linear(x, linear, residual)), 1e-13);
@@ -65,8 +64,8 @@ TEST(DecodePickTest, TheFirstLargestAndOnePositionOn) {
   decode_pick(logits, ids, chosen, position, ticket);
   EXPECT_TRUE(at::equal(ids, at::tensor({1, 1}, at::kLong)));
   EXPECT_EQ(position.item<int64_t>(), 3);
-  EXPECT_TRUE(at::equal(chosen, at::tensor({-1, -1, -1, 1, -1, -1, -1, -1, 1, -1}, at::kLong)
-                                    .view({2, 5})));
+  EXPECT_TRUE(at::equal(
+      chosen, at::tensor({-1, -1, -1, 1, -1, -1, -1, -1, 1, -1}, at::kLong).view({2, 5})));
 }
 
 TEST(DecodeEmbedTest, RowsTimesAScale) {

@@ -109,8 +109,8 @@ class DecoderCuda : public ::testing::TestWithParam<std::string> {
 
 // Recorded where no rope looks at lengths on the host, in float64 (LibTorch alone) as well.
 TEST_P(DecoderCuda, LikeForward) {
-  // Half precision: the fused layers round where forwards round, but sums differ in their last bits,
-  // which a few layers of random weights enlarge.
+  // Half precision: the fused layers round where forwards round, but sums differ in their last
+  // bits, which a few layers of random weights enlarge.
   for (const Precision& precision : {Precision{at::kDouble, 1e-11},
                                      {at::kFloat, 1e-4},
                                      {at::kHalf, 0.03},
@@ -269,9 +269,9 @@ TEST(DecoderStateTest, GoesOnFromAState) {
   EXPECT_THROW(decoder.logits(), ShapeError);
   const Tensor logits = decoder.step(token).clone();
   EXPECT_EQ(state.position, kPrompt);
-  EXPECT_LT(largest_difference(
-                logits, model.forward(token.unsqueeze(1), {.state = &state}).select(1, 0)),
-            1e-11);
+  EXPECT_LT(
+      largest_difference(logits, model.forward(token.unsqueeze(1), {.state = &state}).select(1, 0)),
+      1e-11);
   EXPECT_TRUE(at::equal(decoder.generate(1).select(1, 0), logits.argmax(-1)));
 }
 

@@ -26,11 +26,11 @@ struct LayerHeads {
   std::vector<int64_t> heads;
 };
 
-/// A batch of texts that go on token by token. Keys, values, convolutions' inputs and SSM states lie
-/// in buffers made once; layers of norm, attention and MLP run few fused kernels, all others the
-/// model's own forward. On one CUDA device the second step is recorded and from then on replayed, a
-/// launch a token. What it gives is what `LanguageModel::forward` gives with a state, in another
-/// order of sums.
+/// A batch of texts that go on token by token. Keys, values, convolutions' inputs and SSM states
+/// lie in buffers made once; layers of norm, attention and MLP run few fused kernels, all others
+/// the model's own forward. On one CUDA device the second step is recorded and from then on
+/// replayed, a launch a token. What it gives is what `LanguageModel::forward` gives with a state,
+/// in another order of sums.
 class Decoder {
  public:
   /// Runs the prompts, ids int64 [batch, pos]. ShapeError unless they fit into max_length.
@@ -41,9 +41,9 @@ class Decoder {
   Decoder(Decoder&&) noexcept;
   Decoder& operator=(Decoder&&) noexcept;
 
-  /// One token for each row, int64 [batch] -> logits [batch, vocab], which the next step overwrites.
-  /// ShapeError for ids that do not fit and once max_length positions are there. With a tap the
-  /// model's own forward runs, with every site, and is not recorded.
+  /// One token for each row, int64 [batch] -> logits [batch, vocab], which the next step
+  /// overwrites. ShapeError for ids that do not fit and once max_length positions are there. With a
+  /// tap the model's own forward runs, with every site, and is not recorded.
   Tensor step(const Tensor& ids, Tap* tap = nullptr);
 
   /// The likeliest token, `count` times, each fed back: int64 [batch, count] on the model's device.

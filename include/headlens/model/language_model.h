@@ -45,7 +45,14 @@ struct ForwardOptions {
   /// seen by any layer, and the row's numbers are those of the row alone. Undefined: no padding.
   /// With a state it is given once, in the first forward. Sites have 0 or idle values at padding.
   Tensor first = {};
+  /// Ids and positions on a GPU are known to be in range: looking at them there would wait for all
+  /// that the device has yet to do. Those on the CPU are looked at there, and cost no wait.
+  bool inputs_checked = false;
 };
+
+/// ShapeError for ids or logit positions (may be undefined) that a forward of this model refuses.
+void check_forward_inputs(const ModelConfig& config, const Tensor& ids,
+                          const Tensor& logit_positions = {});
 
 /// A decoder-only language model. Never changed by a forward; safe to share between threads and
 /// models.

@@ -16,21 +16,32 @@ bool on_16_bytes(const Tensor& x) {
   return !x.defined() || reinterpret_cast<uintptr_t>(x.data_ptr()) % 16 == 0;
 }
 
-KernelActivation kernel_activation(DecodeActivation activation) {
-  switch (activation) {
-    case DecodeActivation::Silu:
+KernelActivation kernel_activation(std::optional<Activation> activation) {
+  if (!activation) return KernelActivation::None;
+  switch (*activation) {
+    case Activation::Silu:
       return KernelActivation::Silu;
-    case DecodeActivation::Gelu:
+    case Activation::Gelu:
       return KernelActivation::Gelu;
-    case DecodeActivation::GeluTanh:
+    case Activation::GeluTanh:
       return KernelActivation::GeluTanh;
-    case DecodeActivation::Relu:
+    case Activation::Relu:
       return KernelActivation::Relu;
-    case DecodeActivation::Relu2:
+    case Activation::Relu2:
       return KernelActivation::Relu2;
-    default:
-      return KernelActivation::None;
   }
+  return KernelActivation::None;
+}
+
+DecodeMatrices matrices_of(const DecodeLinear& linear) {
+  DecodeMatrices w{};
+  for (size_t i = 0; i < linear.weights.size(); ++i) {
+    w.weight[i] = data_of(linear.weights[i]);
+    w.rows[i] = linear.weights[i].size(0);
+  }
+  w.in = linear.weights.front().size(1);
+  w.gated = linear.gated;
+  return w;
 }
 
 int narrow_int(int64_t value) {
@@ -46,14 +57,14 @@ bool decode_linear_fits(const Tensor& x, const DecodeLinear& linear) {
   for (size_t i = 0; i < linear.weights.size(); ++i) {
     fits = fits && on_16_bytes(linear.weights[i]);
     // The rows of one matrix go in pairs where another follows.
-    fits = fits && (linear.gated || i + 1 == linear.weights.size() ||
-                    linear.weights[i].size(0) % 2 == 0);
+    fits = fits &&
+           (linear.gated || i + 1 == linear.weights.size() || linear.weights[i].size(0) % 2 == 0);
   }
   return fits;
 }
 
 void decode_linear_on_device(const Tensor& x, const DecodeLinear& linear, const Tensor& residual,
-                             const Tensor& y) {
+                             const Tensor& y, bool overlap) {
   const DeviceLaunch launch(x);
   const bool rows = x.size(0) > 1 && x.scalar_type() != at::kFloat;
   Tensor in = x;
@@ -63,19 +74,14 @@ void decode_linear_on_device(const Tensor& x, const DecodeLinear& linear, const 
   DecodeLinearParams p{};
   p.x = data_of(in);
   p.norm_weight = rows ? nullptr : data_of(linear.norm_weight);
-  for (size_t i = 0; i < linear.weights.size(); ++i) {
-    p.weight[i] = data_of(linear.weights[i]);
-    p.rows[i] = linear.weights[i].size(0);
-    if (i < linear.biases.size()) p.bias[i] = data_of(linear.biases[i]);
-  }
+  p.w = matrices_of(linear);
+  for (size_t i = 0; i < linear.biases.size(); ++i) p.bias[i] = data_of(linear.biases[i]);
   p.residual = data_of(residual);
   p.y = data_of(y);
-  p.in = x.size(1);
   p.batch = x.size(0);
   p.eps = static_cast<float>(linear.eps);
-  p.pieces_ahead = 0;
   p.plus_one = linear.plus_one;
-  p.gated = linear.gated;
+  p.overlap = overlap;
   p.activation = kernel_activation(linear.activation);
   p.dtype = kernel_dtype(x.scalar_type());
   launch.check("decode_linear", rows ? launch_decode_linear_rows(p, launch.stream())
@@ -84,9 +90,8 @@ void decode_linear_on_device(const Tensor& x, const DecodeLinear& linear, const 
 
 bool decode_attention_fits(const DecodeCache& cache, const DecodeTurn& turn) {
   const int64_t d = cache.k.size(3);
-  const bool tables = !turn.cos.defined() ||
-                      (turn.cos.scalar_type() == at::kFloat && turn.cos.is_contiguous() &&
-                       turn.sin.is_contiguous());
+  const bool tables = !turn.cos.defined() || (turn.cos.scalar_type() == at::kFloat &&
+                                              turn.cos.is_contiguous() && turn.sin.is_contiguous());
   return d % 8 == 0 && d <= 256 && tables && on_16_bytes(cache.k) && on_16_bytes(cache.v);
 }
 

@@ -9,7 +9,7 @@ namespace headlens {
 /// Whether the kernels take these: 16-byte rows on 16 bytes, `in` not too wide.
 bool decode_linear_fits(const Tensor& x, const DecodeLinear& linear);
 void decode_linear_on_device(const Tensor& x, const DecodeLinear& linear, const Tensor& residual,
-                             const Tensor& y);
+                             const Tensor& y, bool overlap);
 
 /// Whether the kernels take heads of this width.
 bool decode_attention_fits(const DecodeCache& cache, const DecodeTurn& turn);

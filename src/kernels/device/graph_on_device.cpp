@@ -55,8 +55,10 @@ std::unique_ptr<DeviceGraph> record_on_device(at::Device device,
   try {
     return std::make_unique<CudaGraph>(device, work);
   } catch (const c10::Error& error) {
-    HEADLENS_FAIL(DeviceError, "[device_graph] work, expected nothing that waits for the device, "
-                  "got {}", error.what_without_backtrace());
+    HEADLENS_FAIL(DeviceError,
+                  "[device_graph] work, expected nothing that waits for the device, "
+                  "got {}",
+                  error.what_without_backtrace());
   }
 }
 
