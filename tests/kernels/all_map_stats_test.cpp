@@ -47,7 +47,7 @@ void expect_plain(const MapStats& got, const Tensor& map, const Tensor& segments
       for (int64_t i = 0; i < map.size(2); ++i) {
         const PlainFigures f = plain_figures(map[b][h][i], segments[0]);
         EXPECT_NEAR(got.entropy[b][h][i].item<double>(), f.entropy, 1e-12);
-        EXPECT_NEAR(got.row_mass[b][h][i].item<double>(), f.mass, 1e-12);
+        EXPECT_NEAR(got.row_mass[b][h][i].item<double>(), f.mass, 1e-12 * (1 + f.mass));
         EXPECT_NEAR(got.segment_mass[b][h][i][0].item<double>(), f.segment, 1e-12);
       }
     }
@@ -55,6 +55,7 @@ void expect_plain(const MapStats& got, const Tensor& map, const Tensor& segments
 }
 
 TEST(AllMapStats, Ssd) {
+  at::manual_seed(31);
   const SsdCase c = testing::make_ssd_case(33, 4, 2, true, false);
   MapStatsRequest request;
   request.segments = testing::random_segments(1, 33, 3);
