@@ -58,4 +58,10 @@ if(HEADLENS_LINK_CUDA)
   # the linker must be kept from dropping it.
   target_link_libraries(headlens::torch INTERFACE
     "-Wl,--push-state,--no-as-needed,${_headlens_torch_lib}/libtorch_cuda.so,${_headlens_torch_lib}/libc10_cuda.so,--pop-state")
+  # Our device code calls the runtime itself: the one that LibTorch runs on.
+  find_library(HEADLENS_CUDART NAMES libcudart.so.13 libcudart.so.12 cudart
+               HINTS ${_headlens_torch_rpath} /usr/local/cuda/lib64)
+  if(HEADLENS_CUDART)
+    target_link_libraries(headlens::torch INTERFACE ${HEADLENS_CUDART})
+  endif()
 endif()

@@ -3,7 +3,7 @@
 
 #include <ATen/ATen.h>
 
-#include "headlens/model/norm.h"
+#include "headlens/kernels/norm.h"
 #include "model/mix.h"
 #include "model/promote.h"
 #include "model/scaled.h"
@@ -56,7 +56,7 @@ Tensor Mamba2::forward(const Tensor& u, const LayerTap& tap, LayerState* state,
   const Tensor out = tap(Site::SsmOut, y + D_.unsqueeze(-1) * x);
   const Tensor normed = gated_rms_norm(out.flatten(2), gate, norm_weight_, spec_.norm_eps,
                                        spec_.norm_groups, spec_.gated_norm);
-  const Tensor z = tap(Site::MixerZ, normed.to(u.scalar_type()).unflatten(-1, {heads, d_head}));
+  const Tensor z = tap(Site::MixerZ, normed.unflatten(-1, {heads, d_head}));
   return tap(Site::MixerOut, project(z.flatten(2)));
 }
 

@@ -23,6 +23,9 @@ Norm::Norm(const WeightScope& weights, int64_t width, NormKind kind, double eps)
 }
 
 Tensor Norm::forward(const Tensor& x, const LayerTap& tap, Site scale, Site normalized) const {
+  if (kind_ != NormKind::Layer && !tap.wants(scale) && !tap.wants(normalized)) {
+    return rms_norm(x, weight_, eps_, kind_ == NormKind::RmsPlusOne);
+  }
   Tensor precise = at_least_float32(x);
   if (kind_ == NormKind::Layer) precise = precise - precise.mean(-1, /*keepdim=*/true);
   const Tensor divisor = tap(scale, root_mean_square(precise, eps_));
@@ -31,6 +34,15 @@ Tensor Norm::forward(const Tensor& x, const LayerTap& tap, Site scale, Site norm
 
 Tensor Norm::operator()(const Tensor& x) const {
   return forward(x, LayerTap(nullptr, 0), Site::Ln1Scale, Site::Ln1Normalized);
+}
+
+AddedNorm Norm::add(const Tensor& resid, const Tensor& y, const LayerTap& tap, Site scale,
+                    Site normalized) const {
+  if (kind_ != NormKind::Layer && !tap.wants(scale) && !tap.wants(normalized)) {
+    return add_rms_norm(resid, y, weight_, eps_, kind_ == NormKind::RmsPlusOne);
+  }
+  const Tensor sum = resid + y;
+  return {sum, forward(sum, tap, scale, normalized)};
 }
 
 Tensor Norm::finish(const Tensor& normalized) const {
@@ -45,17 +57,6 @@ Tensor Norm::finish(const Tensor& normalized) const {
 Tensor weightless_rms_norm(const Tensor& x, double eps) {
   const Tensor precise = at_least_float32(x);
   return (precise / root_mean_square(precise, eps)).to(x.scalar_type());
-}
-
-Tensor gated_rms_norm(const Tensor& y, const Tensor& gate, const Tensor& weight, double eps,
-                      int64_t groups, GatedNorm kind) {
-  const Tensor opening = at::silu(at_least_float32(gate));
-  const Tensor precise = at_least_float32(y);
-  if (kind == GatedNorm::GateOnly) return precise * opening;
-  const Tensor x = kind == GatedNorm::GateFirst ? precise * opening : precise;
-  const Tensor grouped = x.unflatten(-1, {groups, x.size(-1) / groups});
-  const Tensor normed = weight * (grouped / root_mean_square(grouped, eps)).flatten(-2);
-  return kind == GatedNorm::GateFirst ? normed : normed * opening;
 }
 
 }  // namespace headlens

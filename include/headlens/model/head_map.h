@@ -10,6 +10,7 @@
 
 #include "headlens/core/dtype.h"
 #include "headlens/kernels/attention.h"
+#include "headlens/kernels/map_stats.h"
 #include "headlens/model/config.h"
 
 namespace headlens {
@@ -45,20 +46,6 @@ struct MapReduceOptions {
   int64_t num_segments = 0;
   int64_t top_k = 0;
   int64_t row_block = 64;  // rows held at once; memory is O(batch x heads x row_block x keys)
-};
-
-/// Per-row figures of P: the pattern itself (softmax) or |M_ij| / sum_j |M_ij| (SSM), edits
-/// included; docs/metrics.md. In the map's dtype, at least float32.
-struct MapStats {
-  Tensor entropy;   // [batch, head, row] nats, 0 ln 0 = 0
-  Tensor row_mass;  // [batch, head, row] sum_j |M_ij| before the normalisation (softmax: 1)
-  Tensor max;       // [batch, head, row] largest P
-  Tensor argmax;    // [batch, head, row] int64 key of it, the first where several are equal
-  /// P and int64 keys in falling order, [batch, head, row, top_k]; past the row's last key padded
-  /// with 0 and -1. Undefined for top_k = 0.
-  Tensor top_values;
-  Tensor top_keys;
-  Tensor segment_mass;  // [batch, head, row, segment]; undefined without segments
 };
 
 /// The map of one layer in one forward pass: y_i = sum_j M_ij x_j (+ D x_i, + what an incoming
@@ -132,9 +119,6 @@ class HeadMap {
   std::vector<MapEdit> edits_;
   mutable int64_t entries_edited_ = 0;
 };
-
-/// Row-normalised |M| (or the pattern itself): [.., key] -> [.., key]; a zero row stays zero.
-Tensor normalized_rows(const Tensor& rows, bool is_softmax);
 
 /// softmax of the rule's scores. q [batch, query, head, d_head], k and v [batch, key, kv_head,
 /// d_head] after rotary. A row that sees no key is 0.

@@ -6,6 +6,7 @@
 #include <variant>
 #include <vector>
 
+#include "headlens/kernels/gated_norm.h"
 #include "headlens/model/rope_spec.h"
 
 namespace headlens {
@@ -57,13 +58,6 @@ struct Mamba1Spec {
   std::optional<double> bcdt_rms_eps;  // RMS norm on B, C and low-rank dt (Falcon-Mamba, Jamba)
   bool bcdt_norm_weights = false;      // these norms have weights (Jamba)
   bool operator==(const Mamba1Spec&) const = default;
-};
-
-/// What happens to a Mamba-2 layer's scan output before out_proj.
-enum class GatedNorm {
-  GateFirst,  // norm(y * silu(gate)), as in Mamba-2
-  NormFirst,  // norm(y) * silu(gate)
-  GateOnly,   // y * silu(gate)
 };
 
 /// Mamba-2 / SSD (arXiv 2405.21060). Head h reads group h / (heads / groups) of B and C.

@@ -5,6 +5,7 @@
 
 #include "headlens/core/dtype.h"
 #include "headlens/core/weight_scope.h"
+#include "headlens/kernels/norm.h"
 #include "headlens/model/config.h"
 #include "headlens/model/site.h"
 
@@ -25,6 +26,9 @@ class Norm {
   Tensor forward(const Tensor& x, const LayerTap& tap, Site scale, Site normalized) const;
   /// The same, seen by no tap.
   Tensor operator()(const Tensor& x) const;
+  /// resid + y, and its norm with the same two sites: one pass where nobody looks.
+  AddedNorm add(const Tensor& resid, const Tensor& y, const LayerTap& tap, Site scale,
+                Site normalized) const;
 
   const Tensor& weight() const { return weight_; }
   const Tensor& bias() const { return bias_; }  // undefined but in a layer norm
@@ -41,11 +45,5 @@ class Norm {
 /// x / sqrt(mean(x^2) + eps) over the last dimension, in the dtype of x (Falcon-Mamba's norm of B,
 /// C and dt).
 Tensor weightless_rms_norm(const Tensor& x, double eps);
-
-/// Between a Mamba-2 scan and its out_proj: y and its gate, [batch, pos, d_inner], joined as `kind`
-/// says; the norm's statistics are taken over each of `groups` equal parts of the last dimension.
-/// `weight` [d_inner] is not read by GateOnly. The result is in at least float32.
-Tensor gated_rms_norm(const Tensor& y, const Tensor& gate, const Tensor& weight, double eps,
-                      int64_t groups, GatedNorm kind = GatedNorm::GateFirst);
 
 }  // namespace headlens
