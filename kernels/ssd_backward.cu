@@ -1,0 +1,351 @@
+// headlens/kernels: gradients of the Mamba-2 scan over whole sequences.
+#include <algorithm>
+#include <utility>
+
+#include "common/vector.cuh"
+#include "ssd_chunk_grads.cuh"
+
+namespace headlens {
+namespace {
+
+/// How the heads of a group are shared out over blocks, each of which sums its own dB and dC.
+struct GradSplit {
+  int splits, heads;  // heads a split
+};
+
+/// What the chunk kernel finds in the workspace.
+struct GradBuffers {
+  const void* entering;  // [batch, tile, chunk, 64, kStates] of T
+  const void* leaving;
+  float* grad_B;  // [split, batch, pos, group, d_state]; null: straight into the result
+  float* grad_C;
+};
+
+template <typename T, int kStates>
+struct GradBlock {
+  const SsdBackwardParams& p;
+  const SsdPlan& plan;
+  const GradBuffers& buffers;
+  int chunk, group, split, batch, first_tile, tiles;
+
+  __device__ GradBlock(const SsdBackwardParams& p, const SsdPlan& plan, const GradSplit& split_of,
+                       const GradBuffers& buffers)
+      : p(p), plan(plan), buffers(buffers), chunk(blockIdx.x), batch(blockIdx.z) {
+    const int shared = p.forward.heads / p.forward.groups;
+    group = blockIdx.y / split_of.splits, split = blockIdx.y % split_of.splits;
+    const int first = split * split_of.heads, last = min(first + split_of.heads, shared);
+    first_tile = (group * shared + first) * plan.tiles;
+    tiles = max(last - first, 0) * plan.tiles;
+  }
+
+  __device__ int first_pos() const { return chunk * kSsdChunk; }
+  __device__ int rows() const { return p.forward.pos - first_pos(); }
+  __device__ int head(int i) const { return (first_tile + i) / plan.tiles; }
+  __device__ int first_row(int i) const { return (first_tile + i) % plan.tiles * kSsdTile; }
+
+  __device__ void load_group(const GradShared<kStates>& s) const {
+    const SsdParams& f = p.forward;
+    load_tile<kStates / 64, kGradThreads>(s.B, row_of<T>(f.B, batch, first_pos(), group), f.B.pos,
+                                          rows(), f.d_state);
+    load_tile<kStates / 64, kGradThreads>(s.C, row_of<T>(f.C, batch, first_pos(), group), f.C.pos,
+                                          rows(), f.d_state);
+  }
+
+  __device__ void load_head(const GradShared<kStates>& s, int i) const {
+    const SsdParams& f = p.forward;
+    const int columns = f.d_head - first_row(i);
+    load_tile<1, kGradThreads>(s.x, row_of<T>(f.x, batch, first_pos(), head(i)) + first_row(i),
+                               f.x.pos, rows(), columns);
+    load_tile<1, kGradThreads>(
+        s.dy, row_of<T>(p.grad_y, batch, first_pos(), head(i)) + first_row(i), p.grad_y.pos, rows(),
+        columns);
+    const int64_t all = int64_t(f.heads) * plan.tiles;
+    const int64_t at =
+        ((batch * all + first_tile + i) * plan.chunks + chunk) * kSsdTile * kStates;
+    load_tile<kStates / 64, kGradThreads>(s.entering, static_cast<const T*>(buffers.entering) + at,
+                                          kStates, kSsdTile, kStates);
+    load_tile<kStates / 64, kGradThreads>(s.leaving, static_cast<const T*>(buffers.leaving) + at,
+                                          kStates, kSsdTile, kStates);
+  }
+
+  /// dx_j = sum_i map_ij dy_i + decay to the end * dt_j (gradient of the leaving state) B_j
+  __device__ void grad_x(const GradShared<kStates>& s, const ChunkDecays& d, int i) const {
+    const int strip = grad_strip(), half = grad_half(), lane = threadIdx.x % 32;
+    float dx[4][4] = {};
+    multiply_rows<T, 4, kStates / 16>(dx, s.B, 16 * strip, s.leaving, 32 * half);
+    const float low = d.weight[16 * strip + lane / 4], high = d.weight[16 * strip + lane / 4 + 8];
+#pragma unroll
+    for (auto& v : dx) v[0] *= low, v[1] *= low, v[2] *= high, v[3] *= high;
+#pragma unroll
+    for (int k = 0; k < kSsdChunk / 16; ++k) {
+      if (k < strip) continue;  // a position reaches only later ones
+      uint32_t a[4];
+      load_matrices_transposed(a, crossed_address(s.map, 16 * k, 16 * strip));
+      multiply_columns<T>(dx, a, s.dy, k, 32 * half);
+    }
+#pragma unroll
+    for (int e = 0; e < 2; ++e) {
+      const int row = 16 * strip + lane / 4 + 8 * e;
+      if (row >= rows()) continue;
+      T* to = const_cast<T*>(row_of<T>(p.grad_x, batch, first_pos() + row, head(i)));
+#pragma unroll
+      for (int n = 0; n < 4; ++n) {
+        const int column = first_row(i) + 32 * half + 8 * n + lane % 4 * 2;
+        if (column >= p.forward.d_head) continue;
+        *reinterpret_cast<uint32_t*>(to + column) = pack_pair<T>(dx[n][2 * e], dx[n][2 * e + 1]);
+      }
+    }
+  }
+
+  __device__ void write_decays(DecayGrads& grads, int i) const {
+    for (int e = 0; e < 2; ++e) {
+      const int t = 2 * (threadIdx.x % 32) + e;
+      if (t < rows()) {
+        const int pos = first_pos() + t;
+        *const_cast<float*>(row_of<float>(p.grad_log_decay, batch, pos, head(i))) =
+            grads.log_decay[e];
+        if (p.grad_dt.data != nullptr) {
+          *const_cast<float*>(row_of<float>(p.grad_dt, batch, pos, head(i))) = grads.dt[e];
+        }
+      }
+    }
+    grads = DecayGrads();
+  }
+
+  /// A warp's 16 rows and half of the columns of dB or dC.
+  __device__ void write_group(const float (&v)[kStates / 16][4], const SsdView& to,
+                              float* partial) const {
+    const SsdParams& f = p.forward;
+    const int lane = threadIdx.x % 32;
+#pragma unroll
+    for (int e = 0; e < 2; ++e) {
+      const int row = 16 * grad_strip() + lane / 4 + 8 * e, pos = first_pos() + row;
+      if (row >= rows()) continue;
+#pragma unroll
+      for (int n = 0; n < kStates / 16; ++n) {
+        const int column = (grad_half() * kStates / 16 + n) * 8 + lane % 4 * 2;
+        if (column >= f.d_state) continue;
+        if (partial != nullptr) {
+          const int64_t at =
+              (((int64_t(split) * f.batch + batch) * f.pos + pos) * f.groups + group) * f.d_state;
+          *reinterpret_cast<float2*>(partial + at + column) =
+              make_float2(v[n][2 * e], v[n][2 * e + 1]);
+        } else {
+          *reinterpret_cast<uint32_t*>(const_cast<T*>(row_of<T>(to, batch, pos, group)) + column) =
+              pack_pair<T>(v[n][2 * e], v[n][2 * e + 1]);
+        }
+      }
+    }
+  }
+};
+
+/// dC += dscores B, dB += dscores^T C: what all heads of the block share.
+template <typename T, int kStates>
+__device__ void score_grads(const float (&dscores)[4][4], const GradShared<kStates>& s,
+                            float (&dB)[kStates / 16][4], float (&dC)[kStates / 16][4]) {
+  const MapPart part;
+  const int strip = grad_strip(), first_column = grad_half() * kStates / 2;
+#pragma unroll
+  for (int n = 0; n < 4; ++n) {
+    if (part.past(n)) part.store<T>(s.map, n, dscores[n]);
+  }
+  __syncthreads();
+#pragma unroll
+  for (int k = 0; k < kSsdChunk / 16; ++k) {
+    uint32_t a[4];
+    if (k <= strip) {
+      load_matrices(a, straight_address(s.map, 16 * strip, 16 * k));
+      multiply_columns<T>(dC, a, s.B, k, first_column);
+    }
+    if (k >= strip) {
+      load_matrices_transposed(a, crossed_address(s.map, 16 * k, 16 * strip));
+      multiply_columns<T>(dB, a, s.C, k, first_column);
+    }
+  }
+}
+
+/// change (16 x half of the states) = rows of a [pos][d_head] times state [d_head][d_state].
+template <typename T, int kStates>
+__device__ void times_state(float (&change)[kStates / 16][4], uint32_t rows, uint32_t state) {
+#pragma unroll
+  for (int k = 0; k < kSsdTile / 16; ++k) {
+    uint32_t a[4];
+    load_matrices(a, straight_address(rows, 16 * grad_strip(), 16 * k));
+    multiply_columns<T>(change, a, state, k, grad_half() * kStates / 2);
+  }
+}
+
+/// One chunk of one group, some of its heads; grid (chunk, group * split, batch).
+template <typename T, int kStates>
+__global__ void __launch_bounds__(kGradThreads, kStates > 64 ? 1 : 2)
+    ssd_chunk_grads_kernel(const SsdBackwardParams p, const SsdPlan plan, const GradSplit split,
+                           const GradBuffers buffers) {
+  extern __shared__ __align__(1024) char shared[];
+  __shared__ ChunkDecays decays[2];
+  __shared__ GradParts parts;
+  const GradBlock<T, kStates> block(p, plan, split, buffers);
+  const int warp = threadIdx.x / 32;
+
+  DecayRegs next;
+  const auto fetch = [&](int i) {
+    block.load_head(GradShared<kStates>(shared, i & 1), i);
+    copy_async_commit();
+    if (warp == 0) next.load(p.forward, block.batch, block.head(i), block.first_pos());
+  };
+  block.load_group(GradShared<kStates>(shared, 0));
+  fetch(0);
+  if (warp == 0) next.sum_up(decays[0]);
+
+  float scores[4][4] = {}, dscores[4][4] = {};
+  float dB[kStates / 16][4] = {}, dC[kStates / 16][4] = {};
+  DecayGrads decay_grads;
+  for (int i = 0; i < block.tiles; ++i) {
+    copy_async_wait<0>();
+    __syncthreads();  // the head is here; the last one's map and parts are read
+    const GradShared<kStates> s(shared, i & 1);
+    const ChunkDecays& d = decays[i & 1];
+    if (i + 1 < block.tiles) fetch(i + 1);
+    if (i == 0) {
+      multiply_rows<T, 4, kStates / 16>(scores, s.C, 16 * grad_strip(), s.B, 32 * grad_half());
+    }
+    float dmap[4][4] = {};
+    multiply_rows<T, 4, kSsdTile / 16>(dmap, s.dy, 16 * grad_strip(), s.x, 32 * grad_half());
+    map_grads<T>(scores, dmap, dscores, d, s.map, parts);
+    {
+      float change[kStates / 16][4] = {};
+      times_state<T, kStates>(change, s.dy, s.entering);
+      add_weighted<T>(dC, change, d.from, d.from, s.C, parts.entering[grad_half()]);
+    }
+    {
+      float change[kStates / 16][4] = {};
+      times_state<T, kStates>(change, s.x, s.leaving);
+      add_weighted<T>(dB, change, d.weight, d.to, s.B, parts.leaving[grad_half()]);
+    }
+    multiply_states<T>(s, parts.whole);
+    __syncthreads();  // the map and the parts are whole
+    block.grad_x(s, d, i);
+    if (warp == 0) {
+      decay_grads.add(parts, d);
+      if ((i + 1) % plan.tiles == 0) block.write_decays(decay_grads, i);
+      if (i + 1 < block.tiles) next.sum_up(decays[(i + 1) & 1]);
+    }
+  }
+  __syncthreads();
+  const GradShared<kStates> s(shared, 0);
+  score_grads<T, kStates>(dscores, s, dB, dC);
+  block.write_group(dB, p.grad_B, buffers.grad_B);
+  block.write_group(dC, p.grad_C, buffers.grad_C);
+}
+
+/// The sum over splits, as T; blockIdx.y: B or C.
+template <typename T>
+__global__ void ssd_sum_splits_kernel(const SsdBackwardParams p, const GradBuffers buffers,
+                                      int splits, int64_t pairs) {
+  const SsdParams& f = p.forward;
+  const int64_t pair = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (pair >= pairs) return;
+  const float* from = blockIdx.y == 0 ? buffers.grad_B : buffers.grad_C;
+  float2 sum = make_float2(0.0f, 0.0f);
+  for (int i = 0; i < splits; ++i) {
+    const float2 v = reinterpret_cast<const float2*>(from)[i * pairs + pair];
+    sum.x += v.x, sum.y += v.y;
+  }
+  const int column = pair * 2 % f.d_state;
+  const int64_t row = pair * 2 / f.d_state, token = row / f.groups;
+  const SsdView& to = blockIdx.y == 0 ? p.grad_B : p.grad_C;
+  T* out = const_cast<T*>(row_of<T>(to, token / f.pos, token % f.pos, row % f.groups));
+  *reinterpret_cast<uint32_t*>(out + column) = pack_pair<T>(sum.x, sum.y);
+}
+
+int states_of(const SsdParams& p) { return p.d_state > 64 ? 128 : 64; }
+
+GradSplit split_heads(const SsdParams& p, const SsdPlan& plan) {
+  const int shared = p.heads / p.groups;
+  const int64_t blocks = int64_t(p.batch) * p.groups * plan.chunks;
+  const int64_t slots = int64_t(ssd_multiprocessors()) * (states_of(p) > 64 ? 1 : 2);
+  GradSplit best{1, shared};
+  double least = 1e30;
+  for (int heads = shared; heads >= 1; --heads) {
+    const int splits = (shared + heads - 1) / heads;
+    // A block's own cost, in heads, and that of adding its share up.
+    const double cost = double((blocks * splits + slots - 1) / slots) * (heads * plan.tiles + 2.0) +
+                        0.5 * double(blocks * splits) / slots;
+    if (cost < least) least = cost, best = {splits, heads};
+    if (splits > 32) break;
+  }
+  return best;
+}
+
+/// Sizes of the workspace's parts, in bytes, each a multiple of 256.
+struct GradWorkspace {
+  size_t piece_states, piece_decays, chunk_states, partial;
+  int splits;
+
+  GradWorkspace(const SsdParams& p, const SsdPlan& plan) : splits(split_heads(p, plan).splits) {
+    const size_t tiles = size_t(p.batch) * p.heads * plan.tiles;
+    const size_t state = size_t(kSsdTile) * states_of(p);
+    const auto whole = [](size_t bytes) { return (bytes + 255) / 256 * 256; };
+    piece_states = whole(tiles * plan.pieces() * state * sizeof(float));
+    piece_decays = whole(tiles * plan.pieces() * sizeof(float));
+    chunk_states = whole(tiles * plan.chunks * state * 2);
+    partial = splits > 1 ? whole(size_t(splits) * p.batch * p.pos * p.groups * p.d_state * 4) : 0;
+  }
+  size_t bytes() const { return 2 * (piece_states + piece_decays + chunk_states + partial); }
+};
+
+template <typename T, int kStates>
+cudaError_t launch(const SsdBackwardParams& p, cudaStream_t stream) {
+  const SsdParams& f = p.forward;
+  const SsdPlan plan = ssd_plan(f);
+  const GradWorkspace sizes(f, plan);
+  char* at = reinterpret_cast<char*>(f.workspace);
+  const auto take = [&](size_t bytes) { return std::exchange(at, at + bytes); };
+
+  SsdSweeps sweeps{};
+  sweeps.of[0] = {f.x, f.B, false, f.state_in, nullptr, nullptr, nullptr, nullptr};
+  sweeps.of[1] = {p.grad_y, f.C, true, p.grad_state, p.grad_state_in, nullptr, nullptr, nullptr};
+  for (SsdSweep& sweep : sweeps.of) {
+    sweep.piece_states = reinterpret_cast<float*>(take(sizes.piece_states));
+    sweep.piece_decays = reinterpret_cast<float*>(take(sizes.piece_decays));
+    sweep.chunk_states = take(sizes.chunk_states);
+  }
+  GradBuffers buffers{sweeps.of[0].chunk_states, sweeps.of[1].chunk_states, nullptr, nullptr};
+  if (sizes.splits > 1) {
+    buffers.grad_B = reinterpret_cast<float*>(take(sizes.partial));
+    buffers.grad_C = reinterpret_cast<float*>(take(sizes.partial));
+  }
+  cudaError_t error = cudaSuccess;
+  if (plan.segments > 1) error = launch_sweeps<T, kStates, false>(f, plan, sweeps, 2, stream);
+  if (error == cudaSuccess) error = launch_sweeps<T, kStates, true>(f, plan, sweeps, 2, stream);
+  if (error != cudaSuccess) return error;
+  error = launch_with_shared(&ssd_chunk_grads_kernel<T, kStates>,
+                             dim3(plan.chunks, f.groups * sizes.splits, f.batch), kGradThreads,
+                             GradShared<kStates>::kBytes, stream, p, plan, split_heads(f, plan),
+                             buffers);
+  if (error != cudaSuccess || sizes.splits == 1) return error;
+  const int64_t pairs = int64_t(f.batch) * f.pos * f.groups * f.d_state / 2;
+  ssd_sum_splits_kernel<T><<<dim3((pairs + 255) / 256, 2), 256, 0, stream>>>(p, buffers,
+                                                                           sizes.splits, pairs);
+  return cudaGetLastError();
+}
+
+}  // namespace
+
+bool ssd_backward_supports(const SsdBackwardParams& p) {
+  return ssd_scan_supports(p.forward) && p.forward.d_state <= 128 && p.forward.groups <= 1024;
+}
+
+size_t ssd_backward_workspace(const SsdBackwardParams& p) {
+  return GradWorkspace(p.forward, ssd_plan(p.forward)).bytes();
+}
+
+cudaError_t launch_ssd_backward(const SsdBackwardParams& p, cudaStream_t stream) {
+  if (!ssd_backward_supports(p)) return cudaErrorInvalidValue;
+  const auto run = [&](auto t) {
+    using T = decltype(t);
+    return states_of(p.forward) == 64 ? launch<T, 64>(p, stream) : launch<T, 128>(p, stream);
+  };
+  return p.forward.dtype == KernelDtype::Float16 ? run(__half()) : run(__nv_bfloat16());
+}
+
+}  // namespace headlens

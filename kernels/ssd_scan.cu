@@ -1,0 +1,288 @@
+// headlens/kernels: the Mamba-2 scan over whole sequences.
+#include "ssd_scan.h"
+
+#include <algorithm>
+
+#include "ssd_sweep.cuh"
+
+namespace headlens {
+namespace {
+
+/// Shared memory of the scan: two stages of x, B and C, then the chunk's map and its y.
+template <int kStates>
+struct ScanShared {
+  static constexpr int kStageBytes = kPanelBytes * (1 + 2 * (kStates / 64));
+  static constexpr int kBytes = 2 * kStageBytes + 2 * kPanelBytes;
+  uint32_t x, B, C, map, y;
+
+  __device__ ScanShared(const char* shared, int stage) {
+    const uint32_t start = shared_address(shared);
+    x = start + stage * kStageBytes;
+    B = x + kPanelBytes;
+    C = B + kPanelBytes * (kStates / 64);
+    map = start + 2 * kStageBytes;
+    y = map + kPanelBytes;
+  }
+
+  template <typename T>
+  __device__ void load(const SsdParams& p, const SsdPlace& at, int chunk) const {
+    const int first = chunk * kSsdChunk, rows = p.pos - first;
+    const int group = at.head / (p.heads / p.groups);
+    load_tile<kStates / 64, kSsdThreads>(C, row_of<T>(p.C, at.batch, first, group), p.C.pos, rows,
+                                         p.d_state);
+    load_tile<kStates / 64, kSsdThreads>(B, row_of<T>(p.B, at.batch, first, group), p.B.pos, rows,
+                                         p.d_state);
+    load_tile<1, kSsdThreads>(x, row_of<T>(p.x, at.batch, first, at.head) + at.first_row, p.x.pos,
+                              rows, p.d_head - at.first_row);
+    copy_async_commit();
+  }
+};
+
+/// Rows 16 strip .. of the chunk's map (C_i . B_j) decay_ij dt_j, with D on the diagonal, as T.
+template <typename T, int kStates>
+__device__ void make_map(const ScanShared<kStates>& s, const ChunkDecays& d, int strip, float D) {
+  float scores[kSsdChunk / 8][4] = {};
+#pragma unroll
+  for (int k = 0; k < kStates / 16; ++k) {
+    uint32_t c[4], b[4];
+    load_matrices(c, straight_address(s.C, 16 * strip, 16 * k));
+#pragma unroll
+    for (int n = 0; n < kSsdChunk / 16; ++n) {
+      if (n > strip) break;  // all of it lies in the future
+      load_matrices(b, crossed_address(s.B, 16 * n, 16 * k));
+      mma<T>(scores[2 * n], c, b[0], b[1]);
+      mma<T>(scores[2 * n + 1], c, b[2], b[3]);
+    }
+  }
+  const int lane = threadIdx.x % 32, row = 16 * strip + lane / 4;
+  const float sums[2] = {d.sum[row], d.sum[row + 8]};
+#pragma unroll
+  for (int n = 0; n < kSsdChunk / 8; ++n) {
+    if (n / 2 > strip) break;
+    const int column = 8 * n + lane % 4 * 2;
+    float value[4];
+#pragma unroll
+    for (int e = 0; e < 4; ++e) {
+      const int i = row + e / 2 * 8, j = column + e % 2;
+      const float decay = exp2_fast(sums[e / 2] - d.sum[j]) * d.dt[j];
+      value[e] = j > i ? 0.0f : scores[n][e] * decay + (j == i ? D : 0.0f);
+    }
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const uint32_t to = s.map + swizzled(row + 8 * half, n) + lane % 4 * 4;
+      asm volatile("st.shared.b32 [%0], %1;" ::"r"(to),
+                   "r"(pack_pair<T>(value[2 * half], value[2 * half + 1]))
+                   : "memory");
+    }
+  }
+}
+
+/// y^T of this warp's 16 rows of d_head: decay from the chunk's start times (state C^T).
+template <typename T, int kStates>
+__device__ void read_state(float (&y)[kSsdChunk / 8][4], const StateRows<kStates>& state,
+                           const ScanShared<kStates>& s, const ChunkDecays& d) {
+#pragma unroll
+  for (int k = 0; k < kStates / 16; ++k) {
+    uint32_t a[4], c[4];
+    state.template operand<T>(a, k);
+#pragma unroll
+    for (int n = 0; n < kSsdChunk / 16; ++n) {
+      load_matrices(c, crossed_address(s.C, 16 * n, 16 * k));
+      mma<T>(y[2 * n], a, c[0], c[1]);
+      mma<T>(y[2 * n + 1], a, c[2], c[3]);
+    }
+  }
+#pragma unroll
+  for (int n = 0; n < kSsdChunk / 8; ++n) {
+    const float* from = d.from + 8 * n + threadIdx.x % 4 * 2;
+    y[n][0] *= from[0], y[n][2] *= from[0];
+    y[n][1] *= from[1], y[n][3] *= from[1];
+  }
+}
+
+/// y^T += x^T map^T; the state takes the chunk in.
+template <typename T, int kStates>
+__device__ void take_in(float (&y)[kSsdChunk / 8][4], StateRows<kStates>& state,
+                        const ScanShared<kStates>& s, const ChunkDecays& d) {
+  state.scale(d.from[kSsdChunk - 1]);
+#pragma unroll
+  for (int k = 0; k < kSsdChunk / 16; ++k) {
+    uint32_t columns[4], m[4];
+    load_columns(columns, s.x, k);
+#pragma unroll
+    for (int n = k; n < kSsdChunk / 16; ++n) {
+      load_matrices(m, crossed_address(s.map, 16 * n, 16 * k));
+      mma<T>(y[2 * n], columns, m[0], m[1]);
+      mma<T>(y[2 * n + 1], columns, m[2], m[3]);
+    }
+    scale_columns<T>(columns, d.weight, k);
+    add_outer<T>(state, columns, s.B, k);
+  }
+}
+
+/// y^T from registers into the tile of y, rows of d_head.
+template <typename T>
+__device__ void put_y(uint32_t tile, const float (&y)[kSsdChunk / 8][4]) {
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+#pragma unroll
+  for (int n = 0; n < kSsdChunk / 8; ++n) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const uint32_t pair = transposed_8x8(pack_pair<T>(y[n][2 * half], y[n][2 * half + 1]));
+      const uint32_t to = tile + swizzled(8 * n + lane / 4, 2 * warp + half) + lane % 4 * 4;
+      asm volatile("st.shared.b32 [%0], %1;" ::"r"(to), "r"(pair) : "memory");
+    }
+  }
+}
+
+template <typename T>
+__device__ void write_y(const SsdParams& p, const SsdPlace& at, uint32_t tile, int chunk) {
+  const int row0 = threadIdx.x / 8, piece = threadIdx.x % 8;
+  if (at.first_row + piece * 8 >= p.d_head) return;
+#pragma unroll
+  for (int row = row0; row < kSsdChunk; row += kSsdThreads / 8) {
+    const int t = chunk * kSsdChunk + row;
+    if (t >= p.pos) break;
+    uint4 v;
+    asm volatile("ld.shared.v4.b32 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+                 : "r"(tile + swizzled(row, piece))
+                 : "memory");
+    T* to = const_cast<T*>(row_of<T>(p.y, at.batch, t, at.head)) + at.first_row + piece * 8;
+    *reinterpret_cast<uint4*>(to) = v;
+  }
+}
+
+/// One segment of one tile of one head; grid (tile, segment, batch).
+template <typename T, int kStates>
+__global__ void __launch_bounds__(kSsdThreads, kStates > 128 ? 1 : kStates > 64 ? 2 : 3)
+    ssd_scan_kernel(const SsdParams p, const SsdPlan plan, const SsdSweep sweep) {
+  extern __shared__ __align__(1024) char shared[];
+  __shared__ ChunkDecays decays[2];
+  const SsdPlace at(p, plan, blockIdx.z);
+  const int per_segment = plan.chunks_per_piece * plan.pieces_per_segment;
+  const int begin = blockIdx.y * per_segment, end = min(begin + per_segment, plan.chunks);
+  const int warp = threadIdx.x / 32;
+  const float D = p.D != nullptr ? p.D[at.head] : 0.0f;
+
+  DecayRegs next;
+  const auto fetch = [&](int chunk) {
+    ScanShared<kStates>(shared, chunk & 1).template load<T>(p, at, chunk);
+    if (warp == (chunk & 3)) next.load(p, at.batch, at.head, chunk * kSsdChunk);
+  };
+  fetch(begin);
+  if (warp == (begin & 3)) next.sum_up(decays[begin & 1]);
+  StateRows<kStates> state;
+  enter(state, p, plan, at, sweep, blockIdx.y * plan.pieces_per_segment);
+  for (int chunk = begin; chunk < end; ++chunk) {
+    copy_async_wait<0>();
+    __syncthreads();  // the chunk is here; the last one's map is read, its y written
+    const ScanShared<kStates> s(shared, chunk & 1);
+    const ChunkDecays& d = decays[chunk & 1];
+    if (chunk > begin) write_y<T>(p, at, s.y, chunk - 1);
+    if (chunk + 1 < end) fetch(chunk + 1);
+    // Later strips have more to do: warps, tied to one scheduler each, take turns.
+    make_map<T>(s, d, (warp + chunk) & 3, D);
+    float y[kSsdChunk / 8][4] = {};
+    read_state<T>(y, state, s, d);
+    __syncthreads();  // the map is whole; the last y is read
+    take_in<T>(y, state, s, d);
+    put_y<T>(s.y, y);
+    if (chunk + 1 < end && warp == ((chunk + 1) & 3)) next.sum_up(decays[(chunk + 1) & 1]);
+  }
+  __syncthreads();
+  write_y<T>(p, at, ScanShared<kStates>(shared, 0).y, end - 1);
+  if (end == plan.chunks) {
+    state.store(const_cast<float*>(head_state(sweep.last, p, at)), at.first_row, p.d_head,
+                p.d_state);
+  }
+}
+
+template <typename T, int kStates>
+cudaError_t launch(const SsdParams& p, cudaStream_t stream) {
+  const SsdPlan plan = ssd_plan(p);
+  SsdSweeps sweeps{};
+  SsdSweep& sweep = sweeps.of[0];
+  sweep.u = p.x, sweep.v = p.B, sweep.first = p.state_in, sweep.last = p.state_out;
+  const int64_t pieces = int64_t(p.batch) * p.heads * plan.tiles * plan.pieces();
+  sweep.piece_states = p.workspace;
+  sweep.piece_decays = p.workspace + pieces * kSsdTile * kStates;
+  if (plan.segments > 1) {
+    const cudaError_t error = launch_sweeps<T, kStates, false>(p, plan, sweeps, 1, stream);
+    if (error != cudaSuccess) return error;
+  }
+  return launch_with_shared(&ssd_scan_kernel<T, kStates>,
+                            dim3(p.heads * plan.tiles, plan.segments, p.batch), kSsdThreads,
+                            ScanShared<kStates>::kBytes, stream, p, plan, sweep);
+}
+
+int padded_states(const SsdParams& p) {
+  return p.d_state > 128 ? 256 : p.d_state > 64 ? 128 : 64;
+}
+
+int rounded_up(int a, int b) { return (a + b - 1) / b; }
+
+}  // namespace
+
+int ssd_multiprocessors() {
+  int device = 0, count = 0;
+  if (cudaGetDevice(&device) != cudaSuccess) return 1;
+  if (cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device) != cudaSuccess) {
+    return 1;
+  }
+  return std::max(count, 1);
+}
+
+SsdPlan ssd_plan(const SsdParams& p) {
+  SsdPlan plan{};
+  plan.chunks = rounded_up(p.pos, kSsdChunk);
+  plan.tiles = rounded_up(p.d_head, kSsdTile);
+  const int states = padded_states(p);
+  const int64_t columns = int64_t(p.batch) * p.heads * plan.tiles;
+  const int64_t slots = int64_t(ssd_multiprocessors()) * (states > 128 ? 1 : states > 64 ? 2 : 3);
+  // In units of a chunk's scan; entering a segment costs about one, and the sum over a chunk that
+  // another segment needs 0.35.
+  double least = 1e30;
+  for (int segments = 1; segments <= std::min(plan.chunks, 16); ++segments) {
+    const int each = rounded_up(plan.chunks, segments);
+    const int64_t waves = (columns * segments + slots - 1) / slots;
+    const double sums = 0.35 * each * double(segments - 1) * columns / slots;
+    const double cost = waves * (each + 1.0) + sums + (segments > 1 ? 1.0 : 0.0);
+    if (cost >= least) continue;
+    least = cost;
+    plan.segments = segments;
+  }
+  const int each = rounded_up(plan.chunks, plan.segments);
+  // Pieces fill the machine where whole segments would not.
+  const int64_t blocks = columns * std::max(plan.segments - 1, 1);
+  plan.pieces_per_segment = std::max<int64_t>(
+      1, std::min<int64_t>({rounded_up(each, 2), 4, 4 * int64_t(ssd_multiprocessors()) / blocks}));
+  plan.chunks_per_piece = rounded_up(each, plan.pieces_per_segment);
+  plan.segments = rounded_up(plan.chunks, plan.chunks_per_piece * plan.pieces_per_segment);
+  return plan;
+}
+
+bool ssd_scan_supports(const SsdParams& p) {
+  return p.dtype != KernelDtype::Float32 && p.d_head % 8 == 0 && p.d_state % 8 == 0 &&
+         p.d_state <= 256 && p.batch <= 32767;
+}
+
+size_t ssd_scan_workspace(const SsdParams& p) {
+  const SsdPlan plan = ssd_plan(p);
+  return sizeof(float) * size_t(p.batch) * p.heads * plan.tiles * plan.pieces() *
+         (kSsdTile * padded_states(p) + 1);
+}
+
+cudaError_t launch_ssd_scan(const SsdParams& p, cudaStream_t stream) {
+  if (!ssd_scan_supports(p)) return cudaErrorInvalidValue;
+  const int states = padded_states(p);
+  const auto run = [&](auto t) {
+    using T = decltype(t);
+    if (states == 64) return launch<T, 64>(p, stream);
+    if (states == 128) return launch<T, 128>(p, stream);
+    return launch<T, 256>(p, stream);
+  };
+  return p.dtype == KernelDtype::Float16 ? run(__half()) : run(__nv_bfloat16());
+}
+
+}  // namespace headlens
