@@ -5,6 +5,13 @@
 #include "common/vector.cuh"
 #include "ssd_chunk_grads.cuh"
 
+// On warpgroup products: waits until at most `pending` groups of this warpgroup are under way.
+#ifdef HEADLENS_SSD_WGMMA
+#define HEADLENS_SSD_WAIT(pending) warpgroup_wait<pending>()
+#else
+#define HEADLENS_SSD_WAIT(pending)
+#endif
+
 namespace headlens {
 namespace {
 
@@ -68,32 +75,20 @@ struct GradBlock {
                                           kStates, kSsdTile, kStates);
   }
 
-  /// dx_j = sum_i map_ij dy_i + decay to the end * dt_j (gradient of the leaving state) B_j
-  __device__ void grad_x(const GradShared<kStates>& s, const ChunkDecays& d, int i) const {
-    const int strip = grad_strip(), half = grad_half(), lane = threadIdx.x % 32;
-    float dx[4][4] = {};
-    multiply_rows<T, 4, kStates / 16>(dx, s.B, 16 * strip, s.leaving, 32 * half);
-    const float low = d.weight[16 * strip + lane / 4], high = d.weight[16 * strip + lane / 4 + 8];
-#pragma unroll
-    for (auto& v : dx) v[0] *= low, v[1] *= low, v[2] *= high, v[3] *= high;
-#pragma unroll
-    for (int k = 0; k < kSsdChunk / 16; ++k) {
-      if (k < strip) continue;  // a position reaches only later ones
-      uint32_t a[4];
-      load_matrices_transposed(a, crossed_address(s.map, 16 * k, 16 * strip));
-      multiply_columns<T>(dx, a, s.dy, k, 32 * half);
-    }
+  /// A warp's 16 rows and half of the columns of dx.
+  __device__ void write_x(const float (&dx)[4][4], int i) const {
+    const int lane = threadIdx.x % 32;
+    const int column = first_row(i) + 32 * grad_half() + lane % 4 * 8;
 #pragma unroll
     for (int e = 0; e < 2; ++e) {
-      const int row = 16 * strip + lane / 4 + 8 * e;
-      if (row >= rows()) continue;
-      T* to = const_cast<T*>(row_of<T>(p.grad_x, batch, first_pos() + row, head(i)));
+      const int row = 16 * grad_strip() + lane / 4 + 8 * e;
+      uint32_t r[4];
 #pragma unroll
-      for (int n = 0; n < 4; ++n) {
-        const int column = first_row(i) + 32 * half + 8 * n + lane % 4 * 2;
-        if (column >= p.forward.d_head) continue;
-        *reinterpret_cast<uint32_t*>(to + column) = pack_pair<T>(dx[n][2 * e], dx[n][2 * e + 1]);
-      }
+      for (int t = 0; t < 4; ++t) r[t] = pack_pair<T>(dx[t][2 * e], dx[t][2 * e + 1]);
+      gather_quad(r);
+      if (row >= rows() || column >= p.forward.d_head) continue;
+      T* to = const_cast<T*>(row_of<T>(p.grad_x, batch, first_pos() + row, head(i)));
+      *reinterpret_cast<uint4*>(to + column) = make_uint4(r[0], r[1], r[2], r[3]);
     }
   }
 
@@ -164,6 +159,35 @@ __device__ void score_grads(const float (&dscores)[4][4], const GradShared<kStat
   }
 }
 
+/// dx_j = sum_i map_ij dy_i + decay to the end * dt_j (gradient of the leaving state) B_j: the second
+/// term, without its factors, is there.
+template <typename T, int kStates>
+__device__ void finish_x(float (&dx)[4][4], const GradShared<kStates>& s, const ChunkDecays& d) {
+  const int strip = grad_strip(), half = grad_half(), row = 16 * strip + threadIdx.x % 32 / 4;
+  const float low = d.weight[row], high = d.weight[row + 8];
+#pragma unroll
+  for (auto& v : dx) v[0] *= low, v[1] *= low, v[2] *= high, v[3] *= high;
+#ifdef HEADLENS_SSD_WGMMA
+  warpgroup_fence();
+#pragma unroll
+  for (int k = 0; k < kSsdChunk / 16; ++k) {
+    const uint32_t rows = k * 16 * 128;
+    warpgroup_mma<T, 1, 1>(dx, warpgroup_tile(s.map + rows),
+                           warpgroup_tile(s.dy + rows + half * 64), true);
+  }
+  warpgroup_commit();
+  warpgroup_wait<0>();
+#else
+#pragma unroll
+  for (int k = 0; k < kSsdChunk / 16; ++k) {
+    if (k < strip) continue;  // a position reaches only later ones
+    uint32_t a[4];
+    load_matrices_transposed(a, crossed_address(s.map, 16 * k, 16 * strip));
+    multiply_columns<T>(dx, a, s.dy, k, 32 * half);
+  }
+#endif
+}
+
 /// change (16 x half of the states) = rows of a [pos][d_head] times state [d_head][d_state].
 template <typename T, int kStates>
 __device__ void times_state(float (&change)[kStates / 16][4], uint32_t rows, uint32_t state) {
@@ -175,9 +199,55 @@ __device__ void times_state(float (&change)[kStates / 16][4], uint32_t rows, uin
   }
 }
 
+/// The products of a head that need no other's result: dmap = dy x^T, what dy and x are by the states
+/// (for dC and dB), and B by the gradient of the leaving state (for dx). On warpgroup products they
+/// are four groups under way.
+template <typename T, int kStates>
+__device__ __forceinline__ void start_products(float (&dmap)[4][4], float (&read)[kStates / 16][4],
+                                               float (&written)[kStates / 16][4],
+                                               float (&dx)[4][4], const GradShared<kStates>& s) {
+  const int half = grad_half();
+#ifdef HEADLENS_SSD_WGMMA
+  const uint32_t low_rows = half * 32 * 128;
+  const uint32_t columns = kStates == 128 ? half * kPanelBytes : half * 64;
+  warpgroup_fence();
+#pragma unroll
+  for (int k = 0; k < kSsdTile / 16; ++k) {
+    warpgroup_mma<T, 0, 0>(dmap, warpgroup_tile(s.dy + k * 32),
+                           warpgroup_tile(s.x + low_rows + k * 32), k > 0);
+  }
+  warpgroup_commit();
+#pragma unroll
+  for (int k = 0; k < kSsdTile / 16; ++k) {
+    warpgroup_mma<T, 0, 1>(read, warpgroup_tile(s.dy + k * 32),
+                           warpgroup_tile(s.entering + columns + k * 16 * 128), k > 0);
+  }
+  warpgroup_commit();
+#pragma unroll
+  for (int k = 0; k < kSsdTile / 16; ++k) {
+    warpgroup_mma<T, 0, 1>(written, warpgroup_tile(s.x + k * 32),
+                           warpgroup_tile(s.leaving + columns + k * 16 * 128), k > 0);
+  }
+  warpgroup_commit();
+#pragma unroll
+  for (int k = 0; k < kStates / 16; ++k) {
+    const uint32_t at = k / 4 * kPanelBytes + k % 4 * 32;
+    warpgroup_mma<T, 0, 0>(dx, warpgroup_tile(s.B + at),
+                           warpgroup_tile(s.leaving + low_rows + at), k > 0);
+  }
+  warpgroup_commit();
+#else
+  set_zero(dmap), set_zero(read), set_zero(written), set_zero(dx);
+  multiply_rows<T, 4, kSsdTile / 16>(dmap, s.dy, 16 * grad_strip(), s.x, 32 * half);
+  times_state<T, kStates>(read, s.dy, s.entering);
+  times_state<T, kStates>(written, s.x, s.leaving);
+  multiply_rows<T, 4, kStates / 16>(dx, s.B, 16 * grad_strip(), s.leaving, 32 * half);
+#endif
+}
+
 /// One chunk of one group, some of its heads; grid (chunk, group * split, batch).
 template <typename T, int kStates>
-__global__ void __launch_bounds__(kGradThreads, kStates > 64 ? 1 : 2)
+__global__ void __launch_bounds__(kGradThreads, 1)
     ssd_chunk_grads_kernel(const SsdBackwardParams p, const SsdPlan plan, const GradSplit split,
                            const GradBuffers buffers) {
   extern __shared__ __align__(1024) char shared[];
@@ -196,11 +266,13 @@ __global__ void __launch_bounds__(kGradThreads, kStates > 64 ? 1 : 2)
   fetch(0);
   if (warp == 0) next.sum_up(decays[0]);
 
+  clear_map(GradShared<kStates>(shared, 0).map);
   float scores[4][4] = {}, dscores[4][4] = {};
   float dB[kStates / 16][4] = {}, dC[kStates / 16][4] = {};
   DecayGrads decay_grads;
   for (int i = 0; i < block.tiles; ++i) {
     copy_async_wait<0>();
+    fence_for_warpgroup();
     __syncthreads();  // the head is here; the last one's map and parts are read
     const GradShared<kStates> s(shared, i & 1);
     const ChunkDecays& d = decays[i & 1];
@@ -208,22 +280,20 @@ __global__ void __launch_bounds__(kGradThreads, kStates > 64 ? 1 : 2)
     if (i == 0) {
       multiply_rows<T, 4, kStates / 16>(scores, s.C, 16 * grad_strip(), s.B, 32 * grad_half());
     }
-    float dmap[4][4] = {};
-    multiply_rows<T, 4, kSsdTile / 16>(dmap, s.dy, 16 * grad_strip(), s.x, 32 * grad_half());
+    float dmap[4][4], dx[4][4], read[kStates / 16][4], written[kStates / 16][4];
+    start_products<T>(dmap, read, written, dx, s);
+    HEADLENS_SSD_WAIT(3);
     map_grads<T>(scores, dmap, dscores, d, s.map, parts);
-    {
-      float change[kStates / 16][4] = {};
-      times_state<T, kStates>(change, s.dy, s.entering);
-      add_weighted<T>(dC, change, d.from, d.from, s.C, parts.entering[grad_half()]);
-    }
-    {
-      float change[kStates / 16][4] = {};
-      times_state<T, kStates>(change, s.x, s.leaving);
-      add_weighted<T>(dB, change, d.weight, d.to, s.B, parts.leaving[grad_half()]);
-    }
+    HEADLENS_SSD_WAIT(2);
+    add_weighted<T>(dC, read, d.from, d.from, s.C, parts.entering[grad_half()]);
+    HEADLENS_SSD_WAIT(1);
+    add_weighted<T>(dB, written, d.weight, d.to, s.B, parts.leaving[grad_half()]);
     multiply_states<T>(s, parts.whole);
+    fence_for_warpgroup();
     __syncthreads();  // the map and the parts are whole
-    block.grad_x(s, d, i);
+    HEADLENS_SSD_WAIT(0);
+    finish_x<T>(dx, s, d);
+    block.write_x(dx, i);
     if (warp == 0) {
       decay_grads.add(parts, d);
       if ((i + 1) % plan.tiles == 0) block.write_decays(decay_grads, i);
@@ -262,7 +332,7 @@ int states_of(const SsdParams& p) { return p.d_state > 64 ? 128 : 64; }
 GradSplit split_heads(const SsdParams& p, const SsdPlan& plan) {
   const int shared = p.heads / p.groups;
   const int64_t blocks = int64_t(p.batch) * p.groups * plan.chunks;
-  const int64_t slots = int64_t(ssd_multiprocessors()) * (states_of(p) > 64 ? 1 : 2);
+  const int64_t slots = int64_t(ssd_multiprocessors()) * (states_of(p) > 64 ? 1 : 1);
   GradSplit best{1, shared};
   double least = 1e30;
   for (int heads = shared; heads >= 1; --heads) {

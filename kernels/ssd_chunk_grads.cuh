@@ -46,13 +46,10 @@ __device__ __forceinline__ float quad_sum(float x) {
   return x + __shfl_xor_sync(0xffffffffu, x, 2);
 }
 
-__device__ __forceinline__ uint32_t load_shared(uint32_t address) {
-  uint32_t r;
-  asm volatile("ld.shared.b32 %0, [%1];" : "=r"(r) : "r"(address) : "memory");
-  return r;
-}
-__device__ __forceinline__ void store_shared(uint32_t address, uint32_t r) {
-  asm volatile("st.shared.b32 [%0], %1;" ::"r"(address), "r"(r) : "memory");
+template <int kTiles>
+__device__ __forceinline__ void set_zero(float (&d)[kTiles][4]) {
+#pragma unroll
+  for (auto& v : d) v[0] = v[1] = v[2] = v[3] = 0.0f;
 }
 
 /// d (16 x 8 kTiles) += rows of a [m][k] times rows of b [n][k], over kSteps * 16 of k.

@@ -38,22 +38,29 @@ struct ScanShared {
   }
 };
 
-/// Rows 16 strip .. of the chunk's map (C_i . B_j) decay_ij dt_j, with D on the diagonal, as T.
+/// Rows 16 strip .. of the chunk's C B^T, but for blocks of the future.
 template <typename T, int kStates>
-__device__ void make_map(const ScanShared<kStates>& s, const ChunkDecays& d, int strip, float D) {
-  float scores[kSsdChunk / 8][4] = {};
+__device__ void make_scores(float (&scores)[kSsdChunk / 8][4], const ScanShared<kStates>& s,
+                            int strip) {
 #pragma unroll
   for (int k = 0; k < kStates / 16; ++k) {
     uint32_t c[4], b[4];
     load_matrices(c, straight_address(s.C, 16 * strip, 16 * k));
 #pragma unroll
     for (int n = 0; n < kSsdChunk / 16; ++n) {
-      if (n > strip) break;  // all of it lies in the future
+      if (n > strip) break;
       load_matrices(b, crossed_address(s.B, 16 * n, 16 * k));
       mma<T>(scores[2 * n], c, b[0], b[1]);
       mma<T>(scores[2 * n + 1], c, b[2], b[3]);
     }
   }
+}
+
+/// Rows 16 strip .. of the chunk's map (C_i . B_j) decay_ij dt_j, with D on the diagonal, as T.
+/// Blocks of the future are not written.
+template <typename T>
+__device__ void write_map(uint32_t map, const float (&scores)[kSsdChunk / 8][4],
+                          const ChunkDecays& d, int strip, float D) {
   const int lane = threadIdx.x % 32, row = 16 * strip + lane / 4;
   const float sums[2] = {d.sum[row], d.sum[row + 8]};
 #pragma unroll
@@ -69,15 +76,23 @@ __device__ void make_map(const ScanShared<kStates>& s, const ChunkDecays& d, int
     }
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      const uint32_t to = s.map + swizzled(row + 8 * half, n) + lane % 4 * 4;
-      asm volatile("st.shared.b32 [%0], %1;" ::"r"(to),
-                   "r"(pack_pair<T>(value[2 * half], value[2 * half + 1]))
-                   : "memory");
+      store_shared(map + swizzled(row + 8 * half, n) + lane % 4 * 4,
+                   pack_pair<T>(value[2 * half], value[2 * half + 1]));
     }
   }
 }
 
-/// y^T of this warp's 16 rows of d_head: decay from the chunk's start times (state C^T).
+/// y^T, or part of it, by the decay from the chunk's start.
+__device__ void decay_from_start(float (&y)[kSsdChunk / 8][4], const ChunkDecays& d) {
+#pragma unroll
+  for (int n = 0; n < kSsdChunk / 8; ++n) {
+    const float* from = d.from + 8 * n + threadIdx.x % 4 * 2;
+    y[n][0] *= from[0], y[n][2] *= from[0];
+    y[n][1] *= from[1], y[n][3] *= from[1];
+  }
+}
+
+/// y^T = decay from the chunk's start times (state C^T), of this warp's 16 rows of d_head.
 template <typename T, int kStates>
 __device__ void read_state(float (&y)[kSsdChunk / 8][4], const StateRows<kStates>& state,
                            const ScanShared<kStates>& s, const ChunkDecays& d) {
@@ -92,12 +107,7 @@ __device__ void read_state(float (&y)[kSsdChunk / 8][4], const StateRows<kStates
       mma<T>(y[2 * n + 1], a, c[2], c[3]);
     }
   }
-#pragma unroll
-  for (int n = 0; n < kSsdChunk / 8; ++n) {
-    const float* from = d.from + 8 * n + threadIdx.x % 4 * 2;
-    y[n][0] *= from[0], y[n][2] *= from[0];
-    y[n][1] *= from[1], y[n][3] *= from[1];
-  }
+  decay_from_start(y, d);
 }
 
 /// y^T += x^T map^T; the state takes the chunk in.
@@ -120,6 +130,83 @@ __device__ void take_in(float (&y)[kSsdChunk / 8][4], StateRows<kStates>& state,
   }
 }
 
+#ifdef HEADLENS_SSD_WGMMA
+/// Starts scores = C B^T (all of it) and, as a second group, y^T = state C^T.
+template <typename T, int kStates>
+__device__ __forceinline__ void start_scores_and_read(float (&scores)[kSsdChunk / 8][4],
+                                                      float (&y)[kSsdChunk / 8][4],
+                                                      const uint32_t (&rows)[kStates / 16][4],
+                                                      const ScanShared<kStates>& s) {
+#pragma unroll
+  for (int k = 0; k < kStates / 16; ++k) {
+    const uint32_t at = k / 4 * kPanelBytes + k % 4 * 32;
+    warpgroup_mma<T, 0, 0>(scores, warpgroup_tile(s.C + at), warpgroup_tile(s.B + at), k > 0);
+  }
+  warpgroup_commit();
+#pragma unroll
+  for (int k = 0; k < kStates / 16; ++k) {
+    const uint32_t at = k / 4 * kPanelBytes + k % 4 * 32;
+    warpgroup_mma<T, 0>(y, rows[k], warpgroup_tile(s.C + at), k > 0);
+  }
+  warpgroup_commit();
+}
+
+/// The chunk on warpgroup products: while they run, the operands of the next are made.
+template <typename T, int kStates>
+__device__ __forceinline__ void scan_chunk_warpgroup(float (&y)[kSsdChunk / 8][4],
+                                                     StateRows<kStates>& state,
+                                                     const ScanShared<kStates>& s,
+                                                     const ChunkDecays& d, float D) {
+  float scores[kSsdChunk / 8][4];
+  uint32_t rows[kStates / 16][4], columns[kSsdChunk / 16][4];
+#pragma unroll
+  for (int k = 0; k < kStates / 16; ++k) state.template operand<T>(rows[k], k);
+#pragma unroll
+  for (int k = 0; k < kSsdChunk / 16; ++k) {
+    load_columns(columns[k], s.x, k);
+    scale_columns<T>(columns[k], d.weight, k);
+  }
+  state.scale(d.from[kSsdChunk - 1]);
+  warpgroup_fence();
+  start_scores_and_read<T>(scores, y, rows, s);
+  start_outer<T>(state, columns, s.B);
+  warpgroup_wait<2>();
+  write_map<T>(s.map, scores, d, threadIdx.x / 32, D);
+  fence_for_warpgroup();
+  __syncthreads();  // the map is whole; the last y is read
+  warpgroup_wait<1>();
+  decay_from_start(y, d);
+#pragma unroll
+  for (int k = 0; k < kSsdChunk / 16; ++k) load_columns(columns[k], s.x, k);
+  warpgroup_fence();
+#pragma unroll
+  for (int k = 0; k < kSsdChunk / 16; ++k) {
+    warpgroup_mma<T, 0>(y, columns[k], warpgroup_tile(s.map + 32 * k), true);
+  }
+  warpgroup_commit();
+  warpgroup_wait<0>();
+}
+#endif
+
+template <typename T, int kStates>
+__device__ __forceinline__ void scan_chunk(float (&y)[kSsdChunk / 8][4], StateRows<kStates>& state,
+                                           const ScanShared<kStates>& s, const ChunkDecays& d,
+                                           int chunk, float D) {
+#ifdef HEADLENS_SSD_WGMMA
+  if constexpr (kStates <= 128) return scan_chunk_warpgroup<T>(y, state, s, d, D);
+#endif
+  // Later strips have more to do: warps, tied to one scheduler each, take turns.
+  const int strip = (threadIdx.x / 32 + chunk) & 3;
+  float scores[kSsdChunk / 8][4] = {};
+  make_scores<T>(scores, s, strip);
+  write_map<T>(s.map, scores, d, strip, D);
+#pragma unroll
+  for (auto& v : y) v[0] = v[1] = v[2] = v[3] = 0.0f;
+  read_state<T>(y, state, s, d);
+  __syncthreads();  // the map is whole; the last y is read
+  take_in<T>(y, state, s, d);
+}
+
 /// y^T from registers into the tile of y, rows of d_head.
 template <typename T>
 __device__ void put_y(uint32_t tile, const float (&y)[kSsdChunk / 8][4]) {
@@ -130,7 +217,7 @@ __device__ void put_y(uint32_t tile, const float (&y)[kSsdChunk / 8][4]) {
     for (int half = 0; half < 2; ++half) {
       const uint32_t pair = transposed_8x8(pack_pair<T>(y[n][2 * half], y[n][2 * half + 1]));
       const uint32_t to = tile + swizzled(8 * n + lane / 4, 2 * warp + half) + lane % 4 * 4;
-      asm volatile("st.shared.b32 [%0], %1;" ::"r"(to), "r"(pair) : "memory");
+      store_shared(to, pair);
     }
   }
 }
@@ -172,21 +259,19 @@ __global__ void __launch_bounds__(kSsdThreads, kStates > 128 ? 1 : kStates > 64 
   };
   fetch(begin);
   if (warp == (begin & 3)) next.sum_up(decays[begin & 1]);
+  clear_map(ScanShared<kStates>(shared, 0).map);
   StateRows<kStates> state;
   enter(state, p, plan, at, sweep, blockIdx.y * plan.pieces_per_segment);
   for (int chunk = begin; chunk < end; ++chunk) {
     copy_async_wait<0>();
+    fence_for_warpgroup();
     __syncthreads();  // the chunk is here; the last one's map is read, its y written
     const ScanShared<kStates> s(shared, chunk & 1);
     const ChunkDecays& d = decays[chunk & 1];
     if (chunk > begin) write_y<T>(p, at, s.y, chunk - 1);
     if (chunk + 1 < end) fetch(chunk + 1);
-    // Later strips have more to do: warps, tied to one scheduler each, take turns.
-    make_map<T>(s, d, (warp + chunk) & 3, D);
-    float y[kSsdChunk / 8][4] = {};
-    read_state<T>(y, state, s, d);
-    __syncthreads();  // the map is whole; the last y is read
-    take_in<T>(y, state, s, d);
+    float y[kSsdChunk / 8][4];
+    scan_chunk<T>(y, state, s, d, chunk, D);
     put_y<T>(s.y, y);
     if (chunk + 1 < end && warp == ((chunk + 1) & 3)) next.sum_up(decays[(chunk + 1) & 1]);
   }

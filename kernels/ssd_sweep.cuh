@@ -107,6 +107,7 @@ __global__ void __launch_bounds__(kSsdThreads, kStates > 128 ? 1 : kWhole ? kSta
   float decay = 1.0f;
   for (int i = begin; i < end; ++i) {
     copy_async_wait<0>();
+    fence_for_warpgroup();
     __syncthreads();
     if (i + 1 < end) fetch(i + 1);
     if (kWhole) {
@@ -116,15 +117,8 @@ __global__ void __launch_bounds__(kSsdThreads, kStates > 128 ? 1 : kWhole ? kSta
     const SweepStage<kStates> stage(shared, i & 1);
     const ChunkDecays& d = decays[i & 1];
     const float* weight = sweep.reverse ? d.from : d.weight;
-    state.scale(d.from[kSsdChunk - 1]);
     decay *= d.from[kSsdChunk - 1];
-#pragma unroll
-    for (int k = 0; k < kSsdChunk / 16; ++k) {
-      uint32_t columns[4];
-      load_columns(columns, stage.u, k);
-      scale_columns<T>(columns, weight, k);
-      add_outer<T>(state, columns, stage.v, k);
-    }
+    add_chunk<T>(state, stage.u, stage.v, d.from[kSsdChunk - 1], weight);
     if (i + 1 < end && warp == ((i + 1) & 3)) next.sum_up(decays[(i + 1) & 1]);
   }
   if (!kWhole) {

@@ -5,6 +5,7 @@
 
 #include "common/mma.cuh"
 #include "ssd_scan.h"
+#include "ssd_wgmma.cuh"
 
 namespace headlens {
 
@@ -110,6 +111,11 @@ __device__ __forceinline__ void load_tile(uint32_t to, const T* from, int64_t ro
   }
 }
 
+/// Whole products read the future of a map too: it stays 0.
+__device__ __forceinline__ void clear_map(uint32_t map) {
+  for (int at = threadIdx.x * 4; at < kPanelBytes; at += blockDim.x * 4) store_shared(map + at, 0);
+}
+
 // Addresses for load_matrices: of a 16 x 16 block at (row, column) of a tile of 64-column panels,
 // column a multiple of 16. "straight" serves A stored [m][k] and transposed B stored [k][n] (two
 // 8-column B side by side); "crossed" serves B stored [n][k] and, transposed, A stored [k][m].
@@ -122,6 +128,22 @@ __device__ __forceinline__ uint32_t crossed_address(uint32_t tile, int row, int 
   const int lane = threadIdx.x % 32;
   return tile + column / 64 * kPanelBytes +
          swizzled(row + lane % 8 + lane / 16 * 8, column % 64 / 8 + lane / 8 % 2);
+}
+
+/// Transposes 4 registers over the 4 lanes of a quad: from a pair of each of four neighbouring tiles
+/// of 8 columns, the lane comes to have all 8 columns, 16 bytes, of tile lane % 4.
+__device__ __forceinline__ void gather_quad(uint32_t (&r)[4]) {
+  const bool odd = threadIdx.x & 1, high = threadIdx.x & 2;
+#pragma unroll
+  for (int t = 0; t < 4; t += 2) {
+    const uint32_t got = __shfl_xor_sync(0xffffffffu, odd ? r[t] : r[t + 1], 1);
+    (odd ? r[t] : r[t + 1]) = got;
+  }
+#pragma unroll
+  for (int t = 0; t < 2; ++t) {
+    const uint32_t got = __shfl_xor_sync(0xffffffffu, high ? r[t] : r[t + 2], 2);
+    (high ? r[t] : r[t + 2]) = got;
+  }
 }
 
 /// A warp's 16 rows of the state, by d_state columns.
@@ -150,6 +172,9 @@ struct StateRows {
     a[2] = pack_pair<T>(v[2 * k + 1][0], v[2 * k + 1][1]);
     a[3] = pack_pair<T>(v[2 * k + 1][2], v[2 * k + 1][3]);
   }
+
+  /// Columns 64 i to 64 i + 63.
+  __device__ float (&panel(int i))[8][4] { return reinterpret_cast<float(&)[8][4]>(v[8 * i]); }
 
   /// Visits (row, column, two neighbouring values).
   template <typename F>
@@ -181,10 +206,22 @@ struct StateRows {
 
   /// As 64 x kStates elements of T, for the backward's matrix products.
   template <typename T>
-  __device__ void store_rounded(T* to) {
-    each_pair([&](int r, int c, float& a, float& b) {
-      *reinterpret_cast<uint32_t*>(to + r * kStates + c) = pack_pair<T>(a, b);
-    });
+  __device__ void store_rounded(T* to) const {
+    const int lane = threadIdx.x % 32, row = threadIdx.x / 32 * 16 + lane / 4;
+#pragma unroll
+    for (int m = 0; m < kStates / 32; ++m) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        uint32_t r[4];
+#pragma unroll
+        for (int t = 0; t < 4; ++t) {
+          r[t] = pack_pair<T>(v[4 * m + t][2 * half], v[4 * m + t][2 * half + 1]);
+        }
+        gather_quad(r);
+        T* at = to + (row + 8 * half) * kStates + (4 * m + lane % 4) * 8;
+        *reinterpret_cast<uint4*>(at) = make_uint4(r[0], r[1], r[2], r[3]);
+      }
+    }
   }
 
   /// In the registers' own order: 64 * kStates floats.
@@ -232,6 +269,45 @@ __device__ __forceinline__ void add_outer(StateRows<kStates>& state, const uint3
     mma<T>(state.v[2 * n], columns, b[0], b[1]);
     mma<T>(state.v[2 * n + 1], columns, b[2], b[3]);
   }
+}
+
+#ifdef HEADLENS_SSD_WGMMA
+/// Starts state += (all 64 columns) (rows of a [pos][d_state] tile) as a group of its own.
+template <typename T, int kStates>
+__device__ __forceinline__ void start_outer(StateRows<kStates>& state,
+                                            const uint32_t (&columns)[kSsdChunk / 16][4],
+                                            uint32_t tile) {
+#pragma unroll
+  for (int k = 0; k < kSsdChunk / 16; ++k) {
+#pragma unroll
+    for (int panel = 0; panel < kStates / 64; ++panel) {
+      const uint64_t rows = warpgroup_tile(tile + panel * kPanelBytes + k * 16 * 128);
+      warpgroup_mma<T, 1>(state.panel(panel), columns[k], rows, true);
+    }
+  }
+  warpgroup_commit();
+}
+#endif
+
+/// The state takes a chunk in: decays over it, and adds (rows of u)^T (rows of v), weighted.
+template <typename T, int kStates>
+__device__ __forceinline__ void add_chunk(StateRows<kStates>& state, uint32_t u, uint32_t v,
+                                          float decay, const float* weight_of_pos) {
+  uint32_t columns[kSsdChunk / 16][4];
+#pragma unroll
+  for (int k = 0; k < kSsdChunk / 16; ++k) {
+    load_columns(columns[k], u, k);
+    scale_columns<T>(columns[k], weight_of_pos, k);
+  }
+  state.scale(decay);
+#ifdef HEADLENS_SSD_WGMMA
+  warpgroup_fence();
+  start_outer<T>(state, columns, v);
+  warpgroup_wait<0>();
+#else
+#pragma unroll
+  for (int k = 0; k < kSsdChunk / 16; ++k) add_outer<T>(state, columns[k], v, k);
+#endif
 }
 
 }  // namespace headlens

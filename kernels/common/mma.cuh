@@ -26,6 +26,15 @@ __device__ __forceinline__ uint32_t swizzled(int row, int piece) {
   return static_cast<uint32_t>(row * 128 + ((piece ^ (row & 7)) << 4));
 }
 
+__device__ __forceinline__ uint32_t load_shared(uint32_t address) {
+  uint32_t r;
+  asm volatile("ld.shared.b32 %0, [%1];" : "=r"(r) : "r"(address) : "memory");
+  return r;
+}
+__device__ __forceinline__ void store_shared(uint32_t address, uint32_t r) {
+  asm volatile("st.shared.b32 [%0], %1;" ::"r"(address), "r"(r) : "memory");
+}
+
 /// Four 8 x 8 matrices of 16-bit elements; lane l gives the address of row l % 8 of matrix l / 8.
 __device__ __forceinline__ void load_matrices(uint32_t (&r)[4], uint32_t address) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
