@@ -266,7 +266,7 @@ __global__ void __launch_bounds__(kGradThreads, 1)
   fetch(0);
   if (warp == 0) next.sum_up(decays[0]);
 
-  clear_map(GradShared<kStates>(shared, 0).map);
+  clear_map<kGradThreads>(GradShared<kStates>(shared, 0).map);
   float scores[4][4] = {}, dscores[4][4] = {};
   float dB[kStates / 16][4] = {}, dC[kStates / 16][4] = {};
   DecayGrads decay_grads;

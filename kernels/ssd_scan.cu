@@ -3,44 +3,14 @@
 
 #include <algorithm>
 
-#include "ssd_sweep.cuh"
+#include "ssd_scan_warpgroup.cuh"
 
 namespace headlens {
 namespace {
 
-/// Shared memory of the scan: two stages of x, B and C, then the chunk's map and its y.
-template <int kStates>
-struct ScanShared {
-  static constexpr int kStageBytes = kPanelBytes * (1 + 2 * (kStates / 64));
-  static constexpr int kBytes = 2 * kStageBytes + 2 * kPanelBytes;
-  uint32_t x, B, C, map, y;
-
-  __device__ ScanShared(const char* shared, int stage) {
-    const uint32_t start = shared_address(shared);
-    x = start + stage * kStageBytes;
-    B = x + kPanelBytes;
-    C = B + kPanelBytes * (kStates / 64);
-    map = start + 2 * kStageBytes;
-    y = map + kPanelBytes;
-  }
-
-  template <typename T>
-  __device__ void load(const SsdParams& p, const SsdPlace& at, int chunk) const {
-    const int first = chunk * kSsdChunk, rows = p.pos - first;
-    const int group = at.head / (p.heads / p.groups);
-    load_tile<kStates / 64, kSsdThreads>(C, row_of<T>(p.C, at.batch, first, group), p.C.pos, rows,
-                                         p.d_state);
-    load_tile<kStates / 64, kSsdThreads>(B, row_of<T>(p.B, at.batch, first, group), p.B.pos, rows,
-                                         p.d_state);
-    load_tile<1, kSsdThreads>(x, row_of<T>(p.x, at.batch, first, at.head) + at.first_row, p.x.pos,
-                              rows, p.d_head - at.first_row);
-    copy_async_commit();
-  }
-};
-
 /// Rows 16 strip .. of the chunk's C B^T, but for blocks of the future.
 template <typename T, int kStates>
-__device__ void make_scores(float (&scores)[kSsdChunk / 8][4], const ScanShared<kStates>& s,
+__device__ void make_scores(float (&scores)[kSsdChunk / 8][4], const ScanShared<kStates, 1>& s,
                             int strip) {
 #pragma unroll
   for (int k = 0; k < kStates / 16; ++k) {
@@ -56,46 +26,10 @@ __device__ void make_scores(float (&scores)[kSsdChunk / 8][4], const ScanShared<
   }
 }
 
-/// Rows 16 strip .. of the chunk's map (C_i . B_j) decay_ij dt_j, with D on the diagonal, as T.
-/// Blocks of the future are not written.
-template <typename T>
-__device__ void write_map(uint32_t map, const float (&scores)[kSsdChunk / 8][4],
-                          const ChunkDecays& d, int strip, float D) {
-  const int lane = threadIdx.x % 32, row = 16 * strip + lane / 4;
-  const float sums[2] = {d.sum[row], d.sum[row + 8]};
-#pragma unroll
-  for (int n = 0; n < kSsdChunk / 8; ++n) {
-    if (n / 2 > strip) break;
-    const int column = 8 * n + lane % 4 * 2;
-    float value[4];
-#pragma unroll
-    for (int e = 0; e < 4; ++e) {
-      const int i = row + e / 2 * 8, j = column + e % 2;
-      const float decay = exp2_fast(sums[e / 2] - d.sum[j]) * d.dt[j];
-      value[e] = j > i ? 0.0f : scores[n][e] * decay + (j == i ? D : 0.0f);
-    }
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      store_shared(map + swizzled(row + 8 * half, n) + lane % 4 * 4,
-                   pack_pair<T>(value[2 * half], value[2 * half + 1]));
-    }
-  }
-}
-
-/// y^T, or part of it, by the decay from the chunk's start.
-__device__ void decay_from_start(float (&y)[kSsdChunk / 8][4], const ChunkDecays& d) {
-#pragma unroll
-  for (int n = 0; n < kSsdChunk / 8; ++n) {
-    const float* from = d.from + 8 * n + threadIdx.x % 4 * 2;
-    y[n][0] *= from[0], y[n][2] *= from[0];
-    y[n][1] *= from[1], y[n][3] *= from[1];
-  }
-}
-
 /// y^T = decay from the chunk's start times (state C^T), of this warp's 16 rows of d_head.
 template <typename T, int kStates>
 __device__ void read_state(float (&y)[kSsdChunk / 8][4], const StateRows<kStates>& state,
-                           const ScanShared<kStates>& s, const ChunkDecays& d) {
+                           const ScanShared<kStates, 1>& s, const ChunkDecays& d) {
 #pragma unroll
   for (int k = 0; k < kStates / 16; ++k) {
     uint32_t a[4], c[4];
@@ -113,7 +47,7 @@ __device__ void read_state(float (&y)[kSsdChunk / 8][4], const StateRows<kStates
 /// y^T += x^T map^T; the state takes the chunk in.
 template <typename T, int kStates>
 __device__ void take_in(float (&y)[kSsdChunk / 8][4], StateRows<kStates>& state,
-                        const ScanShared<kStates>& s, const ChunkDecays& d) {
+                        const ScanShared<kStates, 1>& s, const ChunkDecays& d) {
   state.scale(d.from[kSsdChunk - 1]);
 #pragma unroll
   for (int k = 0; k < kSsdChunk / 16; ++k) {
@@ -130,71 +64,11 @@ __device__ void take_in(float (&y)[kSsdChunk / 8][4], StateRows<kStates>& state,
   }
 }
 
-#ifdef HEADLENS_SSD_WGMMA
-/// Starts scores = C B^T (all of it) and, as a second group, y^T = state C^T.
-template <typename T, int kStates>
-__device__ __forceinline__ void start_scores_and_read(float (&scores)[kSsdChunk / 8][4],
-                                                      float (&y)[kSsdChunk / 8][4],
-                                                      const uint32_t (&rows)[kStates / 16][4],
-                                                      const ScanShared<kStates>& s) {
-#pragma unroll
-  for (int k = 0; k < kStates / 16; ++k) {
-    const uint32_t at = k / 4 * kPanelBytes + k % 4 * 32;
-    warpgroup_mma<T, 0, 0>(scores, warpgroup_tile(s.C + at), warpgroup_tile(s.B + at), k > 0);
-  }
-  warpgroup_commit();
-#pragma unroll
-  for (int k = 0; k < kStates / 16; ++k) {
-    const uint32_t at = k / 4 * kPanelBytes + k % 4 * 32;
-    warpgroup_mma<T, 0>(y, rows[k], warpgroup_tile(s.C + at), k > 0);
-  }
-  warpgroup_commit();
-}
-
-/// The chunk on warpgroup products: while they run, the operands of the next are made.
-template <typename T, int kStates>
-__device__ __forceinline__ void scan_chunk_warpgroup(float (&y)[kSsdChunk / 8][4],
-                                                     StateRows<kStates>& state,
-                                                     const ScanShared<kStates>& s,
-                                                     const ChunkDecays& d, float D) {
-  float scores[kSsdChunk / 8][4];
-  uint32_t rows[kStates / 16][4], columns[kSsdChunk / 16][4];
-#pragma unroll
-  for (int k = 0; k < kStates / 16; ++k) state.template operand<T>(rows[k], k);
-#pragma unroll
-  for (int k = 0; k < kSsdChunk / 16; ++k) {
-    load_columns(columns[k], s.x, k);
-    scale_columns<T>(columns[k], d.weight, k);
-  }
-  state.scale(d.from[kSsdChunk - 1]);
-  warpgroup_fence();
-  start_scores_and_read<T>(scores, y, rows, s);
-  start_outer<T>(state, columns, s.B);
-  warpgroup_wait<2>();
-  write_map<T>(s.map, scores, d, threadIdx.x / 32, D);
-  fence_for_warpgroup();
-  __syncthreads();  // the map is whole; the last y is read
-  warpgroup_wait<1>();
-  decay_from_start(y, d);
-#pragma unroll
-  for (int k = 0; k < kSsdChunk / 16; ++k) load_columns(columns[k], s.x, k);
-  warpgroup_fence();
-#pragma unroll
-  for (int k = 0; k < kSsdChunk / 16; ++k) {
-    warpgroup_mma<T, 0>(y, columns[k], warpgroup_tile(s.map + 32 * k), true);
-  }
-  warpgroup_commit();
-  warpgroup_wait<0>();
-}
-#endif
-
+/// Map, y and state of one chunk.
 template <typename T, int kStates>
 __device__ __forceinline__ void scan_chunk(float (&y)[kSsdChunk / 8][4], StateRows<kStates>& state,
-                                           const ScanShared<kStates>& s, const ChunkDecays& d,
+                                           const ScanShared<kStates, 1>& s, const ChunkDecays& d,
                                            int chunk, float D) {
-#ifdef HEADLENS_SSD_WGMMA
-  if constexpr (kStates <= 128) return scan_chunk_warpgroup<T>(y, state, s, d, D);
-#endif
   // Later strips have more to do: warps, tied to one scheduler each, take turns.
   const int strip = (threadIdx.x / 32 + chunk) & 3;
   float scores[kSsdChunk / 8][4] = {};
@@ -207,42 +81,9 @@ __device__ __forceinline__ void scan_chunk(float (&y)[kSsdChunk / 8][4], StateRo
   take_in<T>(y, state, s, d);
 }
 
-/// y^T from registers into the tile of y, rows of d_head.
-template <typename T>
-__device__ void put_y(uint32_t tile, const float (&y)[kSsdChunk / 8][4]) {
-  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-#pragma unroll
-  for (int n = 0; n < kSsdChunk / 8; ++n) {
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const uint32_t pair = transposed_8x8(pack_pair<T>(y[n][2 * half], y[n][2 * half + 1]));
-      const uint32_t to = tile + swizzled(8 * n + lane / 4, 2 * warp + half) + lane % 4 * 4;
-      store_shared(to, pair);
-    }
-  }
-}
-
-template <typename T>
-__device__ void write_y(const SsdParams& p, const SsdPlace& at, uint32_t tile, int chunk) {
-  const int row0 = threadIdx.x / 8, piece = threadIdx.x % 8;
-  if (at.first_row + piece * 8 >= p.d_head) return;
-#pragma unroll
-  for (int row = row0; row < kSsdChunk; row += kSsdThreads / 8) {
-    const int t = chunk * kSsdChunk + row;
-    if (t >= p.pos) break;
-    uint4 v;
-    asm volatile("ld.shared.v4.b32 {%0,%1,%2,%3}, [%4];"
-                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
-                 : "r"(tile + swizzled(row, piece))
-                 : "memory");
-    T* to = const_cast<T*>(row_of<T>(p.y, at.batch, t, at.head)) + at.first_row + piece * 8;
-    *reinterpret_cast<uint4*>(to) = v;
-  }
-}
-
 /// One segment of one tile of one head; grid (tile, segment, batch).
 template <typename T, int kStates>
-__global__ void __launch_bounds__(kSsdThreads, kStates > 128 ? 1 : kStates > 64 ? 2 : 3)
+__global__ void __launch_bounds__(kSsdThreads, kStates > 128 ? 1 : 2)
     ssd_scan_kernel(const SsdParams p, const SsdPlan plan, const SsdSweep sweep) {
   extern __shared__ __align__(1024) char shared[];
   __shared__ ChunkDecays decays[2];
@@ -254,19 +95,17 @@ __global__ void __launch_bounds__(kSsdThreads, kStates > 128 ? 1 : kStates > 64 
 
   DecayRegs next;
   const auto fetch = [&](int chunk) {
-    ScanShared<kStates>(shared, chunk & 1).template load<T>(p, at, chunk);
+    ScanShared<kStates, 1>(shared, chunk & 1).template load<T>(p, at, chunk);
     if (warp == (chunk & 3)) next.load(p, at.batch, at.head, chunk * kSsdChunk);
   };
   fetch(begin);
   if (warp == (begin & 3)) next.sum_up(decays[begin & 1]);
-  clear_map(ScanShared<kStates>(shared, 0).map);
   StateRows<kStates> state;
   enter(state, p, plan, at, sweep, blockIdx.y * plan.pieces_per_segment);
   for (int chunk = begin; chunk < end; ++chunk) {
     copy_async_wait<0>();
-    fence_for_warpgroup();
     __syncthreads();  // the chunk is here; the last one's map is read, its y written
-    const ScanShared<kStates> s(shared, chunk & 1);
+    const ScanShared<kStates, 1> s(shared, chunk & 1);
     const ChunkDecays& d = decays[chunk & 1];
     if (chunk > begin) write_y<T>(p, at, s.y, chunk - 1);
     if (chunk + 1 < end) fetch(chunk + 1);
@@ -276,11 +115,24 @@ __global__ void __launch_bounds__(kSsdThreads, kStates > 128 ? 1 : kStates > 64 
     if (chunk + 1 < end && warp == ((chunk + 1) & 3)) next.sum_up(decays[(chunk + 1) & 1]);
   }
   __syncthreads();
-  write_y<T>(p, at, ScanShared<kStates>(shared, 0).y, end - 1);
+  write_y<T>(p, at, ScanShared<kStates, 1>(shared, 0).y, end - 1);
   if (end == plan.chunks) {
     state.store(const_cast<float*>(head_state(sweep.last, p, at)), at.first_row, p.d_head,
                 p.d_state);
   }
+}
+
+/// A property of the current device, at least 0.
+int device_property(cudaDeviceAttr attribute) {
+  int device = 0, value = 0;
+  if (cudaGetDevice(&device) != cudaSuccess) return 0;
+  return cudaDeviceGetAttribute(&value, attribute, device) == cudaSuccess ? value : 0;
+}
+
+/// Whether the code for sm_90a runs, which has warpgroup products and blocks made for them.
+bool has_warpgroups() {
+  return device_property(cudaDevAttrComputeCapabilityMajor) == 9 &&
+         device_property(cudaDevAttrComputeCapabilityMinor) == 0;
 }
 
 template <typename T, int kStates>
@@ -296,9 +148,15 @@ cudaError_t launch(const SsdParams& p, cudaStream_t stream) {
     const cudaError_t error = launch_sweeps<T, kStates, false>(p, plan, sweeps, 1, stream);
     if (error != cudaSuccess) return error;
   }
-  return launch_with_shared(&ssd_scan_kernel<T, kStates>,
-                            dim3(p.heads * plan.tiles, plan.segments, p.batch), kSsdThreads,
-                            ScanShared<kStates>::kBytes, stream, p, plan, sweep);
+  const dim3 grid(p.heads * plan.tiles, plan.segments, p.batch);
+  if constexpr (kStates <= 128) {
+    if (has_warpgroups()) {
+      return launch_with_shared(&ssd_scan_warpgroup_kernel<T, kStates>, grid, kScanThreads,
+                                ScanShared<kStates, 2>::kBytes, stream, p, plan, sweep);
+    }
+  }
+  return launch_with_shared(&ssd_scan_kernel<T, kStates>, grid, kSsdThreads,
+                            ScanShared<kStates, 1>::kBytes, stream, p, plan, sweep);
 }
 
 int padded_states(const SsdParams& p) {
@@ -310,12 +168,7 @@ int rounded_up(int a, int b) { return (a + b - 1) / b; }
 }  // namespace
 
 int ssd_multiprocessors() {
-  int device = 0, count = 0;
-  if (cudaGetDevice(&device) != cudaSuccess) return 1;
-  if (cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device) != cudaSuccess) {
-    return 1;
-  }
-  return std::max(count, 1);
+  return std::max(device_property(cudaDevAttrMultiProcessorCount), 1);
 }
 
 SsdPlan ssd_plan(const SsdParams& p) {
@@ -324,7 +177,7 @@ SsdPlan ssd_plan(const SsdParams& p) {
   plan.tiles = rounded_up(p.d_head, kSsdTile);
   const int states = padded_states(p);
   const int64_t columns = int64_t(p.batch) * p.heads * plan.tiles;
-  const int64_t slots = int64_t(ssd_multiprocessors()) * (states > 128 ? 1 : states > 64 ? 2 : 3);
+  const int64_t slots = int64_t(ssd_multiprocessors()) * (states > 128 ? 1 : 2);
   // In units of a chunk's scan; entering a segment costs about one, and the sum over a chunk that
   // another segment needs 0.35.
   double least = 1e30;

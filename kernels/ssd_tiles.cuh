@@ -39,6 +39,10 @@ struct ChunkDecays {
   float weight[kSsdChunk];  // to * dt
 };
 
+/// Within the four warps that carry a state.
+__device__ __forceinline__ int tile_thread() { return threadIdx.x % kSsdThreads; }
+__device__ __forceinline__ int tile_warp() { return tile_thread() / 32; }
+
 __device__ __forceinline__ float exp2_fast(float x) {
   float y;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
@@ -97,23 +101,27 @@ template <int kPanels, int kThreads, typename T>
 __device__ __forceinline__ void load_tile(uint32_t to, const T* from, int64_t row_stride, int rows,
                                           int columns) {
   constexpr int kRowsAtOnce = kThreads / 8;
-  const int row0 = threadIdx.x / 8, piece = threadIdx.x % 8;
+  const int thread = threadIdx.x % kThreads, row0 = thread / 8, piece = thread % 8;
+  const T* at = from + row0 * row_stride + piece * 8;
+  to += swizzled(row0, piece);
 #pragma unroll
-  for (int panel = 0; panel < kPanels; ++panel) {
-    const int column = panel * 64 + piece * 8;
+  for (int i = 0; i < kSsdChunk / kRowsAtOnce; ++i) {
+    const bool there = row0 + i * kRowsAtOnce < rows;
 #pragma unroll
-    for (int i = 0; i < kSsdChunk / kRowsAtOnce; ++i) {
-      const int row = row0 + i * kRowsAtOnce;
-      const bool valid = row < rows && column < columns;
-      copy_async_16(to + panel * kPanelBytes + swizzled(row, piece),
-                    valid ? from + row * row_stride + column : from, valid);
+    for (int panel = 0; panel < kPanels; ++panel) {
+      copy_async_16(to + panel * kPanelBytes + i * kRowsAtOnce * 128, at + panel * 64,
+                    there && panel * 64 + piece * 8 < columns);
     }
+    at += kRowsAtOnce * row_stride;
   }
 }
 
 /// Whole products read the future of a map too: it stays 0.
+template <int kThreads>
 __device__ __forceinline__ void clear_map(uint32_t map) {
-  for (int at = threadIdx.x * 4; at < kPanelBytes; at += blockDim.x * 4) store_shared(map + at, 0);
+  for (int at = threadIdx.x % kThreads * 4; at < kPanelBytes; at += kThreads * 4) {
+    store_shared(map + at, 0);
+  }
 }
 
 // Addresses for load_matrices: of a 16 x 16 block at (row, column) of a tile of 64-column panels,
@@ -179,7 +187,7 @@ struct StateRows {
   /// Visits (row, column, two neighbouring values).
   template <typename F>
   __device__ void each_pair(F&& f) {
-    const int lane = threadIdx.x % 32, row = threadIdx.x / 32 * 16 + lane / 4;
+    const int lane = threadIdx.x % 32, row = tile_warp() * 16 + lane / 4;
 #pragma unroll
     for (int n = 0; n < kStates / 8; ++n) {
       f(row, n * 8 + lane % 4 * 2, v[n][0], v[n][1]);
@@ -207,7 +215,7 @@ struct StateRows {
   /// As 64 x kStates elements of T, for the backward's matrix products.
   template <typename T>
   __device__ void store_rounded(T* to) const {
-    const int lane = threadIdx.x % 32, row = threadIdx.x / 32 * 16 + lane / 4;
+    const int lane = threadIdx.x % 32, row = tile_warp() * 16 + lane / 4;
 #pragma unroll
     for (int m = 0; m < kStates / 32; ++m) {
 #pragma unroll
@@ -228,14 +236,14 @@ struct StateRows {
   __device__ void store_raw(float* to) const {
 #pragma unroll
     for (int n = 0; n < kStates / 8; ++n) {
-      reinterpret_cast<float4*>(to)[n * kSsdThreads + threadIdx.x] =
+      reinterpret_cast<float4*>(to)[n * kSsdThreads + tile_thread()] =
           make_float4(v[n][0], v[n][1], v[n][2], v[n][3]);
     }
   }
   __device__ void add_raw(const float* from) {
 #pragma unroll
     for (int n = 0; n < kStates / 8; ++n) {
-      const float4 x = reinterpret_cast<const float4*>(from)[n * kSsdThreads + threadIdx.x];
+      const float4 x = reinterpret_cast<const float4*>(from)[n * kSsdThreads + tile_thread()];
       v[n][0] += x.x, v[n][1] += x.y, v[n][2] += x.z, v[n][3] += x.w;
     }
   }
@@ -243,7 +251,7 @@ struct StateRows {
 
 /// Rows 16 k to 16 k + 15 of a chunk's [pos][d_head] tile, transposed, this warp's 16 columns.
 __device__ __forceinline__ void load_columns(uint32_t (&a)[4], uint32_t tile, int k) {
-  load_matrices_transposed(a, crossed_address(tile, 16 * k, threadIdx.x / 32 * 16));
+  load_matrices_transposed(a, crossed_address(tile, 16 * k, tile_warp() * 16));
 }
 
 /// The same operand with each position scaled.

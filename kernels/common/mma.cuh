@@ -100,7 +100,7 @@ __device__ __forceinline__ float2 unpack_pair(uint32_t pair) {
   }
 }
 
-/// 16 bytes from global to shared memory without waiting; zeros where not `valid`.
+/// 16 bytes from global to shared memory without waiting; zeros, and nothing read, where not `valid`.
 __device__ __forceinline__ void copy_async_16(uint32_t to, const void* from, bool valid) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from),
                "r"(valid ? 16 : 0)
