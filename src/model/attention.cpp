@@ -28,6 +28,10 @@ QkvProjection::QkvProjection(const AttentionSpec& spec, int64_t d_in, const Atte
     : spec_(spec) {
   const int64_t q = spec.heads * spec.d_head, kv = spec.kv_heads * spec.d_head;
   if (spec.layout == QkvLayout::Separate) {
+    if (!transposed) {
+      joined_ =
+          Linear::joined(weights, {names.q, names.k, names.v}, d_in, {q, kv, kv}, spec.qkv_bias);
+    }
     parts_[0] = Linear(weights.scope(names.q), d_in, q, spec.qkv_bias, transposed);
     parts_[1] = Linear(weights.scope(names.k), d_in, kv, spec.qkv_bias, transposed);
     parts_[2] = Linear(weights.scope(names.v), d_in, kv, spec.qkv_bias, transposed);
@@ -48,13 +52,15 @@ std::array<Tensor, 3> QkvProjection::operator()(const Tensor& x) const {
     return {parts[0], parts[1], parts[2]};
   }
   std::array<Tensor, 3> qkv;
-  if (spec_.layout == QkvLayout::Fused) {
+  if (spec_.layout == QkvLayout::Fused || joined_.defined()) {
+    const Tensor all = joined_.defined() ? joined_(x) : parts_[0](x);
     const int64_t kv = spec_.kv_heads * d_head;
-    const auto parts = parts_[0](x).split_with_sizes({spec_.heads * d_head, kv, kv}, -1);
+    const auto parts = all.split_with_sizes({spec_.heads * d_head, kv, kv}, -1);
     qkv = {parts[0], parts[1], parts[2]};
   } else {
-    for (size_t i = 0; i < 3; ++i) qkv[i] = adapters_[i].add(parts_[i](x), x);
+    for (size_t i = 0; i < 3; ++i) qkv[i] = parts_[i](x);
   }
+  for (size_t i = 0; i < 3; ++i) qkv[i] = adapters_[i].add(qkv[i], x);
   return {split_heads(qkv[0], spec_.heads), split_heads(qkv[1], spec_.kv_heads),
           split_heads(qkv[2], spec_.kv_heads)};
 }

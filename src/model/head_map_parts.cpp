@@ -32,6 +32,10 @@ std::vector<int64_t> all_heads(const std::vector<int64_t>& heads, int64_t count)
   return all;
 }
 
+Tensor scaled_values(const Tensor& values, const Tensor& scale) {
+  return (values * scale).to(values.scalar_type()).masked_fill(scale == 0, 0);
+}
+
 std::vector<std::vector<int64_t>> head_blocks(const HeadMap& map, const std::vector<int64_t>& heads,
                                               int64_t rows) {
   constexpr int64_t kEntries = 1 << 24;

@@ -12,6 +12,7 @@
 #include "headlens/model/block.h"
 #include "headlens/model/families.h"
 #include "headlens/model/norm.h"
+#include "headlens/model/rotary.h"
 #include "model/promote.h"
 #include "model/scaled.h"
 
@@ -19,6 +20,11 @@ namespace headlens {
 namespace {
 
 constexpr int64_t kWholeModel = -1;
+
+/// x on `device`; where that is a GPU the host does not wait for what it still does.
+Tensor moved(const Tensor& x, at::Device device) {
+  return x.to(device, x.scalar_type(), /*non_blocking=*/device.is_cuda());
+}
 
 void check_ids(const Tensor& ids, int64_t vocab) {
   HEADLENS_CHECK(ShapeError, ids.defined() && ids.dim() == 2 && ids.scalar_type() == at::kLong,
@@ -45,7 +51,7 @@ Tensor take_positions(const Tensor& resid, const Tensor& positions) {
   HEADLENS_CHECK(ShapeError, !outside.any().item<bool>(),
                  "[forward] logit position, expected 0 to {}, got {}", resid.size(1) - 1,
                  positions.masked_select(outside)[0].item<int64_t>());
-  const Tensor index = positions.to(resid.device()).unsqueeze(-1);
+  const Tensor index = moved(positions, resid.device()).unsqueeze(-1);
   return resid.gather(1, index.expand({-1, -1, resid.size(-1)}));
 }
 
@@ -250,7 +256,7 @@ Tensor LanguageModel::forward(const Tensor& ids, const ForwardOptions& options) 
 Tensor LanguageModel::embed(const Tensor& ids, Tap* tap, const Prompt& prompt) const {
   check_ids(ids, config_.vocab_size);
   const LayerTap whole(tap, kWholeModel);
-  Tensor embedded = at::embedding(embed_, ids.to(device()));
+  Tensor embedded = at::embedding(embed_, moved(ids, device()));
   embedded = whole(Site::Embed, scaled(embedded, config_.embed_scale));
   if (position_embed_.defined()) {
     const int64_t end = prompt.start + ids.size(1);
@@ -285,6 +291,7 @@ Tensor LanguageModel::run_layers(Tensor resid, int64_t from_layer, int64_t to_la
     seen.start = state->position;
     if (!seen.first.defined()) seen.first = state->first;
   }
+  if (!seen.tables) seen.tables = std::make_shared<RotaryTables>();
   for (int64_t i = from_layer; i < to_layer; ++i) {
     const auto layer = static_cast<size_t>(i);
     LayerState* layer_state = state != nullptr ? &state->layers[layer] : nullptr;

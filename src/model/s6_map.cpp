@@ -46,6 +46,12 @@ class S6Map final : public HeadMap {
     return selective_scan_map_rows(dt_, A_, B_, C_, rows, head_index(heads, device()));
   }
 
+  // M does not depend on what it multiplies, so scaled inputs scale its columns.
+  Tensor fused(const Tensor& scale, const std::vector<const MapEdit*>& /*hides*/) const override {
+    const Tensor x = scale.defined() ? scaled_values(x_, scale) : x_;
+    return selective_scan(x, dt_, A_, B_, C_, state_).y.unsqueeze(-1);
+  }
+
  private:
   Tensor dt_, A_, B_, C_, x_, state_;
 };

@@ -48,7 +48,14 @@ class SsdMap final : public HeadMap {
     return ssd_map_rows(log_decay_, dt_, B_, C_, rows, head_index(heads, device()));
   }
 
+  // M does not depend on what it multiplies, so scaled inputs scale its columns.
+  Tensor fused(const Tensor& scale, const std::vector<const MapEdit*>& /*hides*/) const override {
+    const Tensor x = scale.defined() ? scaled_values(x_, scale.unsqueeze(-1)) : x_;
+    return ssd_scan(x, log_decay_, dt_, B_, C_, state_, kChunk).y;
+  }
+
  private:
+  static constexpr int64_t kChunk = 64;
   LayerKind kind_;
   Tensor log_decay_, dt_, B_, C_, x_, state_;
 };

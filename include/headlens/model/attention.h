@@ -35,6 +35,7 @@ class QkvProjection {
  private:
   AttentionSpec spec_;
   std::array<Linear, 3> parts_;      // q, k, v; or the first is all of them
+  Linear joined_;                    // the three as one product, where that pays
   std::array<Adapter, 3> adapters_;  // of q, k, v
 };
 

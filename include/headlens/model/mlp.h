@@ -32,11 +32,9 @@ class Mlp {
   MlpSpec spec_;
   Linear gate_proj_;  // or gate and up, where they are one
   Linear up_proj_;
+  Linear joined_;    // gate and up as one product, where that pays
   Adapter adapter_;  // of gate and up
   Linear down_proj_;
 };
-
-/// [..] -> [..]
-Tensor activate(const Tensor& x, Activation activation);
 
 }  // namespace headlens
