@@ -63,12 +63,11 @@ struct GradBlock {
     const int columns = f.d_head - first_row(i);
     load_tile<1, kGradThreads>(s.x, row_of<T>(f.x, batch, first_pos(), head(i)) + first_row(i),
                                f.x.pos, rows(), columns);
-    load_tile<1, kGradThreads>(
-        s.dy, row_of<T>(p.grad_y, batch, first_pos(), head(i)) + first_row(i), p.grad_y.pos, rows(),
-        columns);
+    load_tile<1, kGradThreads>(s.dy,
+                               row_of<T>(p.grad_y, batch, first_pos(), head(i)) + first_row(i),
+                               p.grad_y.pos, rows(), columns);
     const int64_t all = int64_t(f.heads) * plan.tiles;
-    const int64_t at =
-        ((batch * all + first_tile + i) * plan.chunks + chunk) * kSsdTile * kStates;
+    const int64_t at = ((batch * all + first_tile + i) * plan.chunks + chunk) * kSsdTile * kStates;
     load_tile<kStates / 64, kGradThreads>(s.entering, static_cast<const T*>(buffers.entering) + at,
                                           kStates, kSsdTile, kStates);
     load_tile<kStates / 64, kGradThreads>(s.leaving, static_cast<const T*>(buffers.leaving) + at,
@@ -159,8 +158,8 @@ __device__ void score_grads(const float (&dscores)[4][4], const GradShared<kStat
   }
 }
 
-/// dx_j = sum_i map_ij dy_i + decay to the end * dt_j (gradient of the leaving state) B_j: the second
-/// term, without its factors, is there.
+/// dx_j = sum_i map_ij dy_i + decay to the end * dt_j (gradient of the leaving state) B_j: the
+/// second term, without its factors, is there.
 template <typename T, int kStates>
 __device__ void finish_x(float (&dx)[4][4], const GradShared<kStates>& s, const ChunkDecays& d) {
   const int strip = grad_strip(), half = grad_half(), row = 16 * strip + threadIdx.x % 32 / 4;
@@ -199,13 +198,13 @@ __device__ void times_state(float (&change)[kStates / 16][4], uint32_t rows, uin
   }
 }
 
-/// The products of a head that need no other's result: dmap = dy x^T, what dy and x are by the states
-/// (for dC and dB), and B by the gradient of the leaving state (for dx). On warpgroup products they
-/// are four groups under way.
+/// The products of a head that need no other's result: dmap = dy x^T, what dy and x are by the
+/// states (for dC and dB), and B by the gradient of the leaving state (for dx). On warpgroup
+/// products they are four groups under way.
 template <typename T, int kStates>
 __device__ __forceinline__ void start_products(float (&dmap)[4][4], float (&read)[kStates / 16][4],
-                                               float (&written)[kStates / 16][4],
-                                               float (&dx)[4][4], const GradShared<kStates>& s) {
+                                               float (&written)[kStates / 16][4], float (&dx)[4][4],
+                                               const GradShared<kStates>& s) {
   const int half = grad_half();
 #ifdef HEADLENS_SSD_WGMMA
   const uint32_t low_rows = half * 32 * 128;
@@ -232,8 +231,8 @@ __device__ __forceinline__ void start_products(float (&dmap)[4][4], float (&read
 #pragma unroll
   for (int k = 0; k < kStates / 16; ++k) {
     const uint32_t at = k / 4 * kPanelBytes + k % 4 * 32;
-    warpgroup_mma<T, 0, 0>(dx, warpgroup_tile(s.B + at),
-                           warpgroup_tile(s.leaving + low_rows + at), k > 0);
+    warpgroup_mma<T, 0, 0>(dx, warpgroup_tile(s.B + at), warpgroup_tile(s.leaving + low_rows + at),
+                           k > 0);
   }
   warpgroup_commit();
 #else
@@ -327,7 +326,9 @@ __global__ void ssd_sum_splits_kernel(const SsdBackwardParams p, const GradBuffe
   *reinterpret_cast<uint32_t*>(out + column) = pack_pair<T>(sum.x, sum.y);
 }
 
-int states_of(const SsdParams& p) { return p.d_state > 64 ? 128 : 64; }
+int states_of(const SsdParams& p) {
+  return p.d_state > 64 ? 128 : 64;
+}
 
 GradSplit split_heads(const SsdParams& p, const SsdPlan& plan) {
   const int shared = p.heads / p.groups;
@@ -388,14 +389,13 @@ cudaError_t launch(const SsdBackwardParams& p, cudaStream_t stream) {
   if (plan.segments > 1) error = launch_sweeps<T, kStates, false>(f, plan, sweeps, 2, stream);
   if (error == cudaSuccess) error = launch_sweeps<T, kStates, true>(f, plan, sweeps, 2, stream);
   if (error != cudaSuccess) return error;
-  error = launch_with_shared(&ssd_chunk_grads_kernel<T, kStates>,
-                             dim3(plan.chunks, f.groups * sizes.splits, f.batch), kGradThreads,
-                             GradShared<kStates>::kBytes, stream, p, plan, split_heads(f, plan),
-                             buffers);
+  error = launch_with_shared(
+      &ssd_chunk_grads_kernel<T, kStates>, dim3(plan.chunks, f.groups * sizes.splits, f.batch),
+      kGradThreads, GradShared<kStates>::kBytes, stream, p, plan, split_heads(f, plan), buffers);
   if (error != cudaSuccess || sizes.splits == 1) return error;
   const int64_t pairs = int64_t(f.batch) * f.pos * f.groups * f.d_state / 2;
-  ssd_sum_splits_kernel<T><<<dim3((pairs + 255) / 256, 2), 256, 0, stream>>>(p, buffers,
-                                                                           sizes.splits, pairs);
+  ssd_sum_splits_kernel<T>
+      <<<dim3((pairs + 255) / 256, 2), 256, 0, stream>>>(p, buffers, sizes.splits, pairs);
   return cudaGetLastError();
 }
 

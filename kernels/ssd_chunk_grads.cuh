@@ -38,8 +38,12 @@ struct GradParts {
   float whole[kGradThreads / 32];
 };
 
-__device__ __forceinline__ int grad_strip() { return threadIdx.x / 32 % 4; }
-__device__ __forceinline__ int grad_half() { return threadIdx.x / 128; }
+__device__ __forceinline__ int grad_strip() {
+  return threadIdx.x / 32 % 4;
+}
+__device__ __forceinline__ int grad_half() {
+  return threadIdx.x / 128;
+}
 
 __device__ __forceinline__ float quad_sum(float x) {
   x += __shfl_xor_sync(0xffffffffu, x, 1);
@@ -163,8 +167,8 @@ __device__ void add_weighted(float (&total)[kTiles][4], const float (&change)[kT
 #pragma unroll
     for (int n = 0; n < kTiles; ++n) {
       const int piece = grad_half() * kTiles + n;
-      const float2 w = unpack_pair<T>(load_shared(with + piece / 8 * kPanelBytes +
-                                                  swizzled(i, piece % 8) + lane % 4 * 4));
+      const float2 w = unpack_pair<T>(
+          load_shared(with + piece / 8 * kPanelBytes + swizzled(i, piece % 8) + lane % 4 * 4));
       const float a = change[n][2 * half], b = change[n][2 * half + 1];
       sum += a * w.x + b * w.y;
       total[n][2 * half] += by * a, total[n][2 * half + 1] += by * b;
@@ -206,8 +210,8 @@ struct DecayGrads {
 #pragma unroll
     for (int e = 0; e < 2; ++e) {
       const int t = 2 * lane + e;
-      const float column = parts.column[0][t] + parts.column[1][t] + parts.column[2][t] +
-                           parts.column[3][t];
+      const float column =
+          parts.column[0][t] + parts.column[1][t] + parts.column[2][t] + parts.column[3][t];
       const float leaving = parts.leaving[0][t] + parts.leaving[1][t];
       dt[e] += column + parts.diagonal[t] + leaving;
       read[e] = parts.row[0][t] + parts.row[1][t] - column * d.dt[t] + parts.entering[0][t] +

@@ -163,7 +163,9 @@ int padded_states(const SsdParams& p) {
   return p.d_state > 128 ? 256 : p.d_state > 64 ? 128 : 64;
 }
 
-int rounded_up(int a, int b) { return (a + b - 1) / b; }
+int rounded_up(int a, int b) {
+  return (a + b - 1) / b;
+}
 
 }  // namespace
 

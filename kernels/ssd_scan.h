@@ -18,7 +18,8 @@ struct SsdView {
 
 /// h_t = exp(log_decay_t) h_{t-1} + dt_t x_t B_t^T, y_t = h_t C_t (+ D x_t). Float16 or BFloat16 x,
 /// B, C and y; everything else float32. The matrix products take operands of that dtype (the state
-/// and decay * dt * x too) and sum in float32. Rows of x, B, C and y start at multiples of 16 bytes.
+/// and decay * dt * x too) and sum in float32. Rows of x, B, C and y start at multiples of 16
+/// bytes.
 struct SsdParams {
   SsdView x, B, C;
   SsdView log_decay, dt;  // float32 [batch, pos, head]; dt.data null: 1
@@ -38,14 +39,14 @@ cudaError_t launch_ssd_scan(const SsdParams& params, cudaStream_t stream);
 
 /// Gradients of everything that a scan without D reads, from those of y and of state_out.
 struct SsdBackwardParams {
-  SsdParams forward;          // y, state_out and D unused
-  SsdView grad_y;             // as y
-  const float* grad_state;    // of state_out, or null for zeros
-  SsdView grad_x;             // as x, written
-  SsdView grad_B, grad_C;     // as B and C, written
-  SsdView grad_log_decay;     // float32, written
-  SsdView grad_dt;            // float32, written; data null: not wanted
-  float* grad_state_in;       // written; null: not wanted
+  SsdParams forward;        // y, state_out and D unused
+  SsdView grad_y;           // as y
+  const float* grad_state;  // of state_out, or null for zeros
+  SsdView grad_x;           // as x, written
+  SsdView grad_B, grad_C;   // as B and C, written
+  SsdView grad_log_decay;   // float32, written
+  SsdView grad_dt;          // float32, written; data null: not wanted
+  float* grad_state_in;     // written; null: not wanted
 };
 
 /// As for the scan, d_state at most 128.

@@ -39,7 +39,7 @@ struct ScanShared {
 /// Blocks of the future are not written.
 template <typename T>
 __device__ __forceinline__ void write_map(uint32_t map, const float (&scores)[kSsdChunk / 8][4],
-                          const ChunkDecays& d, int strip, float D) {
+                                          const ChunkDecays& d, int strip, float D) {
   const int lane = threadIdx.x % 32, row = 16 * strip + lane / 4;
   const float sums[2] = {d.sum[row], d.sum[row + 8]};
 #pragma unroll
@@ -62,7 +62,8 @@ __device__ __forceinline__ void write_map(uint32_t map, const float (&scores)[kS
 }
 
 /// y^T, or part of it, by the decay from the chunk's start.
-__device__ __forceinline__ void decay_from_start(float (&y)[kSsdChunk / 8][4], const ChunkDecays& d) {
+__device__ __forceinline__ void decay_from_start(float (&y)[kSsdChunk / 8][4],
+                                                 const ChunkDecays& d) {
 #pragma unroll
   for (int n = 0; n < kSsdChunk / 8; ++n) {
     const float* from = d.from + 8 * n + threadIdx.x % 4 * 2;
@@ -87,7 +88,8 @@ __device__ __forceinline__ void put_y(uint32_t tile, const float (&y)[kSsdChunk 
 }
 
 template <typename T>
-__device__ __forceinline__ void write_y(const SsdParams& p, const SsdPlace& at, uint32_t tile, int chunk) {
+__device__ __forceinline__ void write_y(const SsdParams& p, const SsdPlace& at, uint32_t tile,
+                                        int chunk) {
   const int row0 = tile_thread() / 8, piece = tile_thread() % 8;
   if (at.first_row + piece * 8 >= p.d_head) return;
 #pragma unroll

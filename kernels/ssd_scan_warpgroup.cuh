@@ -22,8 +22,9 @@ __device__ __forceinline__ void barrier_arrive(int barrier, int threads) {
 
 /// Loads chunks and their decays, and makes the maps.
 template <typename T, int kStates>
-__device__ __forceinline__ void make_maps(const SsdParams& p, const SsdPlace& at, const char* shared,
-                                          ChunkDecays* decays, int begin, int end) {
+__device__ __forceinline__ void make_maps(const SsdParams& p, const SsdPlace& at,
+                                          const char* shared, ChunkDecays* decays, int begin,
+                                          int end) {
   using Shared = ScanShared<kStates, 2>;
   const int warp = tile_warp();
   const float D = p.D != nullptr ? p.D[at.head] : 0.0f;
@@ -67,8 +68,7 @@ __device__ __forceinline__ void make_maps(const SsdParams& p, const SsdPlace& at
 
 /// y^T = decay from the chunk's start times (state C^T) + x^T map^T; the state takes the chunk in.
 template <typename T, int kStates>
-__device__ __forceinline__ void carry_chunk(float (&y)[kSsdChunk / 8][4],
-                                            StateRows<kStates>& state,
+__device__ __forceinline__ void carry_chunk(float (&y)[kSsdChunk / 8][4], StateRows<kStates>& state,
                                             const uint32_t (&rows)[kStates / 16][4],
                                             const ScanShared<kStates, 2>& s, const ChunkDecays& d) {
   uint32_t columns[kSsdChunk / 16][4];

@@ -40,9 +40,10 @@ __global__ void __launch_bounds__(kSsdThreads) ssd_step_kernel(const SsdParams p
     for (int i = 0; i < kRowsAThread; ++i) {
       const int row = first + i * kRowsAtOnce;
       const bool held = p.state_in != nullptr && row < p.d_head;
-      h[i] = held ? *reinterpret_cast<const float4*>(p.state_in + states +
-                                                     int64_t(row) * p.d_state + n)
-                  : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+      h[i] =
+          held
+              ? *reinterpret_cast<const float4*>(p.state_in + states + int64_t(row) * p.d_state + n)
+              : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
     }
 #pragma unroll
     for (int i = 0; i < kRowsAThread; ++i) {

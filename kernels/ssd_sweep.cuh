@@ -5,16 +5,17 @@
 
 namespace headlens {
 
-/// A recurrence over chunks: state = decay state + (rows of u)^T (rows of v), each position weighted
-/// with its decay to the chunk's end and dt; in reverse order (the gradient's), from its start.
+/// A recurrence over chunks: state = decay state + (rows of u)^T (rows of v), each position
+/// weighted with its decay to the chunk's end and dt; in reverse order (the gradient's), from its
+/// start.
 struct SsdSweep {
   SsdView u, v;
   bool reverse;
-  const float* first;     // [batch, head, d_head, d_state] before the first chunk, or null
-  float* last;            // the same after the last, or null
-  float* piece_states;    // [batch, tile, piece] of 64 * kStates raw floats
-  float* piece_decays;    // [batch, tile, piece]
-  void* chunk_states;     // [batch, tile, chunk, 64, kStates]: the state that enters each chunk
+  const float* first;   // [batch, head, d_head, d_state] before the first chunk, or null
+  float* last;          // the same after the last, or null
+  float* piece_states;  // [batch, tile, piece] of 64 * kStates raw floats
+  float* piece_decays;  // [batch, tile, piece]
+  void* chunk_states;   // [batch, tile, chunk, 64, kStates]: the state that enters each chunk
 };
 
 struct SsdSweeps {
@@ -79,7 +80,9 @@ struct SweepStage {
 /// kWhole: a segment from the state that enters it, storing those that enter its chunks; else a
 /// piece from nothing. grid (tile, piece or segment, batch * sweeps).
 template <typename T, int kStates, bool kWhole>
-__global__ void __launch_bounds__(kSsdThreads, kStates > 128 ? 1 : kWhole ? kStates > 64 ? 2 : 3 : 4)
+__global__ void __launch_bounds__(kSsdThreads, kStates > 128 ? 1
+                                               : kWhole      ? kStates > 64 ? 2 : 3
+                                                             : 4)
     ssd_sweep_kernel(const SsdParams p, const SsdPlan plan, const SsdSweeps sweeps) {
   extern __shared__ __align__(1024) char shared[];
   __shared__ ChunkDecays decays[2];
@@ -112,7 +115,8 @@ __global__ void __launch_bounds__(kSsdThreads, kStates > 128 ? 1 : kWhole ? kSta
     if (i + 1 < end) fetch(i + 1);
     if (kWhole) {
       state.template store_rounded<T>(static_cast<T*>(sweep.chunk_states) +
-                                      (at.index() * plan.chunks + chunk_of(i)) * kSsdTile * kStates);
+                                      (at.index() * plan.chunks + chunk_of(i)) * kSsdTile *
+                                          kStates);
     }
     const SweepStage<kStates> stage(shared, i & 1);
     const ChunkDecays& d = decays[i & 1];

@@ -17,10 +17,11 @@ constexpr int kSsdThreads = 128;  // of the blocks that carry a state
 constexpr int kPanelBytes = kSsdChunk * 128;
 
 /// How the positions are shared out: a segment is carried through by one block; all but the last
-/// are first summed up alone, in pieces, so that each block finds the state that enters its segment.
+/// are first summed up alone, in pieces, so that each block finds the state that enters its
+/// segment.
 struct SsdPlan {
-  int chunks;             // of the sequence
-  int tiles;              // of d_head
+  int chunks;  // of the sequence
+  int tiles;   // of d_head
   int chunks_per_piece;
   int pieces_per_segment;
   int segments;
@@ -40,8 +41,12 @@ struct ChunkDecays {
 };
 
 /// Within the four warps that carry a state.
-__device__ __forceinline__ int tile_thread() { return threadIdx.x % kSsdThreads; }
-__device__ __forceinline__ int tile_warp() { return tile_thread() / 32; }
+__device__ __forceinline__ int tile_thread() {
+  return threadIdx.x % kSsdThreads;
+}
+__device__ __forceinline__ int tile_warp() {
+  return tile_thread() / 32;
+}
 
 __device__ __forceinline__ float exp2_fast(float x) {
   float y;
@@ -129,8 +134,7 @@ __device__ __forceinline__ void clear_map(uint32_t map) {
 // 8-column B side by side); "crossed" serves B stored [n][k] and, transposed, A stored [k][m].
 __device__ __forceinline__ uint32_t straight_address(uint32_t tile, int row, int column) {
   const int lane = threadIdx.x % 32;
-  return tile + column / 64 * kPanelBytes +
-         swizzled(row + lane % 16, column % 64 / 8 + lane / 16);
+  return tile + column / 64 * kPanelBytes + swizzled(row + lane % 16, column % 64 / 8 + lane / 16);
 }
 __device__ __forceinline__ uint32_t crossed_address(uint32_t tile, int row, int column) {
   const int lane = threadIdx.x % 32;
@@ -138,8 +142,8 @@ __device__ __forceinline__ uint32_t crossed_address(uint32_t tile, int row, int 
          swizzled(row + lane % 8 + lane / 16 * 8, column % 64 / 8 + lane / 8 % 2);
 }
 
-/// Transposes 4 registers over the 4 lanes of a quad: from a pair of each of four neighbouring tiles
-/// of 8 columns, the lane comes to have all 8 columns, 16 bytes, of tile lane % 4.
+/// Transposes 4 registers over the 4 lanes of a quad: from a pair of each of four neighbouring
+/// tiles of 8 columns, the lane comes to have all 8 columns, 16 bytes, of tile lane % 4.
 __device__ __forceinline__ void gather_quad(uint32_t (&r)[4]) {
   const bool odd = threadIdx.x & 1, high = threadIdx.x & 2;
 #pragma unroll
@@ -182,7 +186,9 @@ struct StateRows {
   }
 
   /// Columns 64 i to 64 i + 63.
-  __device__ float (&panel(int i))[8][4] { return reinterpret_cast<float(&)[8][4]>(v[8 * i]); }
+  __device__ float (&panel(int i))[8][4] {
+    return reinterpret_cast<float(&)[8][4]>(v[8 * i]);
+  }
 
   /// Visits (row, column, two neighbouring values).
   template <typename F>
