@@ -13,7 +13,8 @@ namespace headlens {
 /// [batch, pos, head or group, ..]: strides in elements; the last dimension is contiguous.
 struct SsdView {
   const void* data;
-  int64_t batch, pos, head;
+  int64_t batch;
+  int pos, head;
 };
 
 /// h_t = exp(log_decay_t) h_{t-1} + dt_t x_t B_t^T, y_t = h_t C_t (+ D x_t). Float16 or BFloat16 x,

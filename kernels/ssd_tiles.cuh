@@ -55,31 +55,37 @@ __device__ __forceinline__ float exp2_fast(float x) {
 }
 
 template <typename T>
-__device__ __forceinline__ const T* row_of(const SsdView& v, int batch, int64_t pos, int head) {
-  return static_cast<const T*>(v.data) + batch * v.batch + pos * v.pos + head * v.head;
+__device__ __forceinline__ const T* row_of(const SsdView& v, int batch, int pos, int head) {
+  return static_cast<const T*>(v.data) + batch * v.batch + int64_t(pos) * v.pos +
+         int64_t(head) * v.head;
 }
 
-/// One warp's two positions (2 lane, 2 lane + 1) of a chunk on their way from global memory.
+/// One warp's two positions (2 lane, 2 lane + 1) of a chunk on their way from global memory: nothing
+/// waits for them before sum_up().
 struct DecayRegs {
-  float log2_decay[2], dt[2];
+  float log_decay[2], dt[2];
 
-  /// Positions past the end neither decay nor add. A floor keeps infinities out of the sums; below
-  /// it an exponential is 0. NaN stays.
-  __device__ void load(const SsdParams& p, int batch, int head, int first) {
-    const int lane = threadIdx.x % 32;
+  /// Positions past the end neither decay nor add.
+  __device__ __forceinline__ void load(const SsdParams& p, int batch, int head, int first) {
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
-      const int t = first + 2 * lane + i;
-      log2_decay[i] = dt[i] = 0.0f;
-      if (t >= p.pos) continue;
-      const float log2 = *row_of<float>(p.log_decay, batch, t, head) * 1.44269504f;
-      log2_decay[i] = log2 < -150.0f ? -150.0f : log2;
-      dt[i] = p.dt.data != nullptr ? *row_of<float>(p.dt, batch, t, head) : 1.0f;
+      const int t = first + threadIdx.x % 32 * 2 + i;
+      const bool there = t < p.pos;
+      log_decay[i] = there ? *row_of<float>(p.log_decay, batch, t, head) : 0.0f;
+      dt[i] = there ? 1.0f : 0.0f;
+      if (there && p.dt.data != nullptr) dt[i] = *row_of<float>(p.dt, batch, t, head);
     }
   }
 
-  __device__ void sum_up(ChunkDecays& out) const {
+  __device__ __forceinline__ void sum_up(ChunkDecays& out) const {
     const int lane = threadIdx.x % 32;
+    // A floor keeps infinities out of the sums: below it an exponential is 0. NaN stays.
+    float log2_decay[2];
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const float log2 = log_decay[i] * 1.44269504f;
+      log2_decay[i] = log2 < -150.0f ? -150.0f : log2;
+    }
     float sum = log2_decay[0] + log2_decay[1];
 #pragma unroll
     for (int offset = 1; offset < 32; offset *= 2) {
@@ -103,11 +109,11 @@ struct DecayRegs {
 
 /// Starts the copies of kPanels panels of 64 columns by 64 rows; zeros outside rows x columns.
 template <int kPanels, int kThreads, typename T>
-__device__ __forceinline__ void load_tile(uint32_t to, const T* from, int64_t row_stride, int rows,
+__device__ __forceinline__ void load_tile(uint32_t to, const T* from, int row_stride, int rows,
                                           int columns) {
   constexpr int kRowsAtOnce = kThreads / 8;
   const int thread = threadIdx.x % kThreads, row0 = thread / 8, piece = thread % 8;
-  const T* at = from + row0 * row_stride + piece * 8;
+  const T* at = from + int64_t(row0) * row_stride + piece * 8;
   to += swizzled(row0, piece);
 #pragma unroll
   for (int i = 0; i < kSsdChunk / kRowsAtOnce; ++i) {
@@ -117,7 +123,7 @@ __device__ __forceinline__ void load_tile(uint32_t to, const T* from, int64_t ro
       copy_async_16(to + panel * kPanelBytes + i * kRowsAtOnce * 128, at + panel * 64,
                     there && panel * 64 + piece * 8 < columns);
     }
-    at += kRowsAtOnce * row_stride;
+    at += int64_t(kRowsAtOnce) * row_stride;
   }
 }
 

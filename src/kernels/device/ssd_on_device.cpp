@@ -3,6 +3,9 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
+#include <limits>
+
 #include "kernels/device/launch.h"
 #include "kernels/device_kernels.h"
 #include "ssd_scan.h"
@@ -22,7 +25,7 @@ Tensor rows_of(const Tensor& x) {
 
 SsdView view_of(const Tensor& x) {
   if (!x.defined()) return {};
-  return {x.data_ptr(), x.stride(0), x.stride(1), x.stride(2)};
+  return {x.data_ptr(), x.stride(0), static_cast<int>(x.stride(1)), static_cast<int>(x.stride(2))};
 }
 
 Tensor single(const Tensor& x) {
