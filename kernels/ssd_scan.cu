@@ -129,10 +129,13 @@ int device_property(cudaDeviceAttr attribute) {
   return cudaDeviceGetAttribute(&value, attribute, device) == cudaSuccess ? value : 0;
 }
 
-/// Whether the code for sm_90a runs, which has warpgroup products and blocks made for them.
-bool has_warpgroups() {
-  return device_property(cudaDevAttrComputeCapabilityMajor) == 9 &&
-         device_property(cudaDevAttrComputeCapabilityMinor) == 0;
+/// Whether the code that this device runs has the kernel's body: that for sm_90a does, which then
+/// has shared memory of its own.
+template <typename Kernel>
+bool is_compiled(Kernel* kernel) {
+  cudaFuncAttributes attributes{};
+  return cudaFuncGetAttributes(&attributes, kernel) == cudaSuccess &&
+         attributes.sharedSizeBytes > 0;
 }
 
 template <typename T, int kStates>
@@ -150,7 +153,7 @@ cudaError_t launch(const SsdParams& p, cudaStream_t stream) {
   }
   const dim3 grid(p.heads * plan.tiles, plan.segments, p.batch);
   if constexpr (kStates <= 128) {
-    if (has_warpgroups()) {
+    if (is_compiled(&ssd_scan_warpgroup_kernel<T, kStates>)) {
       return launch_with_shared(&ssd_scan_warpgroup_kernel<T, kStates>, grid, kScanThreads,
                                 ScanShared<kStates, 2>::kBytes, stream, p, plan, sweep);
     }

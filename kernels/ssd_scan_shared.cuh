@@ -40,7 +40,7 @@ struct ScanShared {
 template <typename T>
 __device__ __forceinline__ void write_map(uint32_t map, const float (&scores)[kSsdChunk / 8][4],
                                           const ChunkDecays& d, int strip, float D) {
-  const int lane = threadIdx.x % 32, row = 16 * strip + lane / 4;
+  const int lane = made_anew(threadIdx.x % 32), row = 16 * strip + lane / 4;
   const float sums[2] = {d.sum[row], d.sum[row + 8]};
 #pragma unroll
   for (int n = 0; n < kSsdChunk / 8; ++n) {

@@ -66,25 +66,47 @@ __device__ __forceinline__ void make_maps(const SsdParams& p, const SsdPlace& at
   }
 }
 
+/// y^T = state C^T, the state's columns 64 at a time, of which only 64 are held as operands; while
+/// the first are under way, `meanwhile` runs. Waits for barrier `full`; the state decays over the
+/// chunk.
+template <typename T, int kStates, typename F>
+__device__ __forceinline__ void start_read(float (&y)[kSsdChunk / 8][4], StateRows<kStates>& state,
+                                           const ScanShared<kStates, 2>& s, const ChunkDecays& d,
+                                           int full, F&& meanwhile) {
+#pragma unroll
+  for (int panel = 0; panel < kStates / 64; ++panel) {
+    uint32_t rows[4][4];
+    if (panel > 0) warpgroup_wait<0>();
+#pragma unroll
+    for (int k = 0; k < 4; ++k) state.template operand<T>(rows[k], 4 * panel + k);
+    if (panel == 0) barrier_sync(full, kScanThreads);
+    if (panel + 1 == kStates / 64) state.scale(d.from[kSsdChunk - 1]);
+    warpgroup_fence();
+#pragma unroll
+    for (int k = 0; k < 4; ++k) {
+      warpgroup_mma<T, 0>(y, rows[k], warpgroup_tile(s.C + panel * kPanelBytes + k * 32),
+                          panel + k > 0);
+    }
+    warpgroup_commit();
+    if (panel == 0) meanwhile();
+  }
+}
+
 /// y^T = decay from the chunk's start times (state C^T) + x^T map^T; the state takes the chunk in.
 template <typename T, int kStates>
-__device__ __forceinline__ void carry_chunk(float (&y)[kSsdChunk / 8][4], StateRows<kStates>& state,
-                                            const uint32_t (&rows)[kStates / 16][4],
-                                            const ScanShared<kStates, 2>& s, const ChunkDecays& d) {
+__device__ __forceinline__ void carry_chunk(float (&y)[kSsdChunk / 8][4],
+                                            StateRows<kStates>& state,
+                                            const ScanShared<kStates, 2>& s, const ChunkDecays& d,
+                                            int full) {
   uint32_t columns[kSsdChunk / 16][4];
+  start_read<T>(y, state, s, d, full, [&] {
 #pragma unroll
-  for (int k = 0; k < kSsdChunk / 16; ++k) {
-    load_columns(columns[k], s.x, k);
-    scale_columns<T>(columns[k], d.weight, k);
-  }
-  state.scale(d.from[kSsdChunk - 1]);
+    for (int k = 0; k < kSsdChunk / 16; ++k) {
+      load_columns(columns[k], s.x, k);
+      scale_columns<T>(columns[k], d.weight, k);
+    }
+  });
   warpgroup_fence();
-#pragma unroll
-  for (int k = 0; k < kStates / 16; ++k) {
-    const uint32_t step = k / 4 * kPanelBytes + k % 4 * 32;
-    warpgroup_mma<T, 0>(y, rows[k], warpgroup_tile(s.C + step), k > 0);
-  }
-  warpgroup_commit();
   start_outer<T>(state, columns, s.B);
   warpgroup_wait<1>();
   decay_from_start(y, d);
@@ -108,12 +130,8 @@ __device__ __forceinline__ void carry_state(const SsdParams& p, const SsdPlan& p
   enter(state, p, plan, at, sweep, blockIdx.y * plan.pieces_per_segment);
   for (int chunk = begin; chunk < end; ++chunk) {
     const ScanShared<kStates, 2> s(shared, chunk & 1);
-    uint32_t rows[kStates / 16][4];
-#pragma unroll
-    for (int k = 0; k < kStates / 16; ++k) state.template operand<T>(rows[k], k);
-    barrier_sync(kFull + (chunk & 1), kScanThreads);
     float y[kSsdChunk / 8][4];
-    carry_chunk<T>(y, state, rows, s, decays[chunk & 1]);
+    carry_chunk<T>(y, state, s, decays[chunk & 1], kFull + (chunk & 1));
     if (chunk + 2 < end) barrier_arrive(kEmpty + (chunk & 1), kScanThreads);
     put_y<T>(s.y, y);  // the last y was read before kFull
     barrier_sync(kCarriers, kSsdThreads);

@@ -48,6 +48,13 @@ __device__ __forceinline__ int tile_warp() {
   return tile_thread() / 32;
 }
 
+/// x, made anew: addresses that follow from it are computed where they are used, and not kept over a
+/// loop in registers that are short.
+__device__ __forceinline__ int made_anew(int x) {
+  asm volatile("" : "+r"(x));
+  return x;
+}
+
 __device__ __forceinline__ float exp2_fast(float x) {
   float y;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
@@ -112,7 +119,7 @@ template <int kPanels, int kThreads, typename T>
 __device__ __forceinline__ void load_tile(uint32_t to, const T* from, int row_stride, int rows,
                                           int columns) {
   constexpr int kRowsAtOnce = kThreads / 8;
-  const int thread = threadIdx.x % kThreads, row0 = thread / 8, piece = thread % 8;
+  const int thread = made_anew(threadIdx.x % kThreads), row0 = thread / 8, piece = thread % 8;
   const T* at = from + int64_t(row0) * row_stride + piece * 8;
   to += swizzled(row0, piece);
 #pragma unroll
