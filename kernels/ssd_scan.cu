@@ -176,20 +176,22 @@ int ssd_multiprocessors() {
   return std::max(device_property(cudaDevAttrMultiProcessorCount), 1);
 }
 
-SsdPlan ssd_plan(const SsdParams& p) {
+SsdPlan ssd_plan(const SsdParams& p, int sweeps) {
   SsdPlan plan{};
   plan.chunks = rounded_up(p.pos, kSsdChunk);
   plan.tiles = rounded_up(p.d_head, kSsdTile);
-  const int states = padded_states(p);
-  const int64_t columns = int64_t(p.batch) * p.heads * plan.tiles;
-  const int64_t slots = int64_t(ssd_multiprocessors()) * (states > 128 ? 1 : 2);
-  // In units of a chunk's scan; entering a segment costs about one, and the sum over a chunk that
-  // another segment needs 0.35.
+  const int64_t columns = int64_t(p.batch) * p.heads * plan.tiles * sweeps;
+  // Blocks a multiprocessor holds: of the scan, or of sweeps alone.
+  const int held = padded_states(p) > 128 ? 1 : sweeps == 1 ? 2 : 3;
+  const int64_t slots = int64_t(ssd_multiprocessors()) * held;
+  // In units of a chunk's time; entering a segment costs about one, and the sum over a chunk that
+  // another segment needs 0.35 of a scan's, 0.6 of a sweep's.
+  const double sum_cost = sweeps == 1 ? 0.35 : 0.6;
   double least = 1e30;
   for (int segments = 1; segments <= std::min(plan.chunks, 16); ++segments) {
     const int each = rounded_up(plan.chunks, segments);
     const int64_t waves = (columns * segments + slots - 1) / slots;
-    const double sums = 0.35 * each * double(segments - 1) * columns / slots;
+    const double sums = sum_cost * each * double(segments - 1) * columns / slots;
     const double cost = waves * (each + 1.0) + sums + (segments > 1 ? 1.0 : 0.0);
     if (cost >= least) continue;
     least = cost;
@@ -199,7 +201,7 @@ SsdPlan ssd_plan(const SsdParams& p) {
   // Pieces fill the machine where whole segments would not.
   const int64_t blocks = columns * std::max(plan.segments - 1, 1);
   plan.pieces_per_segment = std::max<int64_t>(
-      1, std::min<int64_t>({rounded_up(each, 2), 4, 4 * int64_t(ssd_multiprocessors()) / blocks}));
+      1, std::min<int64_t>({rounded_up(each, 2), 8, 4 * int64_t(ssd_multiprocessors()) / blocks}));
   plan.chunks_per_piece = rounded_up(each, plan.pieces_per_segment);
   plan.segments = rounded_up(plan.chunks, plan.chunks_per_piece * plan.pieces_per_segment);
   return plan;

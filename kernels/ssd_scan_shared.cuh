@@ -35,6 +35,19 @@ struct ScanShared {
   }
 };
 
+/// Has a later chunk's tiles brought near: x and C by half of the threads, B by the others.
+template <typename T, int kStates>
+__device__ __forceinline__ void prefetch_chunk(const SsdParams& p, const SsdPlace& at, int chunk) {
+  const int first = chunk * kSsdChunk, rows = p.pos - first;
+  const int group = at.head / (p.heads / p.groups);
+  if (tile_thread() < 64) {
+    prefetch_tile<1>(row_of<T>(p.x, at.batch, first, at.head) + at.first_row, p.x.pos, rows);
+    prefetch_tile<kStates / 64>(row_of<T>(p.C, at.batch, first, group), p.C.pos, rows);
+  } else {
+    prefetch_tile<kStates / 64>(row_of<T>(p.B, at.batch, first, group), p.B.pos, rows);
+  }
+}
+
 /// Rows 16 strip .. of the chunk's map (C_i . B_j) decay_ij dt_j, with D on the diagonal, as T.
 /// Blocks of the future are not written.
 template <typename T>

@@ -38,6 +38,7 @@ __device__ __forceinline__ void make_maps(const SsdParams& p, const SsdPlace& at
     Shared(shared, chunk & 1).template load<T>(p, at, chunk);
     if (warp == (chunk & 3)) next.sum_up(decays[chunk & 1]);
     fetch_decays(chunk + 1);
+    if (chunk + 1 < end) prefetch_chunk<T, kStates>(p, at, chunk + 1);
   };
   fetch_decays(begin);
   fetch(begin);
@@ -94,8 +95,7 @@ __device__ __forceinline__ void start_read(float (&y)[kSsdChunk / 8][4], StateRo
 
 /// y^T = decay from the chunk's start times (state C^T) + x^T map^T; the state takes the chunk in.
 template <typename T, int kStates>
-__device__ __forceinline__ void carry_chunk(float (&y)[kSsdChunk / 8][4],
-                                            StateRows<kStates>& state,
+__device__ __forceinline__ void carry_chunk(float (&y)[kSsdChunk / 8][4], StateRows<kStates>& state,
                                             const ScanShared<kStates, 2>& s, const ChunkDecays& d,
                                             int full) {
   uint32_t columns[kSsdChunk / 16][4];

@@ -81,7 +81,7 @@ struct SweepStage {
 /// piece from nothing. grid (tile, piece or segment, batch * sweeps).
 template <typename T, int kStates, bool kWhole>
 __global__ void __launch_bounds__(kSsdThreads, kStates > 128 ? 1
-                                               : kWhole      ? kStates > 64 ? 2 : 3
+                                               : kWhole      ? 3
                                                              : 4)
     ssd_sweep_kernel(const SsdParams p, const SsdPlan plan, const SsdSweeps sweeps) {
   extern __shared__ __align__(1024) char shared[];

@@ -28,7 +28,8 @@ struct SsdPlan {
 
   __host__ __device__ int pieces() const { return (segments - 1) * pieces_per_segment; }
 };
-SsdPlan ssd_plan(const SsdParams& params);
+/// For as many recurrences at once as `sweeps`.
+SsdPlan ssd_plan(const SsdParams& params, int sweeps = 1);
 int ssd_multiprocessors();  // of the current device
 
 /// What the decays of one chunk come to; position t of the chunk.
@@ -48,8 +49,8 @@ __device__ __forceinline__ int tile_warp() {
   return tile_thread() / 32;
 }
 
-/// x, made anew: addresses that follow from it are computed where they are used, and not kept over a
-/// loop in registers that are short.
+/// x, made anew: addresses that follow from it are computed where they are used, and not kept over
+/// a loop in registers that are short.
 __device__ __forceinline__ int made_anew(int x) {
   asm volatile("" : "+r"(x));
   return x;
@@ -67,8 +68,8 @@ __device__ __forceinline__ const T* row_of(const SsdView& v, int batch, int pos,
          int64_t(head) * v.head;
 }
 
-/// One warp's two positions (2 lane, 2 lane + 1) of a chunk on their way from global memory: nothing
-/// waits for them before sum_up().
+/// One warp's two positions (2 lane, 2 lane + 1) of a chunk on their way from global memory:
+/// nothing waits for them before sum_up().
 struct DecayRegs {
   float log_decay[2], dt[2];
 
@@ -131,6 +132,18 @@ __device__ __forceinline__ void load_tile(uint32_t to, const T* from, int row_st
                     there && panel * 64 + piece * 8 < columns);
     }
     at += int64_t(kRowsAtOnce) * row_stride;
+  }
+}
+
+/// Asks for a tile's rows of up to 128 bytes a panel to be brought near, 64 threads a panel.
+template <int kPanels, typename T>
+__device__ __forceinline__ void prefetch_tile(const T* from, int row_stride, int rows) {
+  const int row = made_anew(threadIdx.x % 64);
+  if (row >= rows) return;
+  const T* at = from + int64_t(row) * row_stride;
+#pragma unroll
+  for (int panel = 0; panel < kPanels; ++panel) {
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(at + panel * 64));
   }
 }
 
