@@ -15,11 +15,6 @@
 namespace headlens {
 namespace {
 
-#ifndef KSG
-#define KSG 1
-#endif
-constexpr int kSmallGradBlocks = KSG;  // a multiprocessor's, with up to 64 states
-
 /// dC += dscores B, dB += dscores^T C: what all heads of the block share.
 template <typename T, int kStates>
 __device__ void score_grads(const float (&dscores)[4][4], const GradShared<kStates>& s,
@@ -133,7 +128,7 @@ __device__ __forceinline__ void start_products(float (&dmap)[4][4], float (&read
 
 /// One chunk of one group, some of its heads; grid (chunk, group * split, batch).
 template <typename T, int kStates>
-__global__ void __launch_bounds__(kGradThreads, kStates > 64 ? 1 : kSmallGradBlocks)
+__global__ void __launch_bounds__(kGradThreads, 1)
     ssd_chunk_grads_kernel(const SsdBackwardParams p, const SsdPlan plan, const GradSplit split,
                            const GradBuffers buffers) {
   extern __shared__ __align__(1024) char shared[];
@@ -220,7 +215,7 @@ int states_of(const SsdParams& p) {
 GradSplit split_heads(const SsdParams& p, const SsdPlan& plan) {
   const int shared = p.heads / p.groups;
   const int64_t blocks = int64_t(p.batch) * p.groups * plan.chunks;
-  const int64_t slots = int64_t(ssd_multiprocessors()) * (states_of(p) > 64 ? 1 : kSmallGradBlocks);
+  const int64_t slots = ssd_multiprocessors();  // a block each
   GradSplit best{1, shared};
   double least = 1e30;
   for (int heads = shared; heads >= 1; --heads) {
