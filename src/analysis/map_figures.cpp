@@ -18,9 +18,9 @@ namespace {
 /// Which rows of a batch of prompts are looked at, and the keys whose mass counts there; segment
 /// axes are padded to the longest list.
 struct PromptLayout {
-  Tensor rows;         // [batch, 1 + segment] int64: q, then the segment ends (padding: q)
-  Tensor key_sets;     // [batch, 1 + segment, 2, n] int64: of q the ends and the right segment, of an
-                       // end its own segment; -1 pads
+  Tensor rows;      // [batch, 1 + segment] int64: q, then the segment ends (padding: q)
+  Tensor key_sets;  // [batch, 1 + segment, 2, n] int64: of q the ends and the right segment, of an
+                    // end its own segment; -1 pads
   Tensor has_segment;  // [batch, segment] double 0/1
 
   PromptLayout on(at::Device device) const {

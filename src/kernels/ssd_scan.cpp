@@ -4,6 +4,7 @@
 #include <ATen/ATen.h>
 
 #include "kernels/autograd_support.h"
+#include "kernels/device/ssd_map_on_device.h"
 #include "kernels/device/ssd_on_device.h"
 #include "kernels/device_kernels.h"
 #include "kernels/segment_sums.h"
@@ -158,6 +159,12 @@ Tensor ssd_map_rows(const Tensor& log_decay, const Tensor& dt, const Tensor& B, 
   check_index(where, "rows", rows, {batch, -1});
   if (heads.defined()) check_index(where, "heads", heads, {-1});
   const auto dtype = compute_dtype(where, {log_decay, dt, B, C});
+  if constexpr (kDeviceKernels) {
+    if (has_device_kernel(log_decay) && dtype == at::kFloat && log_decay.numel() > 0 &&
+        !records_grad({log_decay, dt, B, C})) {
+      return ssd_map_rows_on_device({log_decay, dt, B, C}, rows, heads);
+    }
+  }
 
   const Tensor logs = choose(log_decay.to(dtype).clamp_min(kLogDecayFloor), heads);
   const Tensor scores = at::matmul(take_rows(C, rows).to(dtype).transpose(1, 2),

@@ -55,8 +55,8 @@ void forward_with_figures(const LanguageModel& model, const Tensor& ids,
   std::vector<Tensor> figures;
   for (const int64_t layer : reducer.layers()) {
     const MapStats& stats = reducer.stats(layer);
-    figures.push_back(at::cat(
-        {stats.entropy.unsqueeze(-1), stats.max.unsqueeze(-1), stats.segment_mass}, -1));
+    figures.push_back(
+        at::cat({stats.entropy.unsqueeze(-1), stats.max.unsqueeze(-1), stats.segment_mass}, -1));
   }
   at::stack(figures).cpu();
 }
@@ -73,7 +73,8 @@ class Bench {
          {std::pair{1, 512}, {1, 2048}, {1, 8192}, {1, 32768}, {32, 1024}}) {
       plain("llama-8b", model, batch, pos);
     }
-    for (const int64_t pos : {2048, 8192, 32768}) figures("llama-8b forward + statistics", model, pos);
+    for (const int64_t pos : {2048, 8192, 32768})
+      figures("llama-8b forward + statistics", model, pos);
     long_context(model);
   }
 

@@ -40,10 +40,9 @@ inline ModelConfig mamba2_8_layers(const Flags& flags) {
   return parse_model_config(json, "mamba2_8_layers");
 }
 
-inline LanguageModel random_model(const ModelConfig& config, const Flags& flags,
-                                  at::ScalarType dtype = at::kBFloat16) {
+inline LanguageModel random_model(const ModelConfig& config, const Flags& flags) {
   at::manual_seed(1);
-  const auto options = at::TensorOptions().device(flags.device).dtype(dtype);
+  const auto options = at::TensorOptions().device(flags.device).dtype(flags.dtype);
   const auto draw = [options](const std::string& name, at::IntArrayRef shape) {
     const bool is_one = name.ends_with("norm.weight") || name.ends_with(".D");
     if (is_one) return at::ones(shape, options);
@@ -51,7 +50,7 @@ inline LanguageModel random_model(const ModelConfig& config, const Flags& flags,
     if (name.ends_with("dt_bias")) return at::empty(shape, options).uniform_(-6.9, -2.3);
     return at::empty(shape, options).normal_(0, 0.02);
   };
-  return LanguageModel::build(config, WeightScope::from_generator(draw, dtype, flags.device));
+  return LanguageModel::build(config, WeightScope::from_generator(draw, flags.dtype, flags.device));
 }
 
 /// Weights that a token is multiplied with: all but the embedding table.
