@@ -67,15 +67,21 @@ struct SegmentSlots {
     *at = high + __log2f(1.0f + exp2_fast(low - high));
   }
 
-  /// Stores the sums of a run of tiles with code `id`, and leaves none.
-  __device__ __forceinline__ void end_run(int id, RowPair& rows) const {
+  /// Stores the sums of a run of tiles with code `id`, and leaves none. `is_first`: the segment has
+  /// no sums yet, so that nothing waits for its slots.
+  __device__ __forceinline__ void end_run(int id, RowPair& rows, bool is_first) const {
     const bool stored = id >= 0 && id < kMixedTile;
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
       if (stored) {
         const float2 sum = quad_total(rows.sum[r], rows.ref[r]);
         if (id % 8 / 2 == threadIdx.x % 4 && r < rows_there && sum.x > 0) {
-          add(r, id, sum.y + __log2f(sum.x));
+          const float log_sum = sum.y + __log2f(sum.x);
+          if (is_first) {
+            *slot(r, id) = log_sum;
+          } else {
+            add(r, id, log_sum);
+          }
         }
       }
       rows.done[r] += rows.sum[r];

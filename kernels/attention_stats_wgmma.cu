@@ -13,7 +13,8 @@ __global__ void __launch_bounds__(StatsShape<kWidth>::kThreads, 1)
 #ifdef HEADLENS_HAS_WGMMA
   using S = StatsShape<kWidth>;
   extern __shared__ unsigned char raw[];
-  const StatsMemory<S> memory(raw);
+  __shared__ uint64_t barriers[StatsMemory<S>::kBarriers];
+  const StatsMemory<S> memory(raw, barriers);
   if (threadIdx.x == 0) {
     for (int i = 0; i < S::kQueryTiles; ++i) {
       barrier_init(&memory.query_full[i], 1);
@@ -83,9 +84,14 @@ cudaError_t launch(const AttentionStatsParams& p, int processors, cudaStream_t s
     return cudaErrorNotSupported;
   }
   const auto kernel = p.segments ? stats_kernel<T, kWidth, true> : stats_kernel<T, kWidth, false>;
+  // Code for another target than sm_90a has no body, and so no barriers.
+  cudaFuncAttributes attributes{};
+  cudaError_t status = cudaFuncGetAttributes(&attributes, kernel);
+  if (status == cudaSuccess && attributes.sharedSizeBytes == 0) return cudaErrorNotSupported;
+  if (status == cudaSuccess) {
+    status = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, S::kShared);
+  }
   const SegmentTiles segments = segment_tiles_of(p, S::kKeys);
-  cudaError_t status =
-      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, S::kShared);
   if (status == cudaSuccess && p.segments != nullptr) {
     status = launch_segment_tiles(p, segments, S::kKeys, stream);
   }

@@ -21,19 +21,20 @@ struct StatsShape {
   static constexpr int kQueryTiles = kWidth > 128 ? 1 : 2;  // the next rows come in good time
   static constexpr int kRoom = (224 * 1024 - kQueryTiles * kQueryBytes) / kKeyBytes;
   static constexpr int kStages = kRoom < 6 ? kRoom : 6;
-  static constexpr int kShared = 1024 + kQueryTiles * kQueryBytes + kStages * kKeyBytes + 512;
+  static constexpr int kShared = 1024 + kQueryTiles * kQueryBytes + kStages * kKeyBytes;
 };
 
-/// Tiles in shared memory, at multiples of 1024 bytes as their swizzle wants, and their barriers.
+/// Tiles in dynamic shared memory, at multiples of 1024 bytes as their swizzle wants, and barriers.
 template <typename S>
 struct StatsMemory {
   unsigned char *queries, *keys;
   uint64_t *query_full, *query_free, *key_full, *key_free;
 
-  __device__ explicit StatsMemory(unsigned char* raw) {
+  static constexpr int kBarriers = 2 * (S::kQueryTiles + S::kStages);
+  __device__ StatsMemory(unsigned char* raw, uint64_t* barriers) {
     queries = raw + (1024 - shared_address(raw) % 1024) % 1024;
     keys = queries + S::kQueryTiles * S::kQueryBytes;
-    query_full = reinterpret_cast<uint64_t*>(keys + S::kStages * S::kKeyBytes);
+    query_full = barriers;
     query_free = query_full + S::kQueryTiles;
     key_full = query_free + S::kQueryTiles;
     key_free = key_full + S::kStages;
@@ -148,6 +149,7 @@ struct StatsGroup {
   StatsItem item;
   int whole_from, whole_to;  // of these tiles all rows see all keys
   int run;                   // the code of the tiles whose sums are under way
+  int highest;               // slots of segments above this one have not been touched
   RowPair rows;
 
   __device__ StatsGroup(const AttentionStatsParams& params, const SegmentTiles& tiles,
@@ -206,8 +208,12 @@ struct StatsGroup {
 
   __device__ __forceinline__ void switch_run(int code) {
     if (code == run) return;
-    slots().end_run(run, rows);
+    end_run();
     run = code;
+  }
+  __device__ __forceinline__ void end_run() {
+    slots().end_run(run, rows, /*is_first=*/run > highest);
+    if (run < kMixedTile) highest = max(highest, run);
   }
 
   __device__ __forceinline__ void fold(float (&acc)[kCount], int tile, int code) {
@@ -229,6 +235,7 @@ struct StatsGroup {
       fold_tile<false>(acc, factor, first_key, rows, 0, none);
       if (kSegments && code >= kMixedTile) {
         slots().spread(acc, factor, segments, item.batch, first_key, code, rows);
+        highest = max(highest, code & 255);
       }
     }
     if ((tile & 7) == 7) rows.agree(factor);
@@ -242,7 +249,7 @@ struct StatsGroup {
     whole_from = (max(item.first_key, reach) + S::kKeys - 1) / S::kKeys;
     whole_to = max(0, first + shift + 1) / S::kKeys;
     rows = RowPair();
-    run = kNoSegment;
+    run = highest = kNoSegment;
     if (kSegments) slots().clear();
     barrier_wait(&memory.query_full[query.slot], query.parity);
     int tile = item.low_tile;
@@ -262,7 +269,7 @@ struct StatsGroup {
 
   /// Four threads have a row's parts.
   __device__ void write_rows() {
-    if (kSegments) slots().end_run(run, rows);
+    if (kSegments) end_run();
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
       const float mine = rows.sum[r] + rows.done[r];
