@@ -74,7 +74,7 @@ __device__ __forceinline__ float block_sum(float x, float* scratch) {
 }
 
 __device__ __forceinline__ float silu(float x) {
-  return x / (1.0f + __expf(-x));
+  return x / (1.0f + expf(-x));
 }
 
 /// Calls f with a value of the element type: dispatch_dtype(p.dtype, [&](auto t) { .. }).

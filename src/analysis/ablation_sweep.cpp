@@ -147,7 +147,7 @@ Sweep::Sweep(const LanguageModel& model, const Objective& objective, const HeadL
 
 BatchRun Sweep::start_batch(int64_t index) const {
   const ObjectiveBatch& batch = objective_.batch(index);
-  const Tensor resid = model_.embed(batch.ids.to(model_.device()));
+  const Tensor resid = model_.embed(batch.ids);
   return {index,
           batch,
           resid,

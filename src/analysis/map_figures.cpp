@@ -15,28 +15,35 @@
 namespace headlens {
 namespace {
 
-/// Where the rows and segments of a batch of prompts lie; segment axes are padded to the longest
-/// list.
+/// Which rows of a batch of prompts are looked at, and the keys whose mass counts there; segment
+/// axes are padded to the longest list.
 struct PromptLayout {
-  Tensor rows;         // [batch, 1 + segment] int64: q, then the segment ends (padding: q)
+  Tensor rows;      // [batch, 1 + segment] int64: q, then the segment ends (padding: q)
+  Tensor key_sets;  // [batch, 1 + segment, 2, n] int64: of q the ends and the right segment, of an
+                    // end its own segment; -1 pads
   Tensor has_segment;  // [batch, segment] double 0/1
-  Tensor in_segment;   // [batch, segment, key] double 0/1
-  Tensor in_target;    // [batch, key] double 0/1
 
   PromptLayout on(at::Device device) const {
-    return {rows.to(device), has_segment.to(device), in_segment.to(device), in_target.to(device)};
+    return {rows.to(device), key_sets.to(device), has_segment.to(device)};
   }
 };
 
-PromptLayout prompt_layout(const std::vector<const PromptInfo*>& prompts, int64_t keys) {
+/// The keys start..end into a set [n].
+void fill_keys(Tensor set, int64_t start, int64_t end) {
+  set.slice(0, 0, end - start + 1).copy_(at::arange(start, end + 1, set.options()));
+}
+
+PromptLayout prompt_layout(const std::vector<const PromptInfo*>& prompts) {
   const int64_t batch = std::ssize(prompts);
-  int64_t segments = 0;
-  for (const PromptInfo* p : prompts) segments = std::max(segments, std::ssize(p->segments));
+  int64_t segments = 0, longest = 1;
+  for (const PromptInfo* p : prompts) {
+    segments = std::max(segments, std::ssize(p->segments));
+    for (const auto& [start, end] : p->segments) longest = std::max(longest, end - start + 1);
+  }
   PromptLayout layout;
   layout.rows = at::zeros({batch, 1 + segments}, at::kLong);
+  layout.key_sets = at::full({batch, 1 + segments, 2, std::max(longest, segments)}, -1, at::kLong);
   layout.has_segment = at::zeros({batch, segments}, at::kDouble);
-  layout.in_segment = at::zeros({batch, segments, keys}, at::kDouble);
-  layout.in_target = at::zeros({batch, keys}, at::kDouble);
   for (int64_t b = 0; b < batch; ++b) {
     const PromptInfo& prompt = *prompts[static_cast<size_t>(b)];
     layout.rows[b].fill_(prompt.length - 1);
@@ -44,8 +51,9 @@ PromptLayout prompt_layout(const std::vector<const PromptInfo*>& prompts, int64_
       const auto [start, end] = prompt.segments[static_cast<size_t>(s)];
       layout.rows[b][1 + s] = end;
       layout.has_segment[b][s] = 1;
-      layout.in_segment[b][s].slice(0, start, end + 1).fill_(1);
-      if (s == prompt.target_segment) layout.in_target[b].slice(0, start, end + 1).fill_(1);
+      layout.key_sets[b][0][0][s] = end;
+      fill_keys(layout.key_sets[b][1 + s][0], start, end);
+      if (s == prompt.target_segment) fill_keys(layout.key_sets[b][0][1], start, end);
     }
   }
   return layout;
@@ -54,25 +62,25 @@ PromptLayout prompt_layout(const std::vector<const PromptInfo*>& prompts, int64_
 enum Figure { kEntropy, kEntropyNorm, kRowMass, kGather, kAggregate, kTarget, kFigures };
 
 /// Figures of P's rows, summed over the batch's examples; an example without what a figure needs
-/// adds 0. Formulas of docs/metrics.md, in double: [figure, head] on the CPU.
+/// adds 0. Formulas of docs/metrics.md: [figure, head] in float64, on the map's device.
 Tensor figure_sums(const HeadMap& map, const PromptLayout& layout,
                    const std::vector<int64_t>& heads) {
-  const Tensor raw = map.rows(layout.rows, heads).to(at::kDouble);  // [batch, head, row, key]
-  const Tensor p = normalized_rows(raw, map.is_softmax());
-  const Tensor from_query = p.select(2, 0);  // [batch, head, key]
-  const Tensor from_ends = p.slice(2, 1);    // [batch, head, segment, key]
-  const Tensor valid = layout.has_segment.unsqueeze(1);
-  const Tensor ends = layout.rows.slice(1, 1).unsqueeze(1).expand({-1, p.size(1), -1});
-
-  const Tensor entropy = -at::xlogy(from_query, from_query).sum(-1);  // [batch, head]
+  MapReduceOptions options;
+  options.rows = layout.rows;
+  options.heads = heads;
+  options.key_sets = layout.key_sets;
+  const MapStats stats = map.reduce(options);
+  const auto of_query = [](const Tensor& x) { return x.select(2, 0).to(at::kDouble); };
+  const Tensor entropy = of_query(stats.entropy);  // [batch, head]
   const Tensor log_keys = layout.rows.select(1, 0).to(at::kDouble).log1p().unsqueeze(1);
   const Tensor entropy_norm = (entropy / log_keys).masked_fill(log_keys == 0, 0);
-  const Tensor own = at::einsum("bhsk,bsk->bhs", {from_ends, layout.in_segment});
+  const Tensor valid = layout.has_segment.unsqueeze(1);
+  const Tensor own = stats.set_mass.slice(2, 1).select(3, 0).to(at::kDouble);
   const Tensor gather = (own * valid).sum(-1) / valid.sum(-1).clamp_min(1);
-  const Tensor aggregate = (from_query.gather(2, ends) * valid).sum(-1);
-  const Tensor target = (from_query * layout.in_target.unsqueeze(1)).sum(-1);
-  const Tensor row_mass = raw.select(2, 0).abs().sum(-1);
-  return at::stack({entropy, entropy_norm, row_mass, gather, aggregate, target}).sum(1).cpu();
+  const Tensor aggregate = of_query(stats.set_mass.select(3, 0));
+  const Tensor target = of_query(stats.set_mass.select(3, 1));
+  const Tensor row_mass = of_query(stats.row_mass);
+  return at::stack({entropy, entropy_norm, row_mass, gather, aggregate, target}).sum(1);
 }
 
 /// Visits the maps of the heads asked for and adds their figures up.
@@ -82,8 +90,7 @@ class FigureTap final : public Tap {
     for (const HeadId& t : targets) {
       check_heads(config, {{t.layer, t.first, t.last}});
       const int64_t count = head_count(config.layers[static_cast<size_t>(t.layer)]);
-      Tensor& sums = sums_[t.layer];
-      if (!sums.defined()) sums = at::zeros({kFigures, count}, at::kDouble);
+      sums_[t.layer] = at::zeros({kFigures, count}, at::kDouble);
       for (const MapGroup& group : map_groups(config, t)) {
         Map& map = maps_[group.point];
         map.first = group.first;
@@ -93,8 +100,12 @@ class FigureTap final : public Tap {
   }
   void set_layout(PromptLayout layout) { layout_ = std::move(layout); }
   int64_t end_layer() const { return sums_.empty() ? 0 : sums_.rbegin()->first + 1; }
-  /// [figure, head], over all examples so far
-  const Tensor& sums(int64_t layer) const { return sums_.at(layer); }
+  /// [figure, head] of each layer, over all examples so far, on the CPU: the one copy out.
+  std::map<int64_t, Tensor> sums() const {
+    std::map<int64_t, Tensor> all;
+    for (const auto& [layer, sums] : sums_) all[layer] = sums.cpu();
+    return all;
+  }
 
   bool wants(TapPoint) const override { return false; }
   Tensor visit(TapPoint, Tensor value) override { return value; }
@@ -104,20 +115,14 @@ class FigureTap final : public Tap {
     const Map& wanted = maps_.at(point);
     // Once a device: layers come in order, and a device holds a run of them.
     if (layout_.rows.device() != map.device()) layout_ = layout_.on(map.device());
-    // Mamba-1 has channels by the thousand: a slice at a time bounds the rows held.
-    const int64_t per_head = map.batch() * layout_.rows.size(1) * map.keys();
-    const int64_t step = std::max<int64_t>(1, kMaxElements / per_head);
-    const std::vector<int64_t> all(wanted.heads.begin(), wanted.heads.end());
-    for (int64_t first = 0; first < std::ssize(all); first += step) {
-      const auto end = std::min(first + step, std::ssize(all));
-      const std::vector<int64_t> heads(all.begin() + first, all.begin() + end);
-      const Tensor columns = at::tensor(heads, at::kLong) + wanted.first;
-      sums_.at(point.layer).index_add_(1, columns, figure_sums(map, layout_, heads));
-    }
+    const std::vector<int64_t> heads(wanted.heads.begin(), wanted.heads.end());
+    Tensor& sums = sums_.at(point.layer);
+    if (sums.device() != map.device()) sums = sums.to(map.device());
+    const Tensor columns = (at::tensor(heads, at::kLong) + wanted.first).to(map.device());
+    sums.index_add_(1, columns, figure_sums(map, layout_, heads));
   }
 
  private:
-  static constexpr int64_t kMaxElements = 1 << 22;
   struct Map {
     int64_t first = 0;        // the number that its first head has in the layer
     std::set<int64_t> heads;  // by the map's own numbers
@@ -191,14 +196,15 @@ std::vector<MapFigures> map_figures(const LanguageModel& model, const Objective&
       prompts.push_back(&objective.prompt(example));
       uniform.add(*prompts.back());
     }
-    const Tensor ids = prompt_ids(batch, prompts).to(model.device());
-    tap.set_layout(prompt_layout(prompts, ids.size(1)));
+    const Tensor ids = prompt_ids(batch, prompts);
+    tap.set_layout(prompt_layout(prompts));
     const Tensor resid = model.embed(ids);
     model.run_layers(resid, 0, tap.end_layer(), &tap, nullptr, model.prompt_of(resid));
     if (progress) progress(b + 1, objective.batch_count());
   }
+  const std::map<int64_t, Tensor> sums = tap.sums();
   std::vector<MapFigures> figures;
-  for (const HeadId& t : targets) figures.push_back(figures_of(t, tap.sums(t.layer), uniform));
+  for (const HeadId& t : targets) figures.push_back(figures_of(t, sums.at(t.layer), uniform));
   return figures;
 }
 

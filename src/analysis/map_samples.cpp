@@ -85,7 +85,7 @@ std::vector<MapSample> map_samples(const LanguageModel& model, const Objective& 
   c10::NoGradGuard no_grad;
   HEADLENS_CHECK(UsageError, max_queries > 0,
                  "[map_samples] queries to keep, expected at least 1, got {}", max_queries);
-  const Tensor ids = ids_of(objective, example).to(model.device());
+  const Tensor ids = ids_of(objective, example);
   SampleTap tap(model.config(), heads, max_queries);
   const Tensor resid = model.embed(ids);
   model.run_layers(resid, 0, tap.end_layer(), &tap, nullptr, model.prompt_of(resid));

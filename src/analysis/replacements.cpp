@@ -17,7 +17,7 @@ namespace {
 void run_for(const LanguageModel& model, const Tensor& ids, const std::vector<int64_t>& layers,
              Tap& tap) {
   const int64_t end = layers.empty() ? 0 : *std::max_element(layers.begin(), layers.end()) + 1;
-  const Tensor resid = model.embed(ids.to(model.device()));
+  const Tensor resid = model.embed(ids);
   model.run_layers(resid, 0, end, &tap, nullptr, model.prompt_of(resid));
 }
 

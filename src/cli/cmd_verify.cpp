@@ -96,7 +96,7 @@ ActivationCache record(const LanguageModel& model, const Tensor& ids, const Tens
   try {
     Recorder recorder(model.config(), names, options);
     c10::NoGradGuard no_grad;
-    model.forward(ids.to(model.device()), {.tap = &recorder, .first = first});
+    model.forward(ids, {.tap = &recorder, .first = first});
     return recorder.take();
   } catch (const HookError& e) {  // the file names a site that this model does not have
     HEADLENS_FAIL(CheckpointError, "{} in {}", e.what(), golden);

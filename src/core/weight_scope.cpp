@@ -77,6 +77,15 @@ struct WeightScope::Root {
     return slot;
   }
 
+  /// What load() gives for `name` from now on, in place of `before`.
+  void replace(const std::string& name, const Tensor& before, const Tensor& after,
+               at::ScalarType dtype, at::Device device) {
+    const std::lock_guard lock(mutex);
+    converted[{checkpoint ? checkpoint->first_name(name) : name, dtype, device.str()}] = after;
+    const auto kept = weights.find(name);
+    if (kept != weights.end() && kept->second.is_same(before)) kept->second = after;
+  }
+
   Tensor place(const std::string& name, at::ScalarType dtype, at::Device device) const {
     const Tensor moved = weights.at(name).to(device);
     return moved.is_floating_point() ? moved.to(dtype) : moved;
@@ -96,6 +105,27 @@ struct WeightScope::Root {
     return out;
   }
 };
+
+namespace {
+
+/// The tensor that `parts` are views of, where they lie one after another; else undefined.
+Tensor as_one(const std::vector<Tensor>& parts) {
+  std::vector<int64_t> shape = parts.front().sizes().vec();
+  shape.front() = 0;
+  int64_t next = parts.front().storage_offset();
+  for (const Tensor& part : parts) {
+    if (!part.is_contiguous() || !part.is_alias_of(parts.front()) ||
+        part.storage_offset() != next) {
+      return {};
+    }
+    next += part.numel();
+    shape.front() += part.size(0);
+  }
+  const std::vector<int64_t> strides = parts.front().strides().vec();
+  return parts.front().as_strided(shape, strides, parts.front().storage_offset());
+}
+
+}  // namespace
 
 WeightScope::WeightScope(std::shared_ptr<Root> root, std::string prefix, at::ScalarType dtype,
                          at::Device device)
@@ -152,6 +182,20 @@ Tensor WeightScope::get(std::string_view name, at::IntArrayRef shape) const {
   HEADLENS_CHECK(CheckpointError, shape.equals(got), "[{}] tensor '{}', expected shape {}, got {}",
                  root_->where(), full, shape_string(shape), shape_string(got));
   return root_->load(full, dtype_, device_);
+}
+
+Tensor WeightScope::get_joined(const std::vector<Part>& parts) const {
+  std::vector<Tensor> before;
+  for (const Part& part : parts) before.push_back(get(part.name, part.shape));
+  if (const Tensor whole = as_one(before); whole.defined()) return whole;
+  Tensor whole = at::cat(before);
+  int64_t from = 0;
+  for (size_t i = 0; i < parts.size(); ++i) {
+    const int64_t rows = before[i].size(0);
+    root_->replace(path(parts[i].name), before[i], whole.narrow(0, from, rows), dtype_, device_);
+    from += rows;
+  }
+  return whole;
 }
 
 Tensor WeightScope::get_optional(std::string_view name, at::IntArrayRef shape) const {

@@ -47,6 +47,29 @@ Tensor attend_all(const Tensor& q, const Tensor& k, const Tensor& v, double scal
       .transpose(1, 2);
 }
 
+/// Whether PyTorch's flash attention may be called by its own name: it has windows, and aligns
+/// queries that go on from cached keys to the last key.
+bool flash_takes(const Tensor& q, const Tensor& v, const AttentionRule& rule) {
+  return q.is_cuda() && at::elementSize(q.scalar_type()) == 2 && q.size(3) % 8 == 0 &&
+         q.size(3) <= 256 && v.size(3) == q.size(3) && rule.softcap == 0 && !rule.first.defined();
+}
+
+Tensor attend_flash(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionRule& rule) {
+  std::optional<c10::SymInt> left, right;
+  if (rule.window > 0) left = rule.window - 1, right = 0;
+  return std::get<0>(at::_flash_attention_forward_symint(
+      q, k, v, /*cum_seq_q=*/{}, /*cum_seq_k=*/{}, q.size(1), k.size(1), /*dropout_p=*/0.0,
+      /*is_causal=*/true, /*return_debug_mask=*/false, rule.scale, left, right));
+}
+
+/// Where SDPA's own choice, cuDNN on Hopper, beats flash attention by more than the 75 ms that
+/// cuDNN takes to plan for each new shape (docs/performance.md): large squares.
+bool is_large(const Tensor& q, const Tensor& k) {
+  if (q.size(1) != k.size(1)) return false;
+  const double pairs = static_cast<double>(q.size(0) * q.size(2) * q.size(1)) * q.size(1) / 2;
+  return 4 * pairs * static_cast<double>(q.size(3)) >= 3e10;
+}
+
 /// scores [.., row, key] -> capped and masked, in their dtype
 Tensor finish_scores(const Tensor& scores, const Tensor& sees, double softcap) {
   const Tensor capped = softcap > 0 ? (scores / softcap).tanh() * softcap : scores;
@@ -114,6 +137,7 @@ Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const Attent
   check_shape("attention", "v", v, {k.size(0), k.size(1), k.size(2), -1});
   if (rule.first.defined()) check_index("attention", "first", rule.first, {q.size(0)});
   const bool sees_all = rule.window == 0 || rule.window >= k.size(1);
+  if (flash_takes(q, v, rule) && !(sees_all && is_large(q, k))) return attend_flash(q, k, v, rule);
   if (sees_all && rule.softcap == 0 && !rule.first.defined()) {
     return attend_all(q, k, v, rule.scale);
   }

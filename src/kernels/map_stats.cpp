@@ -89,6 +89,16 @@ MapStats join_stats(const std::vector<MapStats>& parts, int64_t dim) {
   return all;
 }
 
+MapStats mean_over_rows(const MapStats& stats) {
+  MapStats means;
+  for (const auto field :
+       {&MapStats::entropy, &MapStats::row_mass, &MapStats::max, &MapStats::segment_mass,
+        &MapStats::offset_mass, &MapStats::set_mass, &MapStats::log_mass}) {
+    if ((stats.*field).defined()) means.*field = (stats.*field).mean(2, false, at::kDouble);
+  }
+  return means;
+}
+
 Tensor normalized_rows(const Tensor& rows, bool is_softmax) {
   if (is_softmax) return rows;
   const Tensor size = rows.abs(), mass = size.sum(-1, /*keepdim=*/true);

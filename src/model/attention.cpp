@@ -4,6 +4,7 @@
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 
+#include "headlens/kernels/decode.h"
 #include "model/mix.h"
 #include "model/scaled.h"
 
@@ -13,6 +14,15 @@ namespace {
 /// [batch, pos, head * d_head] -> [batch, pos, head, d_head]
 Tensor split_heads(const Tensor& x, int64_t heads) {
   return x.unflatten(-1, {heads, x.size(-1) / heads});
+}
+
+/// One position of q, k and v over a state's buffers: z [batch, 1, head, d_head]
+Tensor attend_step(const Tensor& q, const Tensor& k, const Tensor& v, const LayerState& state,
+                   const Tensor& step, const AttentionRule& rule) {
+  DecodeScratch scratch;
+  return decode_attention(q.squeeze(1), k.squeeze(1), v.squeeze(1), {state.k, state.v, step}, rule,
+                          /*turn=*/{}, scratch)
+      .unsqueeze(1);
 }
 
 /// Appends new positions to what is cached, and hands the whole back.
@@ -28,6 +38,10 @@ QkvProjection::QkvProjection(const AttentionSpec& spec, int64_t d_in, const Atte
     : spec_(spec) {
   const int64_t q = spec.heads * spec.d_head, kv = spec.kv_heads * spec.d_head;
   if (spec.layout == QkvLayout::Separate) {
+    if (!transposed) {
+      joined_ =
+          Linear::joined(weights, {names.q, names.k, names.v}, d_in, {q, kv, kv}, spec.qkv_bias);
+    }
     parts_[0] = Linear(weights.scope(names.q), d_in, q, spec.qkv_bias, transposed);
     parts_[1] = Linear(weights.scope(names.k), d_in, kv, spec.qkv_bias, transposed);
     parts_[2] = Linear(weights.scope(names.v), d_in, kv, spec.qkv_bias, transposed);
@@ -48,15 +62,33 @@ std::array<Tensor, 3> QkvProjection::operator()(const Tensor& x) const {
     return {parts[0], parts[1], parts[2]};
   }
   std::array<Tensor, 3> qkv;
-  if (spec_.layout == QkvLayout::Fused) {
+  if (spec_.layout == QkvLayout::Fused || joined_.defined()) {
+    const Tensor all = joined_.defined() ? joined_(x) : parts_[0](x);
     const int64_t kv = spec_.kv_heads * d_head;
-    const auto parts = parts_[0](x).split_with_sizes({spec_.heads * d_head, kv, kv}, -1);
+    const auto parts = all.split_with_sizes({spec_.heads * d_head, kv, kv}, -1);
     qkv = {parts[0], parts[1], parts[2]};
   } else {
-    for (size_t i = 0; i < 3; ++i) qkv[i] = adapters_[i].add(parts_[i](x), x);
+    for (size_t i = 0; i < 3; ++i) qkv[i] = parts_[i](x);
   }
+  for (size_t i = 0; i < 3; ++i) qkv[i] = adapters_[i].add(qkv[i], x);
   return {split_heads(qkv[0], spec_.heads), split_heads(qkv[1], spec_.kv_heads),
           split_heads(qkv[2], spec_.kv_heads)};
+}
+
+std::array<Tensor, 3> QkvProjection::parts_of(Tensor (*of)(const Linear&)) const {
+  if (spec_.layout == QkvLayout::Separate) return {of(parts_[0]), of(parts_[1]), of(parts_[2])};
+  const Tensor all = of(parts_[0]);
+  if (!all.defined()) return {};
+  const int64_t q = spec_.heads * spec_.d_head, kv = spec_.kv_heads * spec_.d_head;
+  return {all.narrow(0, 0, q), all.narrow(0, q, kv), all.narrow(0, q + kv, kv)};
+}
+
+std::array<Tensor, 3> QkvProjection::part_weights() const {
+  return parts_of([](const Linear& linear) { return linear.weight(); });
+}
+
+std::array<Tensor, 3> QkvProjection::part_biases() const {
+  return parts_of([](const Linear& linear) { return linear.bias(); });
 }
 
 std::vector<Tensor> QkvProjection::weights() const {
@@ -100,11 +132,14 @@ Tensor Attention::forward(const Tensor& u, const LayerTap& tap, LayerState* stat
     q = tap(Site::RotQ, rotate(q, table));
     k = tap(Site::RotK, rotate(k, table));
   }
+  const AttentionRule rule{spec_.scale, spec_.window, spec_.softcap, prompt.first};
+  if (state != nullptr && prompt.step.defined()) {
+    return project_out(tap(Site::Z, attend_step(q, k, v, *state, prompt.step, rule)), tap);
+  }
   if (state != nullptr) {
     k = extend(state->k, k);
     v = extend(state->v, v);
   }
-  const AttentionRule rule{spec_.scale, spec_.window, spec_.softcap, prompt.first};
   const Tensor z = mix_attention(q, k, v, rule, tap).to(v.scalar_type());
   return project_out(tap(Site::Z, z), tap);
 }

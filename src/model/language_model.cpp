@@ -12,6 +12,7 @@
 #include "headlens/model/block.h"
 #include "headlens/model/families.h"
 #include "headlens/model/norm.h"
+#include "headlens/model/rotary.h"
 #include "model/promote.h"
 #include "model/scaled.h"
 
@@ -19,6 +20,11 @@ namespace headlens {
 namespace {
 
 constexpr int64_t kWholeModel = -1;
+
+/// x on `device`; where that is a GPU the host does not wait for what it still does.
+Tensor moved(const Tensor& x, at::Device device) {
+  return x.to(device, x.scalar_type(), /*non_blocking=*/device.is_cuda());
+}
 
 void check_ids(const Tensor& ids, int64_t vocab) {
   HEADLENS_CHECK(ShapeError, ids.defined() && ids.dim() == 2 && ids.scalar_type() == at::kLong,
@@ -33,19 +39,23 @@ void check_ids(const Tensor& ids, int64_t vocab) {
                  ids.masked_select(outside)[0].item<int64_t>());
 }
 
+/// Positions of logits fit ids [batch, pos].
+void check_positions(const Tensor& positions, int64_t batch, int64_t pos) {
+  const bool fits = positions.dim() == 2 && positions.scalar_type() == at::kLong &&
+                    positions.size(0) == batch && positions.numel() > 0;
+  HEADLENS_CHECK(ShapeError, fits,
+                 "[forward] logit_positions, expected int64 [batch={}, n], got {} {}", batch,
+                 dtype_name(positions.scalar_type()), shape_string(positions.sizes()));
+  const Tensor outside = positions.lt(0).logical_or(positions.ge(pos));
+  HEADLENS_CHECK(ShapeError, !outside.any().item<bool>(),
+                 "[forward] logit position, expected 0 to {}, got {}", pos - 1,
+                 positions.masked_select(outside)[0].item<int64_t>());
+}
+
 /// Residual at chosen positions: resid [batch, pos, d_model], positions [batch, n] -> [batch, n,
 /// d_model]
 Tensor take_positions(const Tensor& resid, const Tensor& positions) {
-  const bool fits = positions.dim() == 2 && positions.scalar_type() == at::kLong &&
-                    positions.size(0) == resid.size(0) && positions.numel() > 0;
-  HEADLENS_CHECK(
-      ShapeError, fits, "[forward] logit_positions, expected int64 [batch={}, n], got {} {}",
-      resid.size(0), dtype_name(positions.scalar_type()), shape_string(positions.sizes()));
-  const Tensor outside = positions.lt(0).logical_or(positions.ge(resid.size(1)));
-  HEADLENS_CHECK(ShapeError, !outside.any().item<bool>(),
-                 "[forward] logit position, expected 0 to {}, got {}", resid.size(1) - 1,
-                 positions.masked_select(outside)[0].item<int64_t>());
-  const Tensor index = positions.to(resid.device()).unsqueeze(-1);
+  const Tensor index = moved(positions, resid.device()).unsqueeze(-1);
   return resid.gather(1, index.expand({-1, -1, resid.size(-1)}));
 }
 
@@ -235,8 +245,16 @@ int64_t LanguageModel::parameter_count() const {
   return copied ? count - lm_head_.numel() : count;
 }
 
+void check_forward_inputs(const ModelConfig& config, const Tensor& ids,
+                          const Tensor& logit_positions) {
+  check_ids(ids, config.vocab_size);
+  if (logit_positions.defined()) check_positions(logit_positions, ids.size(0), ids.size(1));
+}
+
 Tensor LanguageModel::forward(const Tensor& ids, const ForwardOptions& options) const {
+  if (!options.inputs_checked) check_forward_inputs(config_, ids, options.logit_positions);
   Prompt prompt;
+  prompt.ids_checked = true;
   prompt.first = take_first(options.first, options.state, ids);
   if (options.state != nullptr) prompt.start = options.state->position;
   if (prompt.first.defined()) prompt.first = prompt.first.to(device());
@@ -248,9 +266,9 @@ Tensor LanguageModel::forward(const Tensor& ids, const ForwardOptions& options) 
 }
 
 Tensor LanguageModel::embed(const Tensor& ids, Tap* tap, const Prompt& prompt) const {
-  check_ids(ids, config_.vocab_size);
+  if (!prompt.ids_checked) check_ids(ids, config_.vocab_size);
   const LayerTap whole(tap, kWholeModel);
-  Tensor embedded = at::embedding(embed_, ids.to(device()));
+  Tensor embedded = at::embedding(embed_, moved(ids, device()));
   embedded = whole(Site::Embed, scaled(embedded, config_.embed_scale));
   if (position_embed_.defined()) {
     const int64_t end = prompt.start + ids.size(1);
@@ -285,6 +303,7 @@ Tensor LanguageModel::run_layers(Tensor resid, int64_t from_layer, int64_t to_la
     seen.start = state->position;
     if (!seen.first.defined()) seen.first = state->first;
   }
+  if (!seen.tables) seen.tables = std::make_shared<RotaryTables>();
   for (int64_t i = from_layer; i < to_layer; ++i) {
     const auto layer = static_cast<size_t>(i);
     LayerState* layer_state = state != nullptr ? &state->layers[layer] : nullptr;

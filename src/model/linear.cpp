@@ -11,6 +11,20 @@ Linear::Linear(const WeightScope& weights, int64_t in, int64_t out, bool bias, b
   if (bias) bias_ = weights.get("bias", {out});
 }
 
+Linear Linear::joined(const WeightScope& weights, const std::vector<std::string>& names, int64_t in,
+                      const std::vector<int64_t>& out, bool bias) {
+  Linear all;
+  if (!weights.device().is_cuda()) return all;
+  std::vector<WeightScope::Part> matrices, biases;
+  for (size_t i = 0; i < names.size(); ++i) {
+    matrices.push_back({names[i] + ".weight", {out[i], in}});
+    biases.push_back({names[i] + ".bias", {out[i]}});
+  }
+  all.weight_ = weights.get_joined(matrices);
+  if (bias) all.bias_ = weights.get_joined(biases);
+  return all;
+}
+
 Tensor Linear::operator()(const Tensor& x) const {
   return at::linear(x, weight_, bias_);
 }

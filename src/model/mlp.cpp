@@ -4,25 +4,10 @@
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 
+#include "headlens/kernels/activation.h"
 #include "model/scaled.h"
 
 namespace headlens {
-
-Tensor activate(const Tensor& x, Activation activation) {
-  switch (activation) {
-    case Activation::Silu:
-      return at::silu(x);
-    case Activation::Gelu:
-      return at::gelu(x);
-    case Activation::GeluTanh:
-      return at::gelu(x, "tanh");
-    case Activation::Relu:
-      return at::relu(x);
-    case Activation::Relu2:
-      return at::relu(x).square();
-  }
-  return x;
-}
 
 Mlp::Mlp(const MlpSpec& spec, int64_t d_model, const TensorNames& names, const WeightScope& weights,
          int64_t use)
@@ -34,6 +19,10 @@ Mlp::Mlp(const MlpSpec& spec, int64_t d_model, const TensorNames& names, const W
   if (spec.fused) {
     gate_proj_ = read(names.mlp.gate_up, 2 * spec.d_mlp);
   } else {
+    if (spec.gated && !names.transposed) {
+      joined_ = Linear::joined(weights, {names.mlp.gate, names.mlp.up}, d_model,
+                               {spec.d_mlp, spec.d_mlp}, spec.bias);
+    }
     if (spec.gated) gate_proj_ = read(names.mlp.gate, spec.d_mlp);
     up_proj_ = read(names.mlp.up, spec.d_mlp);
   }
@@ -50,15 +39,30 @@ Tensor Mlp::forward(const Tensor& x, const LayerTap& tap) const {
 
 /// act(gate x) * up x: [batch, pos, d_mlp]
 Tensor Mlp::gated(const Tensor& x, const LayerTap& tap) const {
-  Tensor gate = gate_proj_(x), up;
-  if (spec_.fused) {
-    const auto halves = adapter_.add(gate, x).chunk(2, -1);
+  Tensor gate, up;
+  if (spec_.fused || joined_.defined()) {
+    const Tensor both = joined_.defined() ? joined_(x) : gate_proj_(x);
+    const auto halves = adapter_.add(both, x).chunk(2, -1);
     gate = halves[0], up = halves[1];
   } else {
-    up = up_proj_(x);
+    gate = gate_proj_(x), up = up_proj_(x);
   }
   gate = tap(Site::MlpPre, scaled(gate, spec_.gate_scale));
-  return activate(gate, spec_.activation) * tap(Site::MlpPreLinear, up);
+  return gated_activation(gate, tap(Site::MlpPreLinear, up), spec_.activation);
+}
+
+Mlp::Part Mlp::gate() const {
+  if (!spec_.fused) return {gate_proj_.weight(), gate_proj_.bias()};
+  const Tensor& bias = gate_proj_.bias();
+  return {gate_proj_.weight().narrow(0, 0, spec_.d_mlp),
+          bias.defined() ? bias.narrow(0, 0, spec_.d_mlp) : bias};
+}
+
+Mlp::Part Mlp::up() const {
+  if (!spec_.fused) return {up_proj_.weight(), up_proj_.bias()};
+  const Tensor& bias = gate_proj_.bias();
+  return {gate_proj_.weight().narrow(0, spec_.d_mlp, spec_.d_mlp),
+          bias.defined() ? bias.narrow(0, spec_.d_mlp, spec_.d_mlp) : bias};
 }
 
 std::vector<Tensor> Mlp::weights() const {

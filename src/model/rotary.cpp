@@ -8,6 +8,7 @@
 #include <numbers>
 
 #include "core/check.h"
+#include "headlens/kernels/rotary.h"
 #include "model/promote.h"
 
 namespace headlens {
@@ -137,6 +138,18 @@ Tensor Rotary::frequencies(const Prompt& prompt, int64_t count) const {
 }
 
 RotaryTable Rotary::table(const Prompt& prompt, int64_t count, at::ScalarType dtype) const {
+  if (!prompt.tables) return make_table(prompt, count, dtype);
+  std::vector<RotaryTables::Entry>& made = prompt.tables->entries;
+  const at::Device device = frequencies_.device();
+  for (const RotaryTables::Entry& e : made) {
+    if (e.count == count && e.dtype == dtype && e.device == device && e.spec == spec_)
+      return e.table;
+  }
+  made.push_back({spec_, device, dtype, count, make_table(prompt, count, dtype)});
+  return made.back().table;
+}
+
+RotaryTable Rotary::make_table(const Prompt& prompt, int64_t count, at::ScalarType dtype) const {
   const Tensor places = prompt.places(count, frequencies_.device()).to(at::kDouble);
   const Tensor angles = (places.unsqueeze(-1) * frequencies(prompt, count)).unsqueeze(2);
   const at::ScalarType precise = at_least_float32(dtype);
@@ -145,14 +158,7 @@ RotaryTable Rotary::table(const Prompt& prompt, int64_t count, at::ScalarType dt
 }
 
 Tensor rotate(const Tensor& x, const RotaryTable& table) {
-  const int64_t half = table.cos.size(-1);
-  const Tensor first = x.narrow(-1, 0, half);
-  const Tensor second = x.narrow(-1, half, half);
-  const Tensor rotated =
-      at::cat({first * table.cos - second * table.sin, second * table.cos + first * table.sin}, -1)
-          .to(x.scalar_type());
-  const int64_t passed = x.size(-1) - 2 * half;
-  return passed == 0 ? rotated : at::cat({rotated, x.narrow(-1, 2 * half, passed)}, -1);
+  return rotate_heads(x, table.cos, table.sin);
 }
 
 }  // namespace headlens

@@ -1,8 +1,10 @@
 // headlens/model: the map of a Mamba-2 or DiscreteMamba2 layer.
 #include <ATen/ATen.h>
 
+#include "headlens/kernels/ssd_map_stats.h"
 #include "headlens/kernels/ssd_scan.h"
 #include "headlens/model/head_map.h"
+#include "kernels/device_kernels.h"
 #include "model/head_map_parts.h"
 
 namespace headlens {
@@ -48,7 +50,19 @@ class SsdMap final : public HeadMap {
     return ssd_map_rows(log_decay_, dt_, B_, C_, rows, head_index(heads, device()));
   }
 
+  std::optional<MapStats> streamed(const MapStatsRequest& request) const override {
+    if (!has_device_kernel(B_) || !within_limits(request)) return std::nullopt;
+    return ssd_map_stats(log_decay_, dt_, B_, C_, request);
+  }
+
+  // M does not depend on what it multiplies, so scaled inputs scale its columns.
+  Tensor fused(const Tensor& scale, const std::vector<const MapEdit*>& /*hides*/) const override {
+    const Tensor x = scale.defined() ? scaled_values(x_, scale.unsqueeze(-1)) : x_;
+    return ssd_scan(x, log_decay_, dt_, B_, C_, state_, kChunk).y;
+  }
+
  private:
+  static constexpr int64_t kChunk = 64;
   LayerKind kind_;
   Tensor log_decay_, dt_, B_, C_, x_, state_;
 };

@@ -108,8 +108,8 @@ EvalResult evaluate(const LanguageModel& model, const std::vector<TokenizedExamp
   for (const ScoringBatch& batch : make_batches(examples, options.max_batch_tokens)) {
     ForwardOptions forward;
     forward.tap = options.tap;
-    forward.logit_positions = batch.rows.logit_positions.to(model.device());
-    const Tensor logits = model.forward(batch.rows.ids.to(model.device()), forward);
+    forward.logit_positions = batch.rows.logit_positions;
+    const Tensor logits = model.forward(batch.rows.ids, forward);
     const auto scores = choice_logprobs(logits, batch).front();
     for (size_t i = 0; i < scores.size(); ++i) {
       const size_t example = static_cast<size_t>(batch.rows.examples[i]);

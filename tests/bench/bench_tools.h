@@ -22,9 +22,10 @@
 
 namespace headlens::bench {
 
-/// --device D, --json FILE, --only TEXT and --scale S, as every program takes them.
+/// --device D, --dtype T, --json FILE, --only TEXT and --scale S, as every program takes them.
 struct Flags {
   at::Device device = default_device();
+  at::ScalarType dtype = at::kBFloat16;
   double scale = 1;  // below 1: a toy of the same make-up, to try a program where there is no GPU
   std::string json;
   std::string only;
@@ -34,6 +35,7 @@ struct Flags {
     for (int i = 1; i + 1 < argc; i += 2) {
       const std::string_view name = argv[i];
       if (name == "--device") flags.device = parse_device(argv[i + 1]);
+      if (name == "--dtype") flags.dtype = parse_dtype(argv[i + 1]);
       if (name == "--scale") flags.scale = std::stod(argv[i + 1]);
       if (name == "--json") flags.json = argv[i + 1];
       if (name == "--only") flags.only = argv[i + 1];

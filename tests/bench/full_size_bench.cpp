@@ -3,70 +3,16 @@
 // full_size_bench [--device cuda|cpu] [--dtype bfloat16] [--scale 1]
 // The weights are drawn on the device, so no checkpoint is needed. --scale 0.03 makes a toy of the
 // same make-up for machines that have no GPU.
-#include <ATen/DeviceAccelerator.h>
+#include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
-#include <fmt/format.h>
 
-#include <algorithm>
-#include <chrono>
-#include <cstdio>
 #include <exception>
-#include <functional>
-#include <string>
-#include <string_view>
 
+#include "bench/full_size_models.h"
 #include "headlens/analysis/ablation_sweep.h"
-#include "headlens/core/device.h"
-#include "headlens/model/families.h"
 
-namespace headlens {
+namespace headlens::bench {
 namespace {
-
-struct Flags {
-  at::Device device = default_device();
-  at::ScalarType dtype = at::kBFloat16;
-  double scale = 1;
-
-  int64_t scaled(int64_t whole, int64_t least) const {
-    return std::max(least, static_cast<int64_t>(static_cast<double>(whole) * scale));
-  }
-};
-
-Flags parse_flags(int argc, char** argv) {
-  Flags flags;
-  for (int i = 1; i + 1 < argc; i += 2) {
-    const std::string_view name = argv[i];
-    if (name == "--device") flags.device = parse_device(argv[i + 1]);
-    if (name == "--dtype") flags.dtype = parse_dtype(argv[i + 1]);
-    if (name == "--scale") flags.scale = std::stod(argv[i + 1]);
-  }
-  return flags;
-}
-
-ModelConfig llama_8b(const Flags& flags) {
-  const int64_t kv_heads = flags.scaled(8, 1), d_head = 2 * flags.scaled(64, 8);
-  const std::string json = fmt::format(
-      R"({{"architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": {},
-           "hidden_size": {}, "intermediate_size": {}, "num_hidden_layers": {},
-           "num_attention_heads": {}, "num_key_value_heads": {}, "head_dim": {},
-           "rms_norm_eps": 1e-5, "rope_theta": 500000.0,
-           "rope_scaling": {{"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0,
-             "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}}}})",
-      flags.scaled(128256, 128), 4 * kv_heads * d_head, flags.scaled(14336, 32),
-      flags.scaled(32, 4), 4 * kv_heads, kv_heads, d_head);
-  return parse_model_config(json, "full_size_bench");
-}
-
-LanguageModel random_model(const Flags& flags) {
-  at::manual_seed(1);
-  const auto options = at::TensorOptions().device(flags.device).dtype(flags.dtype);
-  const auto draw = [options](const std::string& name, at::IntArrayRef shape) {
-    const bool is_norm = name.ends_with("norm.weight");
-    return is_norm ? at::ones(shape, options) : at::empty(shape, options).normal_(0, 0.02);
-  };
-  return LanguageModel::build(llama_8b(flags),
-                              WeightScope::from_generator(draw, flags.dtype, flags.device));
-}
 
 /// Random prompts of one length; the "right choice" is one of four tokens. What is timed does not
 /// depend on what is in them.
@@ -106,57 +52,18 @@ class RandomPrompts final : public Objective {
   PromptInfo info_;
 };
 
-/// Milliseconds of one call, the device idle before and after.
-double time_once(const Flags& flags, const std::function<void()>& work) {
-  const auto wait = [&] {
-    if (!flags.device.is_cpu()) at::accelerator::synchronizeDevice(flags.device.index());
-  };
-  wait();
-  const auto start = std::chrono::steady_clock::now();
-  work();
-  wait();
-  return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start)
-      .count();
-}
-
-/// Median of `runs` calls after one that is not counted.
-double median_ms(const Flags& flags, int runs, const std::function<void()>& work) {
-  work();
-  std::vector<double> times;
-  for (int i = 0; i < runs; ++i) times.push_back(time_once(flags, work));
-  std::sort(times.begin(), times.end());
-  return times[times.size() / 2];
-}
-
-std::string peak_gib(const Flags& flags) {
-  if (flags.device.is_cpu()) return "-";
-  const auto stats = at::accelerator::getDeviceStats(flags.device.index());
-  constexpr double kGib = 1024.0 * 1024 * 1024;
-  return fmt::format("{:.1f}", static_cast<double>(stats.allocated_bytes[0].peak) / kGib);
-}
-
-void reset_peak(const Flags& flags) {
-  if (!flags.device.is_cpu()) at::accelerator::resetPeakStats(flags.device.index());
-}
-
 void row(const Flags& flags, const std::string& what, double ms, double flop) {
   const std::string rate = flop > 0 ? fmt::format("{:.1f}", flop / ms * 1e-9) : "-";
-  fmt::print("| {:<44} | {:>10.2f} | {:>8} | {:>8} |\n", what, ms, rate, peak_gib(flags));
+  fmt::print("| {:<44} | {:>10.2f} | {:>8} | {:>8.1f} |\n", what, ms, rate, peak_gib(flags.device));
   std::fflush(stdout);
-  reset_peak(flags);
-}
-
-/// Weights that a token is multiplied with: all but the embedding table.
-double multiplied(const LanguageModel& model) {
-  const double all = static_cast<double>(model.weight_bytes() / element_size(model.dtype()));
-  return all - static_cast<double>(model.config().vocab_size * model.config().d_model);
+  reset_peak(flags.device);
 }
 
 void forwards(const Flags& flags, const LanguageModel& model) {
   for (const int64_t full : {512, 2048, 8192}) {
     const int64_t pos = flags.scaled(full, 16);
     const Tensor ids = at::randint(model.config().vocab_size, {1, pos}, at::kLong).to(flags.device);
-    const double ms = median_ms(flags, 5, [&] { model.forward(ids); });
+    const double ms = median_ms(flags.device, 5, [&] { model.forward(ids); });
     row(flags, fmt::format("forward 1 x {}", pos), ms,
         2 * multiplied(model) * static_cast<double>(pos));
   }
@@ -184,18 +91,19 @@ void sweeps(const Flags& flags, const LanguageModel& model) {
   const Tensor ids = prompts.batch(0).ids.to(flags.device);
   const Tensor last = prompts.batch(0).logit_positions.to(flags.device);
   // Without the unembedding of all positions, which a sweep never does; so its share is no FLOP.
-  const double ms = median_ms(flags, 3, [&] { model.forward(ids, {.logit_positions = last}); });
+  const double ms =
+      median_ms(flags.device, 3, [&] { model.forward(ids, {.logit_positions = last}); });
   const double head_weights =
       static_cast<double>(model.config().vocab_size * model.config().d_model);
   row(flags, fmt::format("forward {}, last logits", batch), ms,
       flop - 2 * head_weights * static_cast<double>(prompts.tokens()));
   const double count = static_cast<double>(heads.size());
   const double plain =
-      time_once(flags, [&] { ablate_one_by_one(model, prompts, heads, options); }) / count;
+      time_once(flags.device, [&] { ablate_one_by_one(model, prompts, heads, options); }) / count;
   row(flags, fmt::format("one head cut, {}, one by one", batch), plain, 0);
   ablation_sweep(model, prompts, {heads.back()}, options);
   const double shared =
-      time_once(flags, [&] { ablation_sweep(model, prompts, heads, options); }) / count;
+      time_once(flags.device, [&] { ablation_sweep(model, prompts, heads, options); }) / count;
   row(flags, fmt::format("one head cut, {}, sweep", batch), shared, 0);
   fmt::print(
       "\none by one / sweep: {:.2f} ({} heads of 3 layers; the base forward is counted in)\n",
@@ -204,7 +112,7 @@ void sweeps(const Flags& flags, const LanguageModel& model) {
 
 void run(const Flags& flags) {
   const c10::NoGradGuard no_grad;
-  const LanguageModel model = random_model(flags);
+  const LanguageModel model = random_model(llama_8b(flags), flags);
   const ModelConfig& config = model.config();
   fmt::print(
       "\nrandom Llama: {} layers, d_model {}, {} heads, vocabulary {}; {:.2f} GB of {} on {}\n\n",
@@ -218,11 +126,11 @@ void run(const Flags& flags) {
 }
 
 }  // namespace
-}  // namespace headlens
+}  // namespace headlens::bench
 
 int main(int argc, char** argv) {
   try {
-    headlens::run(headlens::parse_flags(argc, argv));
+    headlens::bench::run(headlens::bench::Flags::parse(argc, argv));
     return 0;
   } catch (const std::exception& error) {
     fmt::print(stderr, "full_size_bench: error: {}\n", error.what());

@@ -80,7 +80,7 @@ TEST_P(HeadMapOf, ProductEqualsTheLayersOwnOutput) {
     // 1e-5: sums of 31 terms of order 1, in float32.
     const double tolerance = dtype == at::kDouble ? 1e-12 : 1e-5;
     EXPECT_LT(error_of(made.map->apply(), made.plain_y), tolerance);
-    EXPECT_LT(error_of(made.map->apply(/*row_block=*/7), made.plain_y), tolerance);
+    EXPECT_LT(error_of(made.map->apply_rows(/*row_block=*/7), made.plain_y), tolerance);
     EXPECT_LT(error_of(made.map->apply_dense(made.map->dense()), made.plain_y), tolerance);
     EXPECT_EQ(made.map->apply().scalar_type(), dtype);
     EXPECT_EQ(made.map->entries_edited(), 0);
@@ -130,7 +130,7 @@ TEST_P(HeadMapOf, KnockoutEqualsZeroingTheDenseMap) {
             .keys = mask_of(map.keys(), {0, 3, map.keys() - 1})});
   EXPECT_LT(error_of(map.dense(), expected), 1e-15);
   EXPECT_EQ(map.entries_edited(), 0);
-  const Tensor y = map.apply(/*row_block=*/3);
+  const Tensor y = map.apply_rows(/*row_block=*/3);
   EXPECT_LT(error_of(y, map.apply_dense(expected)), 1e-12);
   int64_t covered = 0;
   for (const int64_t i : {2, 4}) {
@@ -197,7 +197,7 @@ TEST_P(HeadMapOf, GradientsFlowThroughEditedProducts) {
     return [&, dense](const testing::Tensors& in) -> testing::Tensors {
       const MapPtr map = testing::map_from(GetParam(), in);
       map->edit({.heads = {0}, .keys = mask_of(map->keys(), {1, 2}), .factor = 0.5});
-      return {dense ? map->apply_dense(map->dense()) : map->apply(4)};
+      return {dense ? map->apply_dense(map->dense()) : map->apply_rows(4)};
     };
   };
   testing::expect_same_gradients(outputs(false), outputs(true),

@@ -1,6 +1,8 @@
 // headlens/tests: activations by their formulas.
 #include "headlens/model/mlp.h"
 
+#include "headlens/kernels/activation.h"
+
 #include <gtest/gtest.h>
 
 #include <cmath>

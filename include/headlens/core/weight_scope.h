@@ -49,6 +49,13 @@ class WeightScope {
   Tensor get(std::string_view name, at::IntArrayRef shape) const;
   /// As get(), but an undefined tensor if the weight is missing.
   Tensor get_optional(std::string_view name, at::IntArrayRef shape) const;
+  /// Several weights of equal trailing shape one after another in one tensor, so that one product
+  /// serves them all. From then on get() gives views of it: nothing is held twice.
+  struct Part {
+    std::string name;
+    std::vector<int64_t> shape;
+  };
+  Tensor get_joined(const std::vector<Part>& parts) const;
   /// Whether the weight exists; asking does not count as reading it.
   bool has(std::string_view name) const;
   /// The full name of `name` below this scope; the scope's own path for "".

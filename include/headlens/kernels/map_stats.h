@@ -48,6 +48,10 @@ MapStats map_row_stats(const at::Tensor& map_rows, bool is_softmax, const at::Te
 /// Stats of blocks of rows (dim 2) or of heads (dim 1) put one after another.
 MapStats join_stats(const std::vector<MapStats>& parts, int64_t dim);
 
+/// Means over rows of the figures that have a mean, [batch, head, ..] in float64; the others are
+/// undefined.
+MapStats mean_over_rows(const MapStats& stats);
+
 /// Row-normalised |M| (or the pattern itself): [.., key] -> [.., key]; a zero row stays zero.
 at::Tensor normalized_rows(const at::Tensor& rows, bool is_softmax);
 

@@ -5,7 +5,7 @@
 
 #include <cstdint>
 
-#include "headlens/kernels/gated_norm.h"
+#include "headlens/kernels/kinds.h"
 
 namespace headlens {
 

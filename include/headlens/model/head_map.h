@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "headlens/core/dtype.h"
@@ -44,8 +45,13 @@ struct MapReduceOptions {
   std::vector<int64_t> heads{};  // empty: all
   Tensor segments{};             // int64 [key] or [batch, key]: segment id of each key, -1 for none
   int64_t num_segments = 0;
+  std::vector<int64_t> offsets{};  // mass on the key that far before the query
+  Tensor key_sets{};               // int64 [batch, row, set, n]: mass on each row's sets, -1 pads
   int64_t top_k = 0;
-  int64_t row_block = 64;  // rows held at once; memory is O(batch x heads x row_block x keys)
+  bool mean_rows = false;  // the means over rows in place of the rows, [batch, head, ..]
+  /// Rows held at once where no streaming kernel serves (CPU, float64, edited maps, gradients);
+  /// memory is then O(batch x heads x row_block x keys).
+  int64_t row_block = 64;
 };
 
 /// The map of one layer in one forward pass: y_i = sum_j M_ij x_j (+ D x_i, + what an incoming
@@ -82,7 +88,7 @@ class HeadMap {
   /// The whole map, [batch, head, query, key]: O(L^2), made because you asked.
   Tensor dense(const std::vector<int64_t>& heads = {}) const;
 
-  /// Streaming reduction; never more than `row_block` rows at once.
+  /// Streaming reduction: in one pass by a kernel, or never more than `row_block` rows at once.
   MapStats reduce(const MapReduceOptions& options) const;
 
   /// Queues an edit; the forward then uses the edited map. ShapeError for a mask or head that does
@@ -92,7 +98,7 @@ class HeadMap {
   /// Entries M_ij at or below the diagonal, over batch, heads, rows and keys, that the edits cover
   /// in the map that apply() or apply_dense() last used; an entry under two edits counts twice.
   /// 0 before either was called: a forward that ends with 0 touched nothing.
-  int64_t entries_edited() const { return entries_edited_; }
+  int64_t entries_edited() const;
 
   /// What the map multiplies: [batch, key, head, width] (attention: v, expanded to query heads;
   /// Mamba-1: width 1).
@@ -100,9 +106,14 @@ class HeadMap {
   /// What an incoming SSM state adds to y: [batch, query, head, width]; undefined when there is
   /// none.
   virtual Tensor carry() const { return {}; }
-  /// y = M x + carry with edits, row block by row block: [batch, query, head, width], without the D
-  /// skip, in the dtype of values().
-  Tensor apply(int64_t row_block = 64) const;
+  /// y = M x + carry with edits, [batch, query, head, width], without the D skip, in the dtype of
+  /// values(). Edits by a factor scale what the chosen rows read, and hidden keys are hidden by
+  /// the fused kernels themselves: such an edit costs one fused pass, and rows it does not name are
+  /// as they were, bit for bit. All others are applied by `apply_rows`.
+  Tensor apply() const;
+  /// The same through rows: those that an edit names are made, a block at a time, the rest is
+  /// fused.
+  Tensor apply_rows(int64_t row_block = 64) const;
   /// The same with a dense map given: [batch, head, query, key], edits already in it.
   Tensor apply_dense(const Tensor& map) const;
 
@@ -111,13 +122,24 @@ class HeadMap {
   /// [batch, head, row, key] to hide before the softmax.
   virtual Tensor raw_rows(const Tensor& rows, const std::vector<int64_t>& heads,
                           const Tensor& hidden) const = 0;
+  /// The fused product of the unedited map: M (scale * values) + carry, as apply() gives it.
+  /// `scale` [batch or 1, key, head or 1] may be undefined (1); `hides` are edits that renormalize.
+  /// Undefined where the fused kernels cannot do that.
+  virtual Tensor fused(const Tensor& scale, const std::vector<const MapEdit*>& hides) const = 0;
+  /// Figures of the unedited map by a streaming kernel; nothing where none serves the request.
+  virtual std::optional<MapStats> streamed(const MapStatsRequest& request) const;
+  /// The first key that each query sees, int64 [batch or 1, query]; undefined: key 0.
+  virtual Tensor first_seen() const { return {}; }
 
  private:
   Tensor edited_rows(const Tensor& rows, const std::vector<int64_t>& heads) const;
+  MapStats reduce_rows(MapStatsRequest request, const MapReduceOptions& options) const;
+  Tensor apply_fused(const std::vector<const MapEdit*>& hides,
+                     const std::vector<const MapEdit*>& scalings) const;
   void count_entries() const;
 
   std::vector<MapEdit> edits_;
-  mutable int64_t entries_edited_ = 0;
+  mutable Tensor entries_edited_;  // int64, on the map's device: nobody waits for it
 };
 
 /// softmax of the rule's scores. q [batch, query, head, d_head], k and v [batch, key, kv_head,

@@ -45,7 +45,14 @@ struct ForwardOptions {
   /// seen by any layer, and the row's numbers are those of the row alone. Undefined: no padding.
   /// With a state it is given once, in the first forward. Sites have 0 or idle values at padding.
   Tensor first = {};
+  /// Ids and positions on a GPU are known to be in range: looking at them there would wait for all
+  /// that the device has yet to do. Those on the CPU are looked at there, and cost no wait.
+  bool inputs_checked = false;
 };
+
+/// ShapeError for ids or logit positions (may be undefined) that a forward of this model refuses.
+void check_forward_inputs(const ModelConfig& config, const Tensor& ids,
+                          const Tensor& logit_positions = {});
 
 /// A decoder-only language model. Never changed by a forward; safe to share between threads and
 /// models.
@@ -100,6 +107,13 @@ class LanguageModel {
 
   /// The same weights with only these layers, in this order.
   LanguageModel with_layers(const std::vector<int64_t>& layers) const;
+
+  /// The parts, for who runs them otherwise (model/decoder.h).
+  const Block& block(int64_t layer) const { return *blocks_.at(static_cast<size_t>(layer)); }
+  const Tensor& embedding() const { return embed_; }                    // [vocab, d_model]
+  const Tensor& position_embedding() const { return position_embed_; }  // undefined but in GPT-2
+  const Norm& final_norm() const { return final_norm_; }
+  const Tensor& lm_head() const { return lm_head_; }  // [vocab, d_model]
 
   /// One head's columns of the output projection, [d_model, width], as a view: its write to the
   /// residual is z_h W^T times its HeadBank's out_scale (before a post norm, where there is one).

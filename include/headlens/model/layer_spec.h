@@ -6,7 +6,7 @@
 #include <variant>
 #include <vector>
 
-#include "headlens/kernels/gated_norm.h"
+#include "headlens/kernels/kinds.h"
 #include "headlens/model/rope_spec.h"
 
 namespace headlens {
@@ -97,8 +97,6 @@ struct DiscreteMamba2Spec {
   int64_t d_inner() const { return v_heads * d_head; }
   bool operator==(const DiscreteMamba2Spec&) const = default;
 };
-
-enum class Activation { Silu, Gelu, GeluTanh, Relu, Relu2 };
 
 /// Gated: down(act(gate x) * up x). Plain: down(act(up x)).
 struct MlpSpec {

@@ -3,6 +3,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <string>
 #include <vector>
 
 #include "headlens/core/dtype.h"
@@ -20,6 +21,12 @@ class Linear {
 
   /// x [.., in] -> [.., out]
   Tensor operator()(const Tensor& x) const;
+
+  /// One product in place of several of the same input, `names` below `weights` with `out` rows
+  /// each, where that pays: on CUDA. Elsewhere an undefined Linear, and nothing is read.
+  static Linear joined(const WeightScope& weights, const std::vector<std::string>& names,
+                       int64_t in, const std::vector<int64_t>& out, bool bias);
+  bool defined() const { return weight_.defined(); }
 
   const Tensor& weight() const { return weight_; }  // [out, in]
   const Tensor& bias() const { return bias_; }      // [out], undefined where there is none

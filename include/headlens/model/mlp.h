@@ -24,6 +24,16 @@ class Mlp {
   /// x [batch, pos, d_model] -> [batch, pos, d_model]
   Tensor forward(const Tensor& x, const LayerTap& tap) const;
 
+  const MlpSpec& spec() const { return spec_; }
+  /// Weight and bias (undefined where there is none) of each projection; of the gate undefined ones
+  /// in a plain MLP.
+  struct Part {
+    Tensor weight;
+    Tensor bias;
+  };
+  Part gate() const;
+  Part up() const;
+  Part down() const { return {down_proj_.weight(), down_proj_.bias()}; }
   std::vector<Tensor> weights() const;
 
  private:
@@ -32,11 +42,9 @@ class Mlp {
   MlpSpec spec_;
   Linear gate_proj_;  // or gate and up, where they are one
   Linear up_proj_;
+  Linear joined_;    // gate and up as one product, where that pays
   Adapter adapter_;  // of gate and up
   Linear down_proj_;
 };
-
-/// [..] -> [..]
-Tensor activate(const Tensor& x, Activation activation);
 
 }  // namespace headlens

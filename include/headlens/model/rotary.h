@@ -25,6 +25,18 @@ struct RotaryTable {
   Tensor sin;
 };
 
+/// The tables that a forward has made so far.
+struct RotaryTables {
+  struct Entry {
+    RopeSpec spec;
+    at::Device device;
+    at::ScalarType dtype;
+    int64_t count;
+    RotaryTable table;
+  };
+  std::vector<Entry> entries;
+};
+
 /// Angles in float64, whatever the model computes in; the table in at least float32.
 class Rotary {
  public:
@@ -36,6 +48,7 @@ class Rotary {
   RotaryTable table(const Prompt& prompt, int64_t count, at::ScalarType dtype) const;
 
  private:
+  RotaryTable make_table(const Prompt& prompt, int64_t count, at::ScalarType dtype) const;
   Tensor frequencies(const Prompt& prompt, int64_t count) const;
 
   RopeSpec spec_;

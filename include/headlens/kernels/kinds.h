@@ -1,4 +1,4 @@
-// headlens/kernels: how a gate and a norm meet.
+// headlens/kernels: the choices that specs of layers and kernels share.
 #pragma once
 
 namespace headlens {
@@ -9,5 +9,8 @@ enum class GatedNorm {
   NormFirst,  // norm(y) * silu(gate)
   GateOnly,   // y * silu(gate)
 };
+
+/// What an MLP does between its projections. Gelu is the exact one, Relu2 the square of Relu.
+enum class Activation { Silu, Gelu, GeluTanh, Relu, Relu2 };
 
 }  // namespace headlens

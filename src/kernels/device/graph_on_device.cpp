@@ -1,0 +1,65 @@
+// headlens/kernels: recording on a CUDA device.
+#include "kernels/device/graph_on_device.h"
+
+#include <ATen/cuda/CUDAGraph.h>
+#include <c10/cuda/CUDAGuard.h>
+#include <c10/cuda/CUDAStream.h>
+
+#include "core/check.h"
+
+namespace headlens {
+namespace {
+
+class CudaGraph final : public DeviceGraph {
+ public:
+  CudaGraph(at::Device device, const std::function<void()>& work) : device_(device) {
+    const c10::cuda::CUDAGuard guard(device);
+    const c10::cuda::CUDAStream before = c10::cuda::getCurrentCUDAStream();
+    // The default stream cannot be recorded; what it has under way comes first.
+    const c10::cuda::CUDAStream side = c10::cuda::getStreamFromPool();
+    before.synchronize();
+    const c10::cuda::CUDAStreamGuard on_side(side);
+    graph_.capture_begin();
+    try {
+      work();
+    } catch (...) {
+      abandon();
+      throw;
+    }
+    graph_.capture_end();
+  }
+
+  void replay() override {
+    const c10::cuda::CUDAGuard guard(device_);
+    graph_.replay();
+  }
+
+ private:
+  /// Leaves recording after a failure, whose own message matters more than this one's.
+  void abandon() {
+    try {
+      graph_.capture_end();
+    } catch (const std::exception&) {
+    }
+    cudaGetLastError();
+  }
+
+  at::Device device_;
+  at::cuda::CUDAGraph graph_;
+};
+
+}  // namespace
+
+std::unique_ptr<DeviceGraph> record_on_device(at::Device device,
+                                              const std::function<void()>& work) {
+  try {
+    return std::make_unique<CudaGraph>(device, work);
+  } catch (const c10::Error& error) {
+    HEADLENS_FAIL(DeviceError,
+                  "[device_graph] work, expected nothing that waits for the device, "
+                  "got {}",
+                  error.what_without_backtrace());
+  }
+}
+
+}  // namespace headlens
