@@ -1,7 +1,8 @@
 // headlens/bench: decoding with a random model of Llama-3.1-8B's shape, a token of each row a step.
 //
 // decode_bench [--device cuda|cpu] [--dtype bfloat16] [--scale 1] [--json FILE] [--only TEXT]
-// The limit of a step is the time to read every weight once (16.06 GB), at the rate of a large copy.
+// The limit of a step is the time to read every weight once (16.06 GB), at the rate of a large
+// copy.
 #include <c10/core/GradMode.h>
 #include <fmt/format.h>
 
