@@ -4,7 +4,9 @@
 #include <algorithm>
 
 #include "headlens/kernels/attention.h"
+#include "headlens/kernels/attention_stats.h"
 #include "headlens/model/head_map.h"
+#include "kernels/device_kernels.h"
 #include "model/head_map_parts.h"
 
 namespace headlens {
@@ -64,6 +66,11 @@ class SoftmaxMap final : public HeadMap {
     }
     if (hides.empty()) return attention(q_, k, v, rule_).to(v.scalar_type());
     return attend_hiding(k, v, hides);
+  }
+
+  std::optional<MapStats> streamed(const MapStatsRequest& request) const override {
+    if (!has_device_kernel(q_) || !within_limits(request)) return std::nullopt;
+    return attention_stats(q_, k_, rule_, request);
   }
 
   Tensor first_seen() const override {
