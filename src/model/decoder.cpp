@@ -20,7 +20,7 @@ Decoder::Decoder(const LanguageModel& model, const Tensor& ids, const DecoderOpt
   const Tensor last = at::full({ids.size(0), 1}, ids.size(1) - 1, at::kLong);
   const Tensor logits =
       model.forward(ids, {.state = &state, .logit_positions = last, .first = options.first});
-  body_ = std::make_unique<Body>(model, state, options);
+  body_ = std::make_unique<DecoderBody>(model, state, options);
   body_->run_prompt_logits(logits.select(1, 0));
 }
 
@@ -29,7 +29,7 @@ Decoder::Decoder(const LanguageModel& model, const ModelState& state,
   const c10::NoGradGuard no_grad;
   HEADLENS_CHECK(ShapeError, !options.first.defined(),
                  "[decoder] first, expected in the state's own, got another");
-  body_ = std::make_unique<Body>(model, state, options);
+  body_ = std::make_unique<DecoderBody>(model, state, options);
 }
 
 Decoder::~Decoder() = default;

@@ -35,8 +35,8 @@ Tensor own_copy(const Tensor& x) {
 
 }  // namespace
 
-Decoder::Body::Body(const LanguageModel& model, const ModelState& state,
-                    const DecoderOptions& options)
+DecoderBody::DecoderBody(const LanguageModel& model, const ModelState& state,
+                         const DecoderOptions& options)
     : model_(model), max_length_(options.max_length), position_(state.position) {
   HEADLENS_CHECK(ShapeError, position_ > 0 && std::ssize(state.layers) == model.layer_count(),
                  "[decoder] state, expected {} layers after a forward, got {} layers and {} "
@@ -74,7 +74,7 @@ Decoder::Body::Body(const LanguageModel& model, const ModelState& state,
   link_layers();
 }
 
-void Decoder::Body::make_layers() {
+void DecoderBody::make_layers() {
   const ModelConfig& config = model_.config();
   const auto dtype = model_.dtype();
   const bool narrow = config.residual_in_fp32 && at_least_float32(dtype) != dtype;
@@ -99,7 +99,7 @@ void Decoder::Body::make_layers() {
   }
 }
 
-const DecodeTurn& Decoder::Body::table_of(const RopeSpec& spec) {
+const DecodeTurn& DecoderBody::table_of(const RopeSpec& spec) {
   for (const auto& [known, table] : tables_) {
     if (known == spec) return table;
   }
@@ -110,7 +110,7 @@ const DecodeTurn& Decoder::Body::table_of(const RopeSpec& spec) {
 }
 
 /// Each fused layer knows whether a projection follows it.
-void Decoder::Body::link_layers() {
+void DecoderBody::link_layers() {
   bool fused = !head_.weights.empty();
   for (auto layer = layers_.rbegin(); layer != layers_.rend(); ++layer) {
     if (*layer) (*layer)->overlap_next(fused);
@@ -119,14 +119,14 @@ void Decoder::Body::link_layers() {
 }
 
 /// Tokens of each row's own text among the first `position`; one number where there is no padding.
-std::vector<int64_t> Decoder::Body::lengths(int64_t position) const {
+std::vector<int64_t> DecoderBody::lengths(int64_t position) const {
   if (first_.empty()) return {position};
   std::vector<int64_t> all;
   for (const int64_t first : first_) all.push_back(position - first);
   return all;
 }
 
-void Decoder::Body::check_ids(const Tensor& ids) const {
+void DecoderBody::check_ids(const Tensor& ids) const {
   const bool fits =
       ids.defined() && ids.dim() == 1 && ids.size(0) == batch_ && ids.scalar_type() == at::kLong;
   HEADLENS_CHECK(ShapeError, fits, "[decoder] ids, expected int64 [{}], got {}", batch_,
@@ -138,7 +138,7 @@ void Decoder::Body::check_ids(const Tensor& ids) const {
                  ids.min().item<int64_t>(), ids.max().item<int64_t>());
 }
 
-void Decoder::Body::check_room(int64_t count) const {
+void DecoderBody::check_room(int64_t count) const {
   HEADLENS_CHECK(ShapeError, position_ + count <= max_length_,
                  "[decoder] positions, expected at most max_length = {}, got {}", max_length_,
                  position_ + count);
@@ -149,7 +149,7 @@ void Decoder::Body::check_room(int64_t count) const {
 }
 
 /// As in the model's own rotary: what is cached was turned by the frequencies of a shorter text.
-void Decoder::Body::check_growth() const {
+void DecoderBody::check_growth() const {
   for (const auto& [spec, table] : tables_) {
     if (!depends_on_length(spec)) continue;
     for (const int64_t length : lengths(position_)) {
@@ -163,14 +163,14 @@ void Decoder::Body::check_growth() const {
   }
 }
 
-void Decoder::Body::run_prompt_logits(const Tensor& logits) {
+void DecoderBody::run_prompt_logits(const Tensor& logits) {
   logits_.copy_(logits);
   ids_.copy_(logits_.argmax(-1));
   chosen_.select(1, position_).copy_(ids_);
   has_logits_ = true;
 }
 
-Tensor Decoder::Body::step(const Tensor& ids, Tap* tap) {
+Tensor DecoderBody::step(const Tensor& ids, Tap* tap) {
   check_ids(ids);
   check_room(1);
   ids_.copy_(ids);
@@ -182,7 +182,7 @@ Tensor Decoder::Body::step(const Tensor& ids, Tap* tap) {
   return logits_;
 }
 
-Tensor Decoder::Body::generate(int64_t count, const std::vector<int64_t>& stops) {
+Tensor DecoderBody::generate(int64_t count, const std::vector<int64_t>& stops) {
   HEADLENS_CHECK(ShapeError, has_logits_,
                  "[decoder] generate, expected after a prompt or a step, got a state alone");
   HEADLENS_CHECK(ShapeError, count >= 0, "[decoder] count, expected 0 or more, got {}", count);
@@ -204,8 +204,7 @@ Tensor Decoder::Body::generate(int64_t count, const std::vector<int64_t>& stops)
 }
 
 /// Whether every row has given a stop, the tokens now to be fed among them.
-bool Decoder::Body::all_stopped(std::vector<bool>& stopped,
-                                const std::vector<int64_t>& stops) const {
+bool DecoderBody::all_stopped(std::vector<bool>& stopped, const std::vector<int64_t>& stops) const {
   const Tensor now = ids_.to(at::kCPU).contiguous();
   for (size_t row = 0; row < stopped.size(); ++row) {
     const int64_t token = now.data_ptr<int64_t>()[row];
@@ -215,7 +214,7 @@ bool Decoder::Body::all_stopped(std::vector<bool>& stopped,
 }
 
 /// One step with the ids as they are.
-void Decoder::Body::advance() {
+void DecoderBody::advance() {
   const c10::NoGradGuard no_grad;
   check_growth();
   if (!graph_ && may_record_ && warm_) {
@@ -237,7 +236,7 @@ void Decoder::Body::advance() {
 }
 
 /// What is recorded: host numbers that change from step to step must not come in.
-void Decoder::Body::run_step() {
+void DecoderBody::run_step() {
   Tensor resid = embed();
   const Tensor embedding = model_.prompt_of(resid.unsqueeze(1)).embedding;
   ModelState now = caches_;
@@ -250,7 +249,7 @@ void Decoder::Body::run_step() {
   decode_pick(logits_, ids_, chosen_, is_at_, ticket_);
 }
 
-Tensor Decoder::Body::embed() const {
+Tensor DecoderBody::embed() const {
   const ModelConfig& config = model_.config();
   if (config.max_position == 0 && !config.residual_in_fp32) {
     decode_embed(model_.embedding(), ids_, config.embed_scale, resid_);
@@ -262,9 +261,9 @@ Tensor Decoder::Body::embed() const {
 }
 
 /// [batch, d_model] -> [batch, d_model]
-Tensor Decoder::Body::run_layer(int64_t layer, const Tensor& resid, ModelState& now,
-                                const Tensor& embedding,
-                                const std::shared_ptr<RotaryTables>& tables) {
+Tensor DecoderBody::run_layer(int64_t layer, const Tensor& resid, ModelState& now,
+                              const Tensor& embedding,
+                              const std::shared_ptr<RotaryTables>& tables) {
   const auto index = static_cast<size_t>(layer);
   const LayerState& cache = caches_.layers[index];
   if (layers_[index]) {
@@ -285,7 +284,7 @@ Tensor Decoder::Body::run_layer(int64_t layer, const Tensor& resid, ModelState& 
   return out;
 }
 
-void Decoder::Body::unembed(const Tensor& resid) {
+void DecoderBody::unembed(const Tensor& resid) {
   const ModelConfig& config = model_.config();
   if (head_.weights.empty()) {
     logits_.copy_(model_.unembed(resid));
@@ -299,7 +298,7 @@ void Decoder::Body::unembed(const Tensor& resid) {
 }
 
 /// The model's own forward over a copy of the caches, whose newest entries then join them.
-void Decoder::Body::step_seen_by(Tap* tap) {
+void DecoderBody::step_seen_by(Tap* tap) {
   ModelState grown = state();
   const Tensor logits = model_.forward(ids_.unsqueeze(1), {.tap = tap, .state = &grown});
   for (size_t i = 0; i < caches_.layers.size(); ++i) {
@@ -317,7 +316,7 @@ void Decoder::Body::step_seen_by(Tap* tap) {
   rows_fresh_ = false, has_logits_ = true;
 }
 
-void Decoder::Body::show_rows(const std::vector<LayerHeads>& wanted) {
+void DecoderBody::show_rows(const std::vector<LayerHeads>& wanted) {
   for (const auto& layer : layers_) {
     if (layer) layer->show_rows({}, {});
   }
@@ -336,7 +335,7 @@ void Decoder::Body::show_rows(const std::vector<LayerHeads>& wanted) {
   }
 }
 
-ModelState Decoder::Body::state() const {
+ModelState DecoderBody::state() const {
   ModelState copy = caches_;
   copy.position = position_;
   for (LayerState& layer : copy.layers) {

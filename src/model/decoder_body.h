@@ -16,9 +16,10 @@
 
 namespace headlens {
 
-class Decoder::Body {
+/// Decoder's, whose functions say what these do.
+class DecoderBody {
  public:
-  Body(const LanguageModel& model, const ModelState& state, const DecoderOptions& options);
+  DecoderBody(const LanguageModel& model, const ModelState& state, const DecoderOptions& options);
 
   void run_prompt_logits(const Tensor& logits);
   Tensor step(const Tensor& ids, Tap* tap);
@@ -41,7 +42,6 @@ class Decoder::Body {
   void make_layers();
   void link_layers();
   const DecodeTurn& table_of(const RopeSpec& spec);
-  std::vector<RopeSpec> ropes() const;
   std::vector<int64_t> lengths(int64_t position) const;
   void check_ids(const Tensor& ids) const;
   void check_room(int64_t count) const;

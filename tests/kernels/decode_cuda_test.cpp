@@ -6,6 +6,7 @@
 #include "headlens/kernels/decode.h"
 #include "headlens/kernels/device_graph.h"
 #include "kernels/decode_cases.h"
+#include "kernels/decode_step_cases.h"
 
 namespace headlens {
 namespace {

@@ -199,7 +199,8 @@ TEST_P(DecoderRowsTest, LikeForward) {
 
 TEST_P(DecoderRowsTest, OnCuda) {
   if (!cuda_available()) GTEST_SKIP() << "no CUDA device";
-  expect_rows_like_forward(load_on(GetParam(), at::kFloat, at::kCUDA), 1e-5);
+  // Float32 sums in another order, through up to a dozen layers.
+  expect_rows_like_forward(load_on(GetParam(), at::kFloat, at::kCUDA), 5e-5);
   expect_rows_like_forward(load_on(GetParam(), at::kDouble, at::kCUDA), 1e-11);
 }
 

@@ -14,6 +14,8 @@
 
 namespace headlens {
 
+class DecoderBody;  // src/model/decoder_body.h
+
 struct DecoderOptions {
   int64_t max_length = 0;  // positions the caches have room for, the prompt's among them
   Tensor first = {};       // left padding of the prompt, as in ForwardOptions
@@ -72,8 +74,7 @@ class Decoder {
   int64_t fused_layers() const;
 
  private:
-  class Body;
-  std::unique_ptr<Body> body_;
+  std::unique_ptr<DecoderBody> body_;
 };
 
 }  // namespace headlens
