@@ -7,7 +7,7 @@ namespace {
 /// Positions of a block: few enough to fill the device, enough that what it reads twice, and the
 /// sums it leaves, matter little.
 int64_t backward_steps(const ConvInputs& in) {
-  constexpr int64_t kThreads = int64_t{132} * 512, kPack = 4;
+  constexpr int64_t kThreads = int64_t{132} * 480, kPack = 4;
   const int64_t columns = (in.channels + kPack - 1) / kPack;
   int64_t steps = 128;
   while (steps > 16 && columns * in.batch * ((in.pos + steps - 1) / steps) < kThreads) steps /= 2;
@@ -96,7 +96,7 @@ struct ConvSums {
 /// Positions first .. end - 1: their taps' gradients, and those of the inputs at these positions,
 /// which kWidth - 1 positions more read. The first block sees to the state before position 0 too.
 template <typename T, int kWidth, int N>
-__global__ void __launch_bounds__(kConvThreads)
+__global__ void __launch_bounds__(kConvThreads, sizeof(T) == 2 ? 4 : 2)
     conv_backward_kernel(const ConvBackwardParams p, int64_t steps) {
   const ConvInputs& in = p.in;
   const ConvPlace<N> at(in, steps);

@@ -4,7 +4,6 @@
 #include "headlens/kernels/s6_map_stats.h"
 #include "headlens/kernels/selective_scan.h"
 #include "headlens/model/head_map.h"
-#include "kernels/device_kernels.h"
 #include "model/head_map_parts.h"
 
 namespace headlens {
@@ -49,7 +48,7 @@ class S6Map final : public HeadMap {
   }
 
   std::optional<MapStats> streamed(const MapStatsRequest& request) const override {
-    if (!has_device_kernel(B_) || !within_limits(request)) return std::nullopt;
+    if (!device().is_cuda() || !within_limits(request)) return std::nullopt;
     return selective_scan_map_stats(dt_, A_, B_, C_, request);
   }
 

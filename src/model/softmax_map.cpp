@@ -6,7 +6,6 @@
 #include "headlens/kernels/attention.h"
 #include "headlens/kernels/attention_stats.h"
 #include "headlens/model/head_map.h"
-#include "kernels/device_kernels.h"
 #include "model/head_map_parts.h"
 
 namespace headlens {
@@ -69,7 +68,7 @@ class SoftmaxMap final : public HeadMap {
   }
 
   std::optional<MapStats> streamed(const MapStatsRequest& request) const override {
-    if (!has_device_kernel(q_) || !within_limits(request)) return std::nullopt;
+    if (!device().is_cuda() || !within_limits(request)) return std::nullopt;
     return attention_stats(q_, k_, rule_, request);
   }
 

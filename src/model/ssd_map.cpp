@@ -4,7 +4,6 @@
 #include "headlens/kernels/ssd_map_stats.h"
 #include "headlens/kernels/ssd_scan.h"
 #include "headlens/model/head_map.h"
-#include "kernels/device_kernels.h"
 #include "model/head_map_parts.h"
 
 namespace headlens {
@@ -51,7 +50,7 @@ class SsdMap final : public HeadMap {
   }
 
   std::optional<MapStats> streamed(const MapStatsRequest& request) const override {
-    if (!has_device_kernel(B_) || !within_limits(request)) return std::nullopt;
+    if (!device().is_cuda() || !within_limits(request)) return std::nullopt;
     return ssd_map_stats(log_decay_, dt_, B_, C_, request);
   }
 

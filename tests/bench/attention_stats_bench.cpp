@@ -30,7 +30,7 @@ struct Layer {
 Tensor segments_of(const Layer& layer) {
   const int64_t keys = layer.k.size(1);
   const Tensor at = at::arange(keys, layer.k.options().dtype(at::kLong)) + 77;
-  return (at * kSegments / (keys + 77)).unsqueeze(0);
+  return (at * kSegments).floor_divide(keys + 77).unsqueeze(0);
 }
 
 void all_rows(const Flags& flags, const Ceilings& best, Report& report, int64_t length) {

@@ -25,6 +25,10 @@ struct StatsCase {
   bool everything = false;
 };
 
+std::ostream& operator<<(std::ostream& out, const StatsCase& c) {
+  return out << c.name;
+}
+
 const StatsCase kCases[] = {
     {.name = "base"},
     {.name = "one", .queries = 1, .keys = 1},
@@ -95,7 +99,8 @@ class AttentionStatsCuda : public ::testing::TestWithParam<Param> {
     if (c.segments >= 1000) {
       request_.segments = at::randint(-1, request_.num_segments, {c.batch, c.keys}, index);
     } else if (c.segments > 0) {
-      request_.segments = (at::arange(c.keys, index) * (c.segments + 1) / c.keys - 1).unsqueeze(0);
+      request_.segments =
+          ((at::arange(c.keys, index) * (c.segments + 1)).floor_divide(c.keys) - 1).unsqueeze(0);
     }
     if (c.everything) {
       request_.top_k = 16;

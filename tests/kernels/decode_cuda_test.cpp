@@ -144,7 +144,13 @@ TEST(DeviceGraphCuda, WorkThatWaitsIsAnError) {
   const Tensor x = at::ones({3}, at::TensorOptions(at::kCUDA));
   const at::Device device(at::kCUDA, 0);
   EXPECT_THROW(DeviceGraph::record(device, [&] { (void)x.sum().item<float>(); }), DeviceError);
-  EXPECT_EQ((x + 1).sum().item<float>(), 6);  // the device is usable again
+  // The device is usable again, its random numbers and further recordings too.
+  EXPECT_EQ((x + 1).sum().item<float>(), 6);
+  EXPECT_TRUE(at::rand({8}, x.options()).lt(1).all().item<bool>());
+  Tensor y;
+  const auto graph = DeviceGraph::record(device, [&] { y = x * 2; });
+  graph->replay();
+  EXPECT_EQ(y.sum().item<float>(), 6);
 }
 
 }  // namespace

@@ -149,7 +149,15 @@ TEST_P(SelectiveScanCuda, GradientsEqualFloat64) {
         const FusedScanResult r = fused(t, softplus, false);
         return {r.gated, r.state};
       };
-      const Tensors in = {c.x, softplus ? c.x - 2 : c.dt, c.A, c.B, c.C, c.state, a.dt_bias, a.D,
+      // Without softplus the bias must leave dt positive.
+      const Tensors in = {c.x,
+                          softplus ? c.x - 2 : c.dt,
+                          c.A,
+                          c.B,
+                          c.C,
+                          c.state,
+                          softplus ? a.dt_bias : a.dt_bias.abs() / 100,
+                          a.D,
                           a.z};
       Tensors here, over;
       for (size_t i = 0; i < in.size(); ++i) {
@@ -164,8 +172,9 @@ TEST_P(SelectiveScanCuda, GradientsEqualFloat64) {
       const Tensors grads = torch::autograd::grad(got, over, {there(of_y), floats(of_state)});
       for (size_t i = 0; i < grads.size(); ++i) {
         EXPECT_EQ(grads[i].scalar_type(), over[i].scalar_type());
-        // The gradient of the gate's input is rounded on its way, and so is the output it takes.
-        EXPECT_LT(error_of(grads[i], expected[i]), 2 * tolerance())
+        // Rounded at the end, and at the gate before it, in sums that may end up smaller than
+        // their parts.
+        EXPECT_LT(error_of(grads[i], expected[i]), 3 * tolerance())
             << "input " << i << ", " << s.pos << " x " << s.channels << softplus;
       }
     }

@@ -32,7 +32,9 @@ struct Row {
   double decay_low = 0.1, decay_high = 2.0;
 };
 
-void PrintTo(const Row& row, std::ostream* out) { *out << row.name; }
+void PrintTo(const Row& row, std::ostream* out) {
+  *out << row.name;
+}
 
 /// x, B and C are views of one tensor, as a model's convolution leaves them, in `dtype`; the rest
 /// is float32.
