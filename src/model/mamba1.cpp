@@ -50,9 +50,10 @@ Tensor Mamba1::forward(const Tensor& u, const LayerTap& tap, LayerState* state,
   const Tensor real = prompt.real(u.size(1));
   const Tensor x =
       tap(Site::SsmInput, convolve_silu(halves[0], conv_weight_, conv_bias_, tap, state, real));
-  const Selection selection = select(x, tap);
-  const Tensor gated = x.is_cuda() && !sees_scan(tap) ? fused_scan(x, gate, selection, state)
-                                                      : scan(x, gate, selection, tap, state);
+  const bool fused = x.is_cuda() && !sees_scan(tap);
+  const Selection selection = select(x, fused, tap);
+  const Tensor gated =
+      fused ? fused_scan(x, gate, selection, state) : scan(x, gate, selection, tap, state);
   const Tensor z = tap(Site::MixerZ, gated.to(u.scalar_type()));
   return tap(Site::MixerOut, project(z));
 }
@@ -61,7 +62,7 @@ Tensor Mamba1::project(const Tensor& z) const {
   return out_proj_(z);
 }
 
-Mamba1::Selection Mamba1::select(const Tensor& x, const LayerTap& tap) const {
+Mamba1::Selection Mamba1::select(const Tensor& x, bool fused, const LayerTap& tap) const {
   auto parts = x_proj_(x).split_with_sizes({spec_.dt_rank, spec_.d_state, spec_.d_state}, -1);
   if (spec_.bcdt_rms_eps) {
     for (size_t i = 0; i < 3; ++i) {
@@ -71,7 +72,9 @@ Mamba1::Selection Mamba1::select(const Tensor& x, const LayerTap& tap) const {
   }
   const Tensor low_rank = tap(Site::DtLowRank, parts[0]);
   const Tensor dt_pre = tap(Site::DtPre, at::linear(low_rank, dt_weight_));
-  return {dt_pre, tap(Site::B, parts[1]), tap(Site::C, parts[2])};
+  const Tensor dt =
+      fused ? dt_pre : tap(Site::Dt, at::softplus(at_least_float32(dt_pre) + dt_bias_));
+  return {dt, tap(Site::B, parts[1]), tap(Site::C, parts[2])};
 }
 
 /// The scan between dt's softplus and the gate in one pass.
@@ -79,7 +82,7 @@ Tensor Mamba1::fused_scan(const Tensor& x, const Tensor& gate, const Selection& 
                           LayerState* state) const {
   const ScanSurroundings around{.dt_bias = dt_bias_, .softplus = true, .D = D_, .z = gate};
   const FusedScanResult result =
-      selective_scan_fused(x, selection.dt_pre, -at::exp(A_log_), selection.B, selection.C,
+      selective_scan_fused(x, selection.dt, -at::exp(A_log_), selection.B, selection.C,
                            state != nullptr ? state->ssm : Tensor(), around);
   if (state != nullptr) state->ssm = result.state;
   return result.gated;
@@ -88,8 +91,7 @@ Tensor Mamba1::fused_scan(const Tensor& x, const Tensor& gate, const Selection& 
 /// The same step by step, for who looks at a step.
 Tensor Mamba1::scan(const Tensor& x, const Tensor& gate, const Selection& selection,
                     const LayerTap& tap, LayerState* state) const {
-  const auto& [dt_pre, B, C] = selection;
-  const Tensor dt = tap(Site::Dt, at::softplus(at_least_float32(dt_pre) + dt_bias_));
+  const auto& [dt, B, C] = selection;
   const Tensor A = tap(Site::A, -at::exp(A_log_));
   const Tensor dt_of_state = dt.unsqueeze(-1);  // [batch, pos, channel, 1]
   tap.show(Site::ABar, [&] { return at::exp(dt_of_state * A); });

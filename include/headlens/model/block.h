@@ -63,6 +63,7 @@ class Block {
                    const Prompt& prompt) const;
   Tensor after_mixer(Tensor y, const LayerTap& tap) const;
   Tensor run_mlp(const Tensor& resid, const LayerTap& tap) const;
+  Tensor run_normed_mlp(const Tensor& x, const LayerTap& tap) const;
 
   LayerSpec spec_;
   Norm norm1_, norm1_post_;
