@@ -107,7 +107,7 @@ Tensor convolve(const Tensor& x, const Tensor& weight, const Tensor& bias, const
 
 Tensor convolve_silu(const Tensor& x, const Tensor& weight, const Tensor& bias, const LayerTap& tap,
                      LayerState* state, const Tensor& real) {
-  if (tap.wants(Site::Conv)) {
+  if (!x.is_cuda() || tap.wants(Site::Conv)) {
     return hide_padding(at::silu(convolve(x, weight, bias, tap, state, real)), real);
   }
   const Tensor before = state != nullptr ? state->conv : Tensor();
