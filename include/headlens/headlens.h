@@ -2,8 +2,11 @@
 #pragma once
 
 #include "headlens/analysis/ablation_sweep.h"
+#include "headlens/analysis/circuit_search.h"
 #include "headlens/analysis/gather_aggregate.h"
 #include "headlens/analysis/map_figures.h"
+#include "headlens/analysis/path_patching.h"
+#include "headlens/analysis/self_repair.h"
 #include "headlens/core/checkpoint.h"
 #include "headlens/core/device.h"
 #include "headlens/core/error.h"

@@ -178,6 +178,7 @@ void add_commands(CLI::App& app, Action& action) {
   add_eval(app, action);
   add_find(app, action);
   add_ablate(app, action);
+  add_circuit(app, action);
 }
 
 }  // namespace

@@ -1,0 +1,228 @@
+// headlens/cli: `circuit`: the smallest sets of heads, the paths between them, what stands in.
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "cli/circuit_output.h"
+#include "cli/commands.h"
+#include "cli/common.h"
+#include "cli/heads.h"
+#include "cli/output.h"
+#include "cli/progress.h"
+#include "core/check.h"
+#include "headlens/tasks/objective.h"
+
+namespace headlens::cli {
+namespace {
+
+struct Flags : CommonFlags {
+  std::string task;
+  std::vector<std::string> heads;
+  AblationFlags ablation;
+  bool minimal = false, pairs = false, self_repair = false;
+  CircuitOptions circuit;
+  std::string measure = "accuracy", scope = "model";
+  std::string positions = "segment_ends", inputs = "all";
+};
+
+template <typename T>
+T one_of(const char* flag, const std::string& word,
+         const std::vector<std::pair<std::string, T>>& offered) {
+  std::string names;
+  for (const auto& [name, value] : offered) {
+    if (name == word) return value;
+    names += (names.empty() ? "" : ", ") + name;
+  }
+  HEADLENS_FAIL(UsageError, "[circuit] {}, expected one of {}, got '{}'", flag, names, word);
+}
+
+CircuitOptions circuit_options(const Flags& flags) {
+  CircuitOptions options = flags.circuit;
+  options.sweep = sweep_options(flags.ablation);
+  options.heads = parse_heads(flags.heads);
+  options.measure = one_of<CircuitMeasure>(
+      "--measure", flags.measure,
+      {{"accuracy", CircuitMeasure::Accuracy}, {"logprob", CircuitMeasure::LogProb}});
+  options.scope = one_of<CircuitScope>(
+      "--scope", flags.scope, {{"model", CircuitScope::Model}, {"layers", CircuitScope::Layers}});
+  check_range("--candidates", options.candidates, 1);
+  check_range("--groups", options.mamba1_groups, 1);
+  check_range("--prove", options.exhaustive_sets, 0);
+  for (const double share : {options.carry_share, options.break_share}) {
+    HEADLENS_CHECK(UsageError, share >= 0 && share <= 1,
+                   "[circuit] --share and --break-share, expected 0 to 1, got {}", share);
+  }
+  return options;
+}
+
+PathOptions path_options(const Flags& flags, const SweepOptions& sweep) {
+  PathOptions options;
+  options.mode = sweep.mode;
+  options.placement = sweep.placement;
+  options.max_batch_tokens = sweep.max_batch_tokens;
+  options.positions = one_of<SenderPositions>("--positions", flags.positions,
+                                              {{"segment_ends", SenderPositions::SegmentEnds},
+                                               {"segments", SenderPositions::Segments},
+                                               {"all", SenderPositions::All}});
+  options.inputs = one_of<ReceiverInputs>("--inputs", flags.inputs,
+                                          {{"all", ReceiverInputs::All},
+                                           {"keys_values", ReceiverInputs::KeysValues},
+                                           {"queries", ReceiverInputs::Queries}});
+  return options;
+}
+
+/// What tells the answer at the last prompt token: the first tokens of the choices.
+std::vector<AnswerTokens> answers_of(const std::vector<TokenizedExample>& examples) {
+  std::vector<AnswerTokens> answers;
+  for (const TokenizedExample& example : examples) {
+    AnswerTokens tokens;
+    tokens.answer = example.choice_ids.at(static_cast<size_t>(example.answer)).front();
+    for (const std::vector<int64_t>& choice : example.choice_ids) {
+      const int64_t id = choice.front();
+      const bool known =
+          std::find(tokens.others.begin(), tokens.others.end(), id) != tokens.others.end();
+      if (id != tokens.answer && !known) tokens.others.push_back(id);
+    }
+    answers.push_back(std::move(tokens));
+  }
+  return answers;
+}
+
+/// One run of the command: what it works on, and what it has found so far.
+struct Search {
+  const Flags& flags;
+  const LanguageModel& model;
+  const Objective& objective;
+  const std::vector<AnswerTokens>& answers;
+  CircuitOptions options;
+  PathOptions paths;
+  Progress& progress;
+  Json json = {};
+  std::string text = {};
+
+  std::function<void(int64_t, int64_t)> stage(const char* name) const {
+    return [this, name](int64_t done, int64_t total) { progress.update(name, done, total); };
+  }
+  void add(const char* name, Json found, const std::string& said) {
+    json[name] = std::move(found);
+    text += (text.empty() ? "" : "\n") + said;
+  }
+};
+
+void search_minimal(Search& search) {
+  const CircuitResult found = circuit_search(search.model, search.objective, search.options);
+  search.add("minimal", minimal_json(found), minimal_text(found));
+  if (!search.options.heads.empty()) return;
+  for (const Candidate& candidate : found.candidates)
+    search.options.heads.push_back(candidate.head);
+}
+
+/// Without --heads those of largest single drop.
+void choose_heads(Search& search) {
+  if (!search.options.heads.empty()) return;
+  for (const Candidate& c : strongest_heads(search.model, search.objective, search.options)) {
+    search.options.heads.push_back(c.head);
+  }
+}
+
+void search_pairs(Search& search) {
+  search.paths.progress = search.stage("pairs");
+  const std::vector<HeadId>& heads = search.options.heads;
+  const PathPatching found =
+      path_patching(search.model, search.objective, heads, heads, search.paths);
+  search.add("pairs", pairs_json(found), pairs_text(found));
+}
+
+void search_repair(Search& search) {
+  RepairOptions options;
+  options.mode = search.options.sweep.mode;
+  options.placement = search.options.sweep.placement;
+  options.mamba1_groups = search.options.mamba1_groups;
+  options.progress = search.stage("self-repair");
+  const std::vector<SelfRepair> found =
+      self_repair(search.model, search.objective, search.answers, search.options.heads, options);
+  search.add("self_repair", repair_json(found), repair_text(found));
+}
+
+int circuit(const Flags& flags) {
+  Progress progress(flags.quiet);
+  CircuitOptions options = circuit_options(flags);
+  const PathOptions paths = path_options(flags, options.sweep);
+  check_writable(flags.out);
+  const LoadedModel loaded = load_model(flags);
+  check_heads_exist(loaded.model.config(), options.heads);
+  check_placement(loaded.model.config(), options.sweep.placement);
+  options.heads = single_heads(loaded.model.config(), options.heads);
+  options.progress = [&](const char* stage, int64_t done, int64_t total) {
+    progress.update(stage, done, total);
+  };
+  LoadedTask task = load_task(flags.task, loaded, flags);
+  const std::vector<AnswerTokens> answers = answers_of(task.examples);
+  // Variants share a forward: short batches leave room for them.
+  const int64_t row_tokens = std::max<int64_t>(1, flags.ablation.batch_tokens / 4);
+  const auto objective = make_choice_objective(std::move(task.examples), row_tokens);
+  Search search{flags, loaded.model, *objective, answers, options, paths, progress};
+  search.json = {{"schema", "headlens.circuit/1"},
+                 {"model", flags.model},
+                 {"task", task.info.spec},
+                 {"seed", task.info.seed},
+                 {"examples", task.info.examples},
+                 {"mode", flags.ablation.mode},
+                 {"placement", flags.ablation.placement}};
+  const bool none = !flags.minimal && !flags.pairs && !flags.self_repair;
+  if (flags.minimal || none) search_minimal(search);
+  if (flags.pairs || flags.self_repair) choose_heads(search);
+  if (flags.pairs) search_pairs(search);
+  if (flags.self_repair) search_repair(search);
+  progress.finish();
+  deliver(flags, search.json, search.text);
+  return 0;
+}
+
+void add_search_flags(CLI::App& command, Flags& flags) {
+  command.add_flag("--minimal", flags.minimal,
+                   "the smallest sets that carry the task, or break it when cut (the default)");
+  command.add_flag("--pairs", flags.pairs,
+                   "path patching between the heads: what of one's effect reaches another");
+  command.add_flag("--self-repair", flags.self_repair,
+                   "what other heads pick up when one is cut, by direct logit attribution");
+  command.add_option("--candidates", flags.circuit.candidates,
+                     "heads of largest single drop that are searched (default 16)");
+  command.add_option("--groups", flags.circuit.mamba1_groups,
+                     "channel groups of a Mamba-1 layer (default 16)");
+  command.add_option("--measure", flags.measure,
+                     "minimal: what the task is to keep, accuracy or logprob (default accuracy)");
+  command.add_option("--share", flags.circuit.carry_share,
+                     "minimal: share of it that a set has to carry (default 0.9)");
+  command.add_option("--break-share", flags.circuit.break_share,
+                     "minimal: share that is left at most when it is broken (default 0.2)");
+  command.add_option("--scope", flags.scope,
+                     "minimal: whose other heads are cut, model or layers (default model)");
+  command.add_option("--prove", flags.circuit.exhaustive_sets,
+                     "minimal: sets tried to prove one the smallest (default 512)");
+  command.add_option("--positions", flags.positions,
+                     "pairs: where the sender is cut, segment_ends, segments or all (default "
+                     "segment_ends)");
+  command.add_option("--inputs", flags.inputs,
+                     "pairs: the receiver's inputs, all, keys_values or queries (default all)");
+}
+
+}  // namespace
+
+void add_circuit(CLI::App& app, Action& action) {
+  auto flags = std::make_shared<Flags>();
+  CLI::App* command = app.add_subcommand(
+      "circuit",
+      "The smallest sets of heads that carry a task, the paths between heads, and what "
+      "stands in for a head that is cut");
+  add_common_flags(*command, *flags, "file for the result as JSON");
+  add_task_flag(*command, flags->task);
+  add_heads_flag(*command, flags->heads)
+      ->description("only these heads, as LAYER.HEAD or LAYER.FIRST-LAST (default: every head)");
+  add_search_flags(*command, *flags);
+  add_ablation_flags(*command, flags->ablation);
+  add_text_flags(*command, *flags);
+  command->callback([flags, &action] { action = [flags] { return circuit(*flags); }; });
+}
+
+}  // namespace headlens::cli
