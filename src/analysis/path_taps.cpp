@@ -45,9 +45,10 @@ MixerSitesOf mixer_sites(const ModelConfig& config, const HeadId& head, Placemen
   const bool discrete = sites.bank.kind == LayerKind::DiscreteMamba2;  // its decay is its dt
   sites.written = at(Site::MixerOut);
   sites.stores = {at(Site::SsmInput), at(discrete ? Site::A : Site::DtPre), at(Site::B)};
-  sites.asks = {at(Site::C), at(Site::Gate)};
-  const bool norm_joins_heads = sites.bank.kind == LayerKind::Mamba2;
   const TapPoint point = head_output_point(config, head.layer, head.first, placement);
+  sites.asks = {at(Site::C)};
+  if (point.site == Site::MixerZ) sites.asks.push_back(at(Site::Gate));  // else it comes after
+  const bool norm_joins_heads = sites.bank.kind == LayerKind::Mamba2;
   if (norm_joins_heads && point.site == Site::MixerZ) sites.outputs = {at(Site::SsmOut)};
   sites.outputs.push_back(point);
   return sites;

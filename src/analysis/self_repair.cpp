@@ -25,7 +25,7 @@ using Values = std::vector<double>;  // [example]
 struct Effects {
   Tensor total;               // [example]: the model's own
   Tensor frozen;              // [example]: with the final norm's scale of the clean run
-  Tensor mlps;                // [example], of the layers that were run
+  std::vector<Tensor> mlps;   // [layer] of [example]; undefined where not run, or none
   std::vector<Tensor> heads;  // [layer] of [example, head]; undefined where there are none
 };
 
@@ -109,6 +109,7 @@ RepairSearch::RepairSearch(const LanguageModel& model, const Objective& objectiv
 void RepairSearch::add_writes(const WritesTap& tap, int64_t from, int64_t to,
                               const Tensor& direction, Effects& effects) const {
   effects.heads.resize(static_cast<size_t>(model_.layer_count()));
+  effects.mlps.resize(effects.heads.size());
   for (int64_t layer = from; layer < to; ++layer) {
     std::vector<Tensor> banks;
     for (const HeadBank& bank : head_banks(model_.config().layers[static_cast<size_t>(layer)])) {
@@ -121,7 +122,8 @@ void RepairSearch::add_writes(const WritesTap& tap, int64_t from, int64_t to,
     if (!banks.empty()) effects.heads[static_cast<size_t>(layer)] = at::cat(banks, 1);
     const auto mlp = tap.writes.find({Site::MlpOut, layer});
     if (mlp == tap.writes.end()) continue;
-    effects.mlps += on_host((mlp->second * direction.to(mlp->second.device())).sum(-1));
+    effects.mlps[static_cast<size_t>(layer)] =
+        on_host((mlp->second * direction.to(mlp->second.device())).sum(-1));
   }
 }
 
@@ -158,7 +160,6 @@ CleanRun RepairSearch::run_clean(int64_t index) const {
     answers.push_back(answers_[static_cast<size_t>(example)]);
   }
   clean.directions = answer_directions(model_, answers, norm.at(kFinalScale));
-  clean.effects.mlps = at::zeros({std::ssize(answers)}, at::kDouble);
   add_writes(writes, 0, end, clean.directions.residual, clean.effects);
   add_output(norm.at(kFinalNormalized), last, clean.directions, clean.effects);
   return clean;
@@ -177,7 +178,6 @@ Effects RepairSearch::run_cut(const CleanRun& clean, const HeadId& head,
   cut->check_touched();
   const Tensor last = clean.at.take(resid);
   Effects effects;
-  effects.mlps = at::zeros_like(clean.effects.mlps);
   add_writes(writes, head.layer, model_.layer_count(), clean.directions.residual, effects);
   add_output(final_norm(last).at(kFinalNormalized), last, clean.directions, effects);
   return effects;
@@ -194,8 +194,9 @@ void RepairSearch::store(const ObjectiveBatch& batch, size_t head, const Effects
     }
   };
   const Tensor total = cut.total - clean.total;
-  Tensor others = at::zeros_like(total);
+  Tensor others = at::zeros_like(total), mlps = at::zeros_like(total);
   for (size_t layer = static_cast<size_t>(id.layer); layer < cut.heads.size(); ++layer) {
+    if (cut.mlps[layer].defined()) mlps += cut.mlps[layer] - clean.mlps[layer];
     if (!cut.heads[layer].defined()) continue;
     Tensor& change = cut.heads[layer] -= clean.heads[layer];
     if (static_cast<int64_t>(layer) == id.layer) {
@@ -207,7 +208,7 @@ void RepairSearch::store(const ObjectiveBatch& batch, size_t head, const Effects
   }
   put(total, changes.total);
   put(others, changes.heads);
-  put(cut.mlps - clean.mlps, changes.mlps);
+  put(mlps, changes.mlps);
   put(total - (cut.frozen - clean.frozen), changes.norm);
   for (size_t e = 0; e < entries_.size(); ++e) {
     const HeadId& entry = entries_[e];

@@ -23,9 +23,9 @@ enum class SenderPositions {
 
 /// What of the receiver's inputs is patched.
 enum class ReceiverInputs {
-  All,         // attention: q, k and v; state-space heads: x, dt, B, C and the gate
+  All,         // attention: q, k and v; state-space heads: x, dt, B, C and, with PostNorm, the gate
   KeysValues,  // what it stores of a token: k and v; x, dt (Llamba: the decay) and B
-  Queries      // what it asks with: q; C and the gate
+  Queries      // what it asks with: q; C and, with PostNorm, the gate
 };
 
 struct PathOptions {
