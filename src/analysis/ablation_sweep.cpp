@@ -137,7 +137,9 @@ Sweep::Sweep(const LanguageModel& model, const Objective& objective, const HeadL
     : model_(model),
       objective_(objective),
       options_(options),
-      replacements_(model, objective, layers_of(heads), options.mode, options.placement) {
+      replacements_(model, objective,
+                    options.replacements ? std::vector<int64_t>() : layers_of(heads), options.mode,
+                    options.placement) {
   HEADLENS_CHECK(UsageError, options.max_batch_tokens > 0,
                  "[ablate] tokens a batch, expected at least 1, got {}", options.max_batch_tokens);
   result_.base.verdicts.resize(static_cast<size_t>(objective.example_count()));
@@ -154,7 +156,7 @@ BatchRun Sweep::start_batch(int64_t index) const {
           model_.prompt_of(resid),
           batch.logit_positions.to(model_.device()),
           cut_mask(objective_, batch, options_.positions),
-          replacements_.for_batch(index)};
+          options_.replacements ? options_.replacements(index) : replacements_.for_batch(index)};
 }
 
 InterventionPtr Sweep::start_cut(const BatchRun& run, const std::vector<VariantCuts>& cuts) const {

@@ -9,6 +9,7 @@
 
 #include "core/check.h"
 #include "headlens/analysis/map_figures.h"
+#include "headlens/analysis/work_items.h"
 
 namespace headlens {
 namespace {
@@ -47,7 +48,9 @@ struct Finder {
     SweepOptions sweep_options = options.sweep;
     sweep_options.positions = positions;
     sweep_options.progress = stage(options, name);
-    return ablation_sweep(model, objective, heads, sweep_options);
+    return options.pool == nullptr
+               ? ablation_sweep(model, objective, heads, sweep_options)
+               : pooled_sweep(*options.pool, model, objective, heads, sweep_options);
   }
   std::vector<HeadScore> score(const std::vector<HeadId>& heads, const char* name);
   void refine_channels();
@@ -145,8 +148,11 @@ void Finder::locate_drops() {
 void Finder::describe() {
   std::vector<HeadId> heads;
   for (const HeadScore& s : result.heads) heads.push_back(s.head);
+  const auto progress = stage(options, "maps");
   const std::vector<MapFigures> figures =
-      map_figures(model, objective, heads, stage(options, "maps"));
+      options.pool == nullptr
+          ? map_figures(model, objective, heads, progress)
+          : pooled_map_figures(*options.pool, model, objective, heads, progress);
   for (size_t i = 0; i < heads.size(); ++i) result.heads[i].map = figures[i];
 }
 
@@ -178,7 +184,8 @@ void Finder::sample_maps() {
       std::min(order.size(), static_cast<size_t>(std::max<int64_t>(0, options.map_samples))));
   std::vector<HeadId> heads;
   for (const HeadScore* s : order) heads.push_back(s->head);
-  if (heads.empty()) return;
+  const bool leads = options.pool == nullptr || options.pool->leads();
+  if (heads.empty() || !leads) return;  // one forward: not worth sharing
   const auto right = std::find_if(base.verdicts.begin(), base.verdicts.end(),
                                   [](const Verdict& v) { return v.correct; });
   const int64_t example = right == base.verdicts.end() ? 0 : right - base.verdicts.begin();

@@ -1,12 +1,13 @@
 // headlens/cli: `ablate`: accuracy before and after heads are switched off together.
-#include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "cli/commands.h"
 #include "cli/common.h"
 #include "cli/heads.h"
 #include "cli/output.h"
 #include "cli/progress.h"
-#include "headlens/analysis/ablation_sweep.h"
+#include "cli/shared_run.h"
+#include "headlens/analysis/work_items.h"
 #include "headlens/tasks/objective.h"
 
 namespace headlens::cli {
@@ -15,6 +16,7 @@ namespace {
 struct Flags : CommonFlags {
   std::string task;
   AblationFlags ablation;
+  SharedRunFlags shared;
   std::vector<std::string> heads;
   bool keep = false;
 };
@@ -55,21 +57,45 @@ Json ablate_json(const SweepResult& r, const TaskInfo& task, const Flags& flags)
           {"logprob_drop", logprob_drop(r.base, after)}};
 }
 
-int ablate(const Flags& flags) {
+/// Beside the output, where there is one.
+std::filesystem::path journal_of(const Flags& flags) {
+  return flags.out.empty() ? flags.out : std::filesystem::path(flags.out.string() + ".journal");
+}
+
+std::map<std::string, std::string> item_options(const Flags& flags) {
+  return {{"command", "ablate"},
+          {"heads", fmt::format("{}", fmt::join(flags.heads, ","))},
+          {"keep", flags.keep ? "true" : "false"},
+          {"mode", flags.ablation.mode},
+          {"placement", flags.ablation.placement},
+          {"batch_tokens", fmt::format("{}", flags.ablation.batch_tokens)},
+          {"bos", flags.bos ? "true" : "false"}};
+}
+
+int ablate(Flags flags) {
+  SharedRun run(flags, flags.shared, journal_of(flags));
   SweepOptions options = sweep_options(flags.ablation);
   const std::vector<HeadId> heads = parse_heads(flags.heads);
-  check_writable(flags.out);
+  if (run.leads()) check_writable(flags.out);
   const LoadedModel loaded = load_model(flags);
   check_heads_exist(loaded.model.config(), heads);
   check_placement(loaded.model.config(), options.placement);
   LoadedTask task = load_task(flags.task, loaded, flags);
+  Manifest manifest = make_manifest(flags, loaded);
+  run.start(
+      run_identity(manifest, flags, task.info, task_digest(task.examples), item_options(flags)),
+      manifest);
   Progress progress(flags.quiet);
   options.progress = [&](int64_t done, int64_t total) { progress.update("ablate", done, total); };
   const auto objective =
       make_choice_objective(std::move(task.examples), flags.ablation.batch_tokens);
-  const SweepResult r = ablate_jointly(loaded.model, *objective, heads, flags.keep, options);
+  const SweepResult r =
+      pooled_joint_ablation(run.pool(), loaded.model, *objective, heads, flags.keep, options);
   progress.finish();
-  deliver(flags, ablate_json(r, task.info, flags), ablate_text(r, task.info, flags.ablation));
+  if (run.leads()) {
+    deliver(flags, ablate_json(r, task.info, flags), ablate_text(r, task.info, flags.ablation));
+  }
+  run.finish();
   return 0;
 }
 
@@ -85,6 +111,7 @@ void add_ablate(CLI::App& app, Action& action) {
   command->add_flag("--keep", flags->keep,
                     "keep these heads and switch off the others of their layers");
   add_ablation_flags(*command, flags->ablation);
+  add_shared_run_flags(*command, flags->shared);
   add_text_flags(*command, *flags);
   command->callback([flags, &action] { action = [flags] { return ablate(*flags); }; });
 }

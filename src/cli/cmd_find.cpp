@@ -8,6 +8,7 @@
 #include "cli/heads.h"
 #include "cli/output.h"
 #include "cli/progress.h"
+#include "cli/shared_run.h"
 #include "core/check.h"
 #include "headlens/analysis/gather_aggregate.h"
 #include "headlens/core/log.h"
@@ -23,6 +24,7 @@ struct Flags : CommonFlags {
   std::string task;
   std::vector<std::string> heads;
   AblationFlags ablation;
+  SharedRunFlags shared;
   std::optional<int64_t> groups;
   int64_t maps = 8;
   double min_drop = FindOptions{}.min_drop;
@@ -115,8 +117,18 @@ Manifest find_manifest(const Flags& flags, const FindOptions& options, const Loa
   return manifest;
 }
 
-int find(const Flags& flags) {
+/// What the results of work items depend on, besides the model and the task.
+std::map<std::string, std::string> item_options(const Flags& flags, const Manifest& manifest) {
+  std::map<std::string, std::string> options = manifest.options;
+  options.insert({{"command", "find"},
+                  {"mode", flags.ablation.mode},
+                  {"placement", flags.ablation.placement}});
+  return options;
+}
+
+int find(Flags flags) {
   const auto start = std::chrono::steady_clock::now();
+  SharedRun run(flags, flags.shared, flags.out / "find.journal");
   Progress progress(flags.quiet);
   FindOptions options = find_options(flags, progress);
   const LoadedModel loaded = load_model(flags);
@@ -124,19 +136,25 @@ int find(const Flags& flags) {
   check_placement(loaded.model.config(), options.sweep.placement);
   options.heads = single_heads(loaded.model.config(), options.heads);
   LoadedTask task = load_task(flags.task, loaded, flags);
-  make_directory(flags.out);
+  if (run.leads()) make_directory(flags.out);
   const double chance = chance_of(task.examples);
   Manifest manifest = find_manifest(flags, options, loaded);
+  run.start(run_identity(manifest, flags, task.info, task_digest(task.examples),
+                         item_options(flags, manifest)),
+            manifest);
   // A batch holds rows of examples times the variants that fit: short batches leave room for many
   // variants.
   const int64_t row_tokens = std::max<int64_t>(1, flags.ablation.batch_tokens / 4);
   const auto objective = make_choice_objective(std::move(task.examples), row_tokens);
+  options.pool = &run.pool();
   FindResult result = find_gather_aggregate(loaded.model, *objective, options);
   progress.finish();
   result.model.name = flags.model;
   manifest.seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  write_reports(flags, result, task.info, manifest);
+  if (run.leads()) write_reports(flags, result, task.info, manifest);
+  run.finish();
+  if (!run.leads()) return 0;
   note_chance(result, chance, flags.quiet);
   print(flags.json ? scores_json(result, task.info, manifest)
                    : summary(result, task.info) +
@@ -157,6 +175,7 @@ void add_find(CLI::App& app, Action& action) {
   add_heads_flag(*command, flags->heads)
       ->description("only these heads, as LAYER.HEAD or LAYER.FIRST-LAST (default: every head)");
   add_ablation_flags(*command, flags->ablation);
+  add_shared_run_flags(*command, flags->shared);
   command->add_option("--groups", flags->groups,
                       "channel groups a Mamba-1 layer starts with (default 16)");
   command->add_flag("--keep-groups", flags->keep_groups,

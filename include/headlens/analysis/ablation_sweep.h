@@ -31,6 +31,9 @@ struct SweepOptions {
   Placement placement = Placement::PostNorm;
   CutPositions positions = CutPositions::All;
   int64_t max_batch_tokens = 16384;  // variants x rows x positions held in one forward
+  /// What takes the place of the outputs of cut heads in a batch of the objective, instead of what
+  /// `mode` says: [head, width] or [row, pos, head, width] by site; an empty map: zeros.
+  std::function<HeadOutputs(int64_t batch)> replacements = {};
   /// Called with (done, total) work units; may throw to stop.
   std::function<void(int64_t, int64_t)> progress = {};
 };

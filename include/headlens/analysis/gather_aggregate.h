@@ -11,6 +11,8 @@
 
 namespace headlens {
 
+class WorkPool;
+
 struct FindOptions {
   SweepOptions sweep;
   std::vector<HeadId> heads;    // empty: every head; else only these, no two alike
@@ -19,6 +21,9 @@ struct FindOptions {
   int64_t map_samples = 8;      // maps kept for the report, strongest heads first
   double min_drop = 0.02;       // a role needs at least this much accuracy
   std::function<void(const char* stage, int64_t done, int64_t total)> progress;
+  /// Shares sweeps and map figures with other processes and keeps their results; null: all of it
+  /// here and now. Only the process that leads gets map samples.
+  WorkPool* pool = nullptr;
 };
 
 /// The main job: every head ablated; entropy, gather, aggregate and target of every map; roles and
