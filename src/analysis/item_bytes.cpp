@@ -13,9 +13,11 @@ constexpr size_t kVerdictBytes = 1 + 2 * sizeof(double);  // correct, logprob, m
 constexpr size_t kFigureBytes = 1 + sizeof(double);       // is it there, value
 
 constexpr std::optional<double> MapFigures::*kFigures[] = {
-    &MapFigures::entropy,   &MapFigures::entropy_norm,      &MapFigures::row_mass,
-    &MapFigures::gather,    &MapFigures::gather_uniform,    &MapFigures::aggregate,
-    &MapFigures::aggregate_uniform, &MapFigures::target,    &MapFigures::target_uniform};
+    &MapFigures::entropy,           &MapFigures::entropy_norm,
+    &MapFigures::row_mass,          &MapFigures::gather,
+    &MapFigures::gather_uniform,    &MapFigures::aggregate,
+    &MapFigures::aggregate_uniform, &MapFigures::target,
+    &MapFigures::target_uniform};
 
 void put(std::string& bytes, double value) {
   bytes.append(reinterpret_cast<const char*>(&value), sizeof value);

@@ -67,8 +67,8 @@ std::optional<Record> record_at(std::string_view bytes, size_t at) {
   if (key + value > bytes.size() - at - kHead) return std::nullopt;
   const std::string_view body = bytes.substr(at + 4, kHead - 4 + key + value);
   if (crc(body) != number_at(bytes, at)) return std::nullopt;
-  return Record{std::string(body.substr(kHead - 4, key)),
-                std::string(body.substr(kHead - 4 + key)), at + kHead + key + value};
+  return Record{std::string(body.substr(kHead - 4, key)), std::string(body.substr(kHead - 4 + key)),
+                at + kHead + key + value};
 }
 
 std::string read_all(int fd, const fs::path& path) {
@@ -141,8 +141,8 @@ Journal Journal::open(const fs::path& path, const RunIdentity& identity,
                  "removed), got neither",
                  path.string());
   if (!there) {  // whole or not at all: a journal always says whose it is
-    write_whole_file(path, std::string(kMagic) +
-                               record_bytes("", text_of(header_json(identity, notes))));
+    write_whole_file(path,
+                     std::string(kMagic) + record_bytes("", text_of(header_json(identity, notes))));
   }
   Journal journal(path);
   journal.fd_ = ::open(path.c_str(), O_RDWR | O_APPEND | O_CLOEXEC);
@@ -167,8 +167,8 @@ void Journal::read(const RunIdentity& identity) {
                  path_.string(), bytes.size());
   const Json json = Json::parse(header->value, nullptr, /*allow_exceptions=*/false);
   const bool known = json.is_object() && json.contains("identity") && json.contains("notes");
-  HEADLENS_CHECK(Error, known, "[{}] header, expected identity and notes, got '{}'",
-                 path_.string(), header->value);
+  HEADLENS_CHECK(Error, known, "[{}] header, expected identity and notes, got '{}'", path_.string(),
+                 header->value);
   RunIdentity own;
   for (const auto& [name, value] : json["identity"].items()) own.emplace_back(name, value);
   const RunIdentity asked = [&] {  // as JSON gives it back

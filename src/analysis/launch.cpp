@@ -10,7 +10,7 @@
 namespace headlens {
 namespace {
 
-constexpr uint16_t kDefaultPort = 29500;                  // torch.distributed's
+constexpr uint16_t kDefaultPort = 29500;                           // torch.distributed's
 constexpr int64_t kSlurmPorts = 10'000, kFirstSlurmPort = 20'000;  // below the ephemeral ones
 
 /// The names a launcher gives to the same facts. Empty: it has none for it.
@@ -87,11 +87,10 @@ void find_store(const Reader& reader, const Names& names, Launch& launch) {
   int64_t port = kDefaultPort;
   if (slurm) {  // two steps on one machine must not meet
     const int64_t job = reader.number("SLURM_JOB_ID", 0, 0, INT64_MAX / 64);
-    port = kFirstSlurmPort + (job * 31 + reader.number("SLURM_STEP_ID", 0, 0, UINT32_MAX)) %
-                                 kSlurmPorts;
+    port = kFirstSlurmPort +
+           (job * 31 + reader.number("SLURM_STEP_ID", 0, 0, UINT32_MAX)) % kSlurmPorts;
   }
-  launch.master_port =
-      static_cast<uint16_t>(reader.number("MASTER_PORT", port, 1, UINT16_MAX));
+  launch.master_port = static_cast<uint16_t>(reader.number("MASTER_PORT", port, 1, UINT16_MAX));
 }
 
 }  // namespace

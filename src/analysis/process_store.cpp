@@ -40,21 +40,27 @@ void quiet_c10d() {
   FLAGS_caffe2_log_level = std::max(FLAGS_caffe2_log_level, kFatal);
 }
 
-c10::intrusive_ptr<c10d::TCPStore> connect(const Launch& launch,
-                                           std::chrono::milliseconds within) {
+c10::intrusive_ptr<c10d::TCPStore> connect(const Launch& launch, std::chrono::milliseconds within) {
   quiet_c10d();
   c10d::TCPStoreOptions options;
   options.port = launch.master_port;
   options.isServer = launch.rank == 0 && !launch.launcher_hosts_store;
   options.waitWorkers = false;  // one that is late joins late
-  options.timeout = within;
-  try {
-    return c10::make_intrusive<c10d::TCPStore>(launch.master_addr, options);
-  } catch (const std::exception& e) {
-    HEADLENS_FAIL(Error, "[processes] store at {}:{}, expected {}, got: {}", launch.master_addr,
-                  launch.master_port,
-                  options.isServer ? "a free port (MASTER_PORT)" : "that of process 0",
-                  first_line(e.what()));
+  // c10d would wait for seconds between two attempts; process 0 is mostly a moment late.
+  options.timeout = std::min(within, std::chrono::milliseconds(500));
+  const Clock::time_point end = Clock::now() + within;
+  for (;;) {
+    try {
+      auto store = c10::make_intrusive<c10d::TCPStore>(launch.master_addr, options);
+      store->setTimeout(c10d::Store::kDefaultTimeout);
+      return store;
+    } catch (const std::exception& e) {
+      HEADLENS_CHECK(Error, !options.isServer && Clock::now() < end,
+                     "[processes] store at {}:{}, expected {}, got: {}", launch.master_addr,
+                     launch.master_port,
+                     options.isServer ? "a free port (MASTER_PORT)" : "that of process 0",
+                     first_line(e.what()));
+    }
   }
 }
 
@@ -204,10 +210,11 @@ void ProcessStore::leave() {
 
 void ProcessStore::check_leader() {
   if (impl_->launch.rank == 0) return;
-  HEADLENS_CHECK(Error, !is_lost(0),
-                 "[processes] process 0, expected to be there, got that it failed or was silent for "
-                 "{} s; its journal is left, --resume goes on",
-                 std::chrono::duration<double>(impl_->lost_after).count());
+  HEADLENS_CHECK(
+      Error, !is_lost(0),
+      "[processes] process 0, expected to be there, got that it failed or was silent for "
+      "{} s; its journal is left, --resume goes on",
+      std::chrono::duration<double>(impl_->lost_after).count());
 }
 
 }  // namespace headlens

@@ -182,15 +182,16 @@ void StorePool::start(const RunIdentity& identity, std::optional<Journal> journa
   const std::string leader = store_.get("identity");
   const auto at = std::mismatch(own.begin(), own.end(), leader.begin(), leader.end()).first;
   const auto fields = std::count(own.begin(), at, '\n') / 2;
-  HEADLENS_CHECK(Error, own == leader,
-                 "[processes] {} of process {}, expected that of process 0, got '{}'",
-                 fields < std::ssize(identity) ? identity[static_cast<size_t>(fields)].first : "run",
-                 launch_.rank,
-                 fields < std::ssize(identity) ? identity[static_cast<size_t>(fields)].second : "");
+  HEADLENS_CHECK(
+      Error, own == leader, "[processes] {} of process {}, expected that of process 0, got '{}'",
+      fields < std::ssize(identity) ? identity[static_cast<size_t>(fields)].first : "run",
+      launch_.rank,
+      fields < std::ssize(identity) ? identity[static_cast<size_t>(fields)].second : "");
 }
 
 std::vector<std::string> StorePool::run(const std::vector<std::string>& keys,
                                         const Compute& compute, const Progress& progress) {
+  if (progress) progress(0, std::ssize(keys));  // starts its clock
   Step step(store_, launch_, options_.lost_after, fmt::format("{}/", steps_++), keys.size());
   if (leads()) {
     step.open(keys, journal_ ? &*journal_ : nullptr);

@@ -34,21 +34,30 @@ class OneBatch final : public Objective {
 
 const char* positions_name(CutPositions positions) {
   switch (positions) {
-    case CutPositions::All: return "all";
-    case CutPositions::FromQuery: return "from_query";
-    case CutPositions::BeforeQuery: return "before_query";
-    case CutPositions::InSegments: return "in_segments";
-    case CutPositions::SegmentsFromQuery: return "segments_from_query";
+    case CutPositions::All:
+      return "all";
+    case CutPositions::FromQuery:
+      return "from_query";
+    case CutPositions::BeforeQuery:
+      return "before_query";
+    case CutPositions::InSegments:
+      return "in_segments";
+    case CutPositions::SegmentsFromQuery:
+      return "segments_from_query";
   }
   return "";
 }
 
 const char* mode_name(AblationMode mode) {
   switch (mode) {
-    case AblationMode::Zero: return "zero";
-    case AblationMode::Mean: return "mean";
-    case AblationMode::Resample: return "resample";
-    case AblationMode::Scale: return "scale";
+    case AblationMode::Zero:
+      return "zero";
+    case AblationMode::Mean:
+      return "mean";
+    case AblationMode::Resample:
+      return "resample";
+    case AblationMode::Scale:
+      return "scale";
   }
   return "";
 }
@@ -178,16 +187,15 @@ class FigureMean {
     std::optional<double> MapFigures::*figure;
     double Counts::*count;
   };
-  static constexpr Weight kWeights[] = {
-      {&MapFigures::entropy, &Counts::examples},
-      {&MapFigures::entropy_norm, &Counts::several_keys},
-      {&MapFigures::row_mass, &Counts::examples},
-      {&MapFigures::gather, &Counts::with_segments},
-      {&MapFigures::gather_uniform, &Counts::with_segments},
-      {&MapFigures::aggregate, &Counts::with_segments},
-      {&MapFigures::aggregate_uniform, &Counts::with_segments},
-      {&MapFigures::target, &Counts::with_target},
-      {&MapFigures::target_uniform, &Counts::with_target}};
+  static constexpr Weight kWeights[] = {{&MapFigures::entropy, &Counts::examples},
+                                        {&MapFigures::entropy_norm, &Counts::several_keys},
+                                        {&MapFigures::row_mass, &Counts::examples},
+                                        {&MapFigures::gather, &Counts::with_segments},
+                                        {&MapFigures::gather_uniform, &Counts::with_segments},
+                                        {&MapFigures::aggregate, &Counts::with_segments},
+                                        {&MapFigures::aggregate_uniform, &Counts::with_segments},
+                                        {&MapFigures::target, &Counts::with_target},
+                                        {&MapFigures::target_uniform, &Counts::with_target}};
 
   MapFigures sums_, totals_;
 };
@@ -234,9 +242,9 @@ SweepResult pooled_sweep(WorkPool& pool, const LanguageModel& model, const Objec
   }
   const auto compute = [&](size_t i) {
     const OneBatch batch(objective, items[i].batch);
-    return result_bytes(ablation_sweep(model, batch, heads_of(items[i]),
-                                       of_batches.for_batch(items[i].batch)),
-                        batch.batch(0));
+    return result_bytes(
+        ablation_sweep(model, batch, heads_of(items[i]), of_batches.for_batch(items[i].batch)),
+        batch.batch(0));
   };
   return joined(objective, items, pool.run(keys, compute, options.progress), targets.size());
 }
@@ -271,8 +279,7 @@ std::vector<MapFigures> pooled_map_figures(WorkPool& pool, const LanguageModel& 
     keys.push_back(fmt::format("maps batch {} heads{}", b, heads_text(targets)));
   }
   const auto compute = [&](size_t b) {
-    return figure_bytes(
-        map_figures(model, OneBatch(objective, static_cast<int64_t>(b)), targets));
+    return figure_bytes(map_figures(model, OneBatch(objective, static_cast<int64_t>(b)), targets));
   };
   const std::vector<std::string> results = pool.run(keys, compute, progress);
   std::vector<FigureMean> means(targets.size());

@@ -15,6 +15,7 @@ class LocalPool final : public WorkPool {
   std::vector<std::string> run(const std::vector<std::string>& keys, const Compute& compute,
                                const Progress& progress) override {
     std::vector<std::string> results;
+    if (progress) progress(0, std::ssize(keys));  // starts its clock
     for (size_t i = 0; i < keys.size(); ++i) {
       const std::string* known = journal_ ? journal_->find(keys[i]) : nullptr;
       results.push_back(known != nullptr ? *known : compute(i));

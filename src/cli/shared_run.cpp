@@ -73,8 +73,7 @@ RunIdentity run_identity(const Manifest& manifest, const CommonFlags& flags, con
       {"dtype", manifest.dtype},
       {"device", devices.substr(0, devices.find_first_of(":,"))},
       {"tf32", flags.tf32 ? "true" : "false"},
-      {"headlens",
-       fmt::format("{} {}", manifest.headlens_version, manifest.git_revision)},
+      {"headlens", fmt::format("{} {}", manifest.headlens_version, manifest.git_revision)},
       {"torch", manifest.torch_version}};
   identity.insert(identity.end(), options.begin(), options.end());
   return identity;
@@ -92,12 +91,12 @@ SharedRun::SharedRun(CommonFlags& flags, const SharedRunFlags& shared,
   if (launch && launch->restarts > 0) resume_ = true;  // torchrun --max-restarts
   std::error_code ignored;
   const bool first = !launch || launch->rank == 0;
-  HEADLENS_CHECK(UsageError,
-                 !first || resume_ || journal_.empty() ||
-                     !std::filesystem::exists(journal_, ignored),
-                 "[resume] {}, expected --resume to go on with an unfinished run (or the file "
-                 "removed), got neither",
-                 journal_.string());
+  HEADLENS_CHECK(
+      UsageError,
+      !first || resume_ || journal_.empty() || !std::filesystem::exists(journal_, ignored),
+      "[resume] {}, expected --resume to go on with an unfinished run (or the file "
+      "removed), got neither",
+      journal_.string());
   if (launch && flags.device.empty() && cuda_available()) flags.device = device_of(*launch);
   if (!first) flags.quiet = true;
   pool_ = pool_of(launch, shared.lost_after);

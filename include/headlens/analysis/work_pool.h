@@ -25,7 +25,8 @@ class WorkPool {
   virtual ~WorkPool() = default;
 
   /// Once, before the first `run`: what results depend on, and in the process that leads, where
-  /// they are kept (nothing: nowhere). Error if the processes were started with different identities.
+  /// they are kept (nothing: nowhere). Error if the processes were started with different
+  /// identities.
   virtual void start(const RunIdentity& identity, std::optional<Journal> journal) = 0;
   /// `compute(i)` of every item whose result is not in the journal. `keys` say what each item is,
   /// no two alike; the same key must mean the same result. Returns the results, item by item.
@@ -44,7 +45,7 @@ struct StorePoolOptions {
   /// A process that says nothing for so long is lost: its items go to others.
   std::chrono::milliseconds lost_after{30'000};
   /// How long a process looks for the store.
-  std::chrono::milliseconds connect_within{300'000};
+  std::chrono::milliseconds connect_within{120'000};
 };
 
 /// The processes of a launcher, which share a c10d::TCPStore: a counter in it hands out items, and
