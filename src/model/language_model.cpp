@@ -185,6 +185,9 @@ LanguageModel LanguageModel::build(const ModelConfig& config, const WeightScope&
     model.blocks_.push_back(std::make_shared<const Block>(config, i, names, there));
   }
   model.block_devices_ = spread.layers;
+  for (at::Device& device : model.block_devices_) {  // "cuda" is the one that the embedding went to
+    if (device.type() == model.device().type() && !device.has_index()) device = model.device();
+  }
   model.final_norm_ =
       Norm(last.scope(names.final_norm), config.d_model, config.norm, config.norm_eps);
   model.lm_head_ = last.get(head_name(config, names), {config.vocab_size, config.d_model});
