@@ -94,4 +94,32 @@ std::vector<MapFigures> read_figures(std::string_view bytes, size_t heads) {
   return figures;
 }
 
+std::string estimate_bytes(const ScreenEstimates& estimates) {
+  std::string bytes;
+  for (size_t i = 0; i < estimates.heads.size(); ++i) {
+    const HeadId& head = estimates.heads[i];
+    // Whole numbers below 2^53, which a double holds.
+    for (const int64_t number : {head.layer, head.first, head.last, estimates.place[i]}) {
+      put(bytes, static_cast<double>(number));
+    }
+    put(bytes, estimates.drop[i]);
+  }
+  return bytes;
+}
+
+ScreenEstimates read_estimates(std::string_view bytes) {
+  constexpr size_t kEntry = 5 * sizeof(double);
+  check_size(bytes, bytes.size() / kEntry * kEntry);
+  ScreenEstimates estimates;
+  const auto number = [&] { return static_cast<int64_t>(take(bytes)); };
+  while (!bytes.empty()) {
+    HeadId head;
+    head.layer = number(), head.first = number(), head.last = number();
+    estimates.heads.push_back(head);
+    estimates.place.push_back(number());
+    estimates.drop.push_back(take(bytes));
+  }
+  return estimates;
+}
+
 }  // namespace headlens

@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "headlens/analysis/screening.h"
 #include "headlens/analysis/types.h"
 #include "headlens/model/objective.h"
 
@@ -21,5 +22,9 @@ VerdictTable read_verdicts(std::string_view bytes, size_t variants, size_t examp
 std::string figure_bytes(const std::vector<MapFigures>& figures);
 /// Error unless the bytes hold the figures of `heads` heads.
 std::vector<MapFigures> read_figures(std::string_view bytes, size_t heads);
+
+std::string estimate_bytes(const ScreenEstimates& estimates);
+/// Error unless the bytes hold whole entries.
+ScreenEstimates read_estimates(std::string_view bytes);
 
 }  // namespace headlens

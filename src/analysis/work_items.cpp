@@ -293,4 +293,9 @@ std::vector<MapFigures> pooled_map_figures(WorkPool& pool, const LanguageModel& 
   return all;
 }
 
+ScreenEstimates pooled_estimates(WorkPool& pool, const std::function<ScreenEstimates()>& estimate) {
+  const auto compute = [&](size_t) { return estimate_bytes(estimate()); };
+  return read_estimates(pool.run({"screen"}, compute).front());
+}
+
 }  // namespace headlens

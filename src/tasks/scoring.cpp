@@ -4,6 +4,8 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
+#include <numeric>
+
 #include "core/check.h"
 #include "headlens/core/intervals.h"
 #include "headlens/model/language_model.h"
@@ -63,6 +65,33 @@ std::vector<std::vector<std::vector<double>>> choice_logprobs(const Tensor& logi
     }
   }
   return out;
+}
+
+Tensor answer_log_odds(const Tensor& logits, const ScoringBatch& batch) {
+  check_logits(logits, batch, 1);
+  const int64_t slots = batch.rows.logit_positions.size(1);
+  std::vector<int64_t> chosen, example_of;  // the picks of right choices
+  for (size_t i = 0; i < batch.choices.size(); ++i) {
+    const auto& [begin, counts, answer] = batch.choices[i];
+    const int64_t first = std::accumulate(counts.begin(), counts.begin() + answer, begin);
+    for (int64_t k = 0; k < counts[static_cast<size_t>(answer)]; ++k) {
+      chosen.push_back(first + k);
+      example_of.push_back(static_cast<int64_t>(i));
+    }
+  }
+  const at::Device device = logits.device();
+  const Tensor picks = batch.picks.index_select(1, at::tensor(chosen, at::kLong)).to(device);
+  const bool wide = logits.is_cpu() || logits.scalar_type() == at::kDouble;
+  const Tensor scores = logits.flatten(0, 1)
+                            .index_select(0, picks[0] * slots + picks[1])
+                            .to(wide ? at::kDouble : at::kFloat);  // [pick, vocab]
+  const Tensor token = picks[2].unsqueeze(1);
+  const Tensor others = scores.scatter(1, token, -INFINITY).logsumexp(1);
+  const Tensor token_odds = (scores.gather(1, token).squeeze(1) - others).to(at::kDouble);
+  const Tensor logprob =
+      at::zeros({std::ssize(batch.choices)}, token_odds.options())
+          .index_add(0, at::tensor(example_of, at::kLong).to(device), at::log_sigmoid(token_odds));
+  return logprob - at::log(-at::expm1(logprob));
 }
 
 Verdict judge_choices(const std::vector<double>& logprobs, int64_t answer) {

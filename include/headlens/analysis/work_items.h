@@ -7,6 +7,7 @@
 
 #include "headlens/analysis/ablation_sweep.h"
 #include "headlens/analysis/map_figures.h"
+#include "headlens/analysis/screening.h"
 #include "headlens/analysis/work_pool.h"
 
 namespace headlens {
@@ -38,5 +39,8 @@ std::vector<MapFigures> pooled_map_figures(WorkPool& pool, const LanguageModel& 
                                            const Objective& objective,
                                            const std::vector<HeadId>& targets,
                                            const WorkPool::Progress& progress = {});
+
+/// The estimates of a screen, made by one of the processes, so that all of them choose the same heads.
+ScreenEstimates pooled_estimates(WorkPool& pool, const std::function<ScreenEstimates()>& estimate);
 
 }  // namespace headlens

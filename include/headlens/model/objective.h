@@ -4,6 +4,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -58,6 +59,16 @@ class Objective {
   /// Returns [variant][i] for the batch's examples i.
   virtual std::vector<std::vector<Verdict>> judge(int64_t batch, const Tensor& logits,
                                                   int64_t variants) const = 0;
+  /// What attribution differentiates: the log-odds ln p - ln(1 - p) of the right choice of each of
+  /// the batch's examples i, [i] float64, a differentiable function of logits [row, n, vocab]. ln p
+  /// is the `logprob` of its verdict. TaskError unless the objective has such a thing.
+  virtual Tensor answer_log_odds(int64_t batch, const Tensor& logits) const;
+};
+
+/// Some of a task's examples as an objective of their own.
+struct ObjectivePart {
+  std::shared_ptr<const Objective> objective;
+  std::vector<int64_t> examples;  // [example of the part] its number in the whole
 };
 
 }  // namespace headlens

@@ -49,6 +49,11 @@ std::vector<std::vector<std::vector<double>>> choice_logprobs(const Tensor& logi
                                                               const ScoringBatch& batch,
                                                               int64_t variants = 1);
 
+/// The log-odds ln p - ln(1 - p) of the right choice of each example, p the probability of its
+/// tokens: [i] float64, from logits [row, slot, vocab] and differentiable in them. Exact where ln p
+/// would round to 0. ShapeError for another shape.
+Tensor answer_log_odds(const Tensor& logits, const ScoringBatch& batch);
+
 /// The verdict on one example: the first maximum wins.
 Verdict judge_choices(const std::vector<double>& logprobs, int64_t answer);
 
