@@ -43,11 +43,13 @@ struct Finder {
   FindResult result;
 
   SweepResult sweep(const std::vector<HeadId>& heads, CutPositions positions,
-                    const char* name) const {
+                    const char* name) {
     SweepOptions sweep_options = options.sweep;
     sweep_options.positions = positions;
     sweep_options.progress = stage(options, name);
-    return ablation_sweep(model, objective, heads, sweep_options);
+    SweepResult swept = ablation_sweep(model, objective, heads, sweep_options);
+    result.out_of_memory += swept.memory.out_of_memory;
+    return swept;
   }
   std::vector<HeadScore> score(const std::vector<HeadId>& heads, const char* name);
   void refine_channels();
@@ -204,7 +206,17 @@ ModelSummary model_summary(const LanguageModel& model) {
 }
 
 const char* mode_name(AblationMode mode) {
-  return mode == AblationMode::Zero ? "zero" : mode == AblationMode::Mean ? "mean" : "resample";
+  switch (mode) {
+    case AblationMode::Zero:
+      return "zero";
+    case AblationMode::Mean:
+      return "mean";
+    case AblationMode::Resample:
+      return "resample";
+    case AblationMode::Scale:
+      break;
+  }
+  return "scale";
 }
 
 BaseScore base_score(const SweepOutcome& base) {

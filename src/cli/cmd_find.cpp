@@ -111,6 +111,8 @@ Manifest find_manifest(const Flags& flags, const FindOptions& options, const Loa
       {"keep_groups", flags.keep_groups ? "true" : "false"},
       {"min_drop", fmt::format("{}", flags.min_drop)},
       {"batch_tokens", fmt::format("{}", flags.ablation.batch_tokens)},
+      {"max_gpu_memory", fmt::format("{}", flags.ablation.gpu_memory)},
+      {"max_host_memory", fmt::format("{}", flags.ablation.host_memory)},
       {"bos", flags.bos ? "true" : "false"}};
   return manifest;
 }
@@ -134,6 +136,10 @@ int find(const Flags& flags) {
   FindResult result = find_gather_aggregate(loaded.model, *objective, options);
   progress.finish();
   result.model.name = flags.model;
+  if (options.sweep.mode == AblationMode::Scale) manifest.options["mode"] = flags.ablation.mode;
+  if (result.out_of_memory > 0) {
+    manifest.options["batches_halved"] = fmt::format("{}", result.out_of_memory);
+  }
   manifest.seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   write_reports(flags, result, task.info, manifest);
