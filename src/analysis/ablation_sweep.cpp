@@ -296,8 +296,8 @@ SweepResult Sweep::run() {
 }
 
 SweepResult Sweep::run_one_by_one() {
-  HEADLENS_CHECK(UsageError, !reads(),
-                 "[ablate] positions, expected a cut of outputs, got {}", "SegmentsFromQuery");
+  HEADLENS_CHECK(UsageError, !reads(), "[ablate] positions, expected a cut of outputs, got {}",
+                 "SegmentsFromQuery");
   for (int64_t b = 0; b < objective_.batch_count(); ++b) {
     const BatchRun run(model_, objective_, b, /*may_fork=*/false);
     const BatchCuts cuts = cuts_of(run);

@@ -40,7 +40,8 @@ class BatchRun {
   bool forks() const { return fork_.has_value(); }
   /// Row x pos that one variant runs.
   int64_t tokens() const;
-  /// values [row, pos, ..] of the batch's rows, as the trunks or the rest have them. Undefined stays.
+  /// values [row, pos, ..] of the batch's rows, as the trunks or the rest have them. Undefined
+  /// stays.
   Tensor of_trunk(const Tensor& values) const;
   Tensor of_rest(const Tensor& values) const;
 

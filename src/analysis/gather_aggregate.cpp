@@ -42,8 +42,7 @@ struct Finder {
   SweepOutcome base;
   FindResult result;
 
-  SweepResult sweep(const std::vector<HeadId>& heads, CutPositions positions,
-                    const char* name) {
+  SweepResult sweep(const std::vector<HeadId>& heads, CutPositions positions, const char* name) {
     SweepOptions sweep_options = options.sweep;
     sweep_options.positions = positions;
     sweep_options.progress = stage(options, name);

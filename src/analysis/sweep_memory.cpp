@@ -38,8 +38,7 @@ MemoryWatch::MemoryWatch(const LanguageModel& model) : weights_(model.weight_byt
   }
   if (!devices_.empty()) return;
   host_ = std::make_shared<HostCount>();
-  counting_ =
-      std::make_unique<c10::DebugInfoGuard>(c10::DebugInfoKind::PROFILER_STATE, host_);
+  counting_ = std::make_unique<c10::DebugInfoGuard>(c10::DebugInfoKind::PROFILER_STATE, host_);
 }
 
 MemoryWatch::~MemoryWatch() = default;

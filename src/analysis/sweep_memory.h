@@ -13,8 +13,8 @@
 
 namespace headlens {
 
-/// Bytes of tensors on a model's devices: the allocators' own counts on GPUs; on the CPU its weights
-/// and what this thread has allocated since the watch began.
+/// Bytes of tensors on a model's devices: the allocators' own counts on GPUs; on the CPU its
+/// weights and what this thread has allocated since the watch began.
 class MemoryWatch {
  public:
   explicit MemoryWatch(const LanguageModel& model);

@@ -133,9 +133,10 @@ void check_map_cuts(const ModelConfig& config, const Objective& objective,
       const PromptInfo& prompt = objective.prompt(i);
       any = keys_of(prompt, cut, prompt.length).any().item<bool>();
     }
-    HEADLENS_CHECK(HookError, any,
-                   "[ablate] map entries of layer {}, expected some in at least one example, got {}",
-                   cut.layer, "none (has the task these segments?)");
+    HEADLENS_CHECK(
+        HookError, any,
+        "[ablate] map entries of layer {}, expected some in at least one example, got {}",
+        cut.layer, "none (has the task these segments?)");
   }
 }
 

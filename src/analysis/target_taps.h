@@ -15,7 +15,8 @@ namespace headlens {
 
 using TargetList = std::vector<const SweepTarget*>;
 
-/// The sites that heads and MLPs of these targets are cut at. HookError for one that does not exist.
+/// The sites that heads and MLPs of these targets are cut at. HookError for one that does not
+/// exist.
 std::vector<TapPoint> cut_points(const ModelConfig& config, const TargetList& targets,
                                  Placement placement);
 /// Heads and MLPs only: variant v is target v. `positions` bool [row, pos] or undefined, `given` as

@@ -10,8 +10,8 @@
 #include <algorithm>
 #include <cctype>
 #include <charconv>
-#include <cmath>
 #include <chrono>
+#include <cmath>
 #include <set>
 
 #include "cli/certificate.h"

@@ -11,9 +11,8 @@ namespace headlens {
 namespace {
 
 bool turns_by_length(const AttentionSpec& attention) {
-  return attention.rope &&
-         (std::holds_alternative<DynamicRopeScaling>(attention.rope->scaling) ||
-          std::holds_alternative<LongRopeScaling>(attention.rope->scaling));
+  return attention.rope && (std::holds_alternative<DynamicRopeScaling>(attention.rope->scaling) ||
+                            std::holds_alternative<LongRopeScaling>(attention.rope->scaling));
 }
 
 bool goes_on_from_states(const ModelConfig& config) {

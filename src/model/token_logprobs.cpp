@@ -53,8 +53,9 @@ Tensor token_logprobs(const LanguageModel& model, const Tensor& resid, const Ten
   const Tensor order = inverse.argsort(/*stable=*/true, /*dim=*/0, /*descending=*/false);
   const Tensor begins = counts.cumsum(0) - counts;
   Tensor rank = at::empty_like(inverse);
-  rank.index_copy_(0, order, at::arange(order.numel(), at::kLong) -
-                                 begins.index_select(0, inverse.index_select(0, order)));
+  rank.index_copy_(0, order,
+                   at::arange(order.numel(), at::kLong) -
+                       begins.index_select(0, inverse.index_select(0, order)));
   Tensor tokens = at::zeros({place.numel(), counts.max().item<int64_t>()}, at::kLong);
   tokens.index_put_({inverse, rank}, picks[2]);
 

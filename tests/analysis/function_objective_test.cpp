@@ -71,12 +71,16 @@ TEST(FunctionObjective, RefusesWhatItCannotJudge) {
             "[objective] positions of example 1, expected 1 as in the first, got 2");
   const FunctionObjective wrong({{.ids = {1, 2}}},
                                 [](const Tensor& logits, const auto&) { return logits; });
-  EXPECT_EQ(error_message<TaskError>([&] { wrong.judge(0, at::zeros({1, 1, 9}), 1); }),
+  EXPECT_EQ(error_message<TaskError>([&] {
+              wrong.judge(0, at::zeros({1, 1, 9}), 1);
+            }),
             "[objective] numbers, expected [1] or [1, k], got [1, 1, 9]");
   const FunctionObjective nan({{.ids = {1, 2}}}, [](const Tensor& logits, const auto&) {
     return logits.select(1, 0).select(1, 0) / 0;
   });
-  EXPECT_EQ(error_message<TaskError>([&] { nan.judge(0, at::zeros({1, 1, 9}), 1); }),
+  EXPECT_EQ(error_message<TaskError>([&] {
+              nan.judge(0, at::zeros({1, 1, 9}), 1);
+            }),
             "[objective] example 0, expected a number, got not a number");
 }
 

@@ -26,8 +26,9 @@ std::vector<TokenizedExample> long_examples() {
 }
 
 class SweepMemoryTest : public ::testing::TestWithParam<std::string> {};
-INSTANTIATE_TEST_SUITE_P(Families, SweepMemoryTest, ::testing::Values("llama", "mamba", "mamba2", "llamba", "bamba", "gpt_neox",
-                                           "falcon_h1", "zamba2"));
+INSTANTIATE_TEST_SUITE_P(Families, SweepMemoryTest,
+                         ::testing::Values("llama", "mamba", "mamba2", "llamba", "bamba",
+                                           "gpt_neox", "falcon_h1", "zamba2"));
 
 TEST_P(SweepMemoryTest, IsPredictedWithinATenthAndStaysUnderTheCap) {
   const LanguageModel model = load_model(GetParam(), at::kFloat);
@@ -35,9 +36,9 @@ TEST_P(SweepMemoryTest, IsPredictedWithinATenthAndStaysUnderTheCap) {
   // Several times over, so that the first layer has more of them than the batches that measure.
   const auto once = all_heads(model.config(), 4);
   std::vector<HeadId> heads;
-  for (int i = 0; i < 8; ++i) heads.insert(heads.end(), once.begin(), once.end());
+  for (int i = 0; i < 10; ++i) heads.insert(heads.end(), once.begin(), once.end());
   SweepOptions options;
-  options.max_batch_tokens = 2000;
+  options.max_batch_tokens = 1500;
   const SweepResult free = ablation_sweep(model, *objective, heads, options);
   EXPECT_EQ(free.memory.predicted, 0);
   options.max_host_bytes = int64_t{256} << 20;
@@ -64,9 +65,8 @@ TEST(SweepMemory, RefusesACapThatNothingFitsUnder) {
   const auto objective = make_choice_objective(long_examples());
   SweepOptions options;
   options.max_host_bytes = model.weight_bytes() + 100000;
-  const std::string message = error_message<UsageError>([&] {
-    ablation_sweep(model, *objective, all_heads(model.config(), 1), options);
-  });
+  const std::string message = error_message<UsageError>(
+      [&] { ablation_sweep(model, *objective, all_heads(model.config(), 1), options); });
   EXPECT_EQ(message.substr(0, 31), "[sweep] cap on memory, expected");
 }
 

@@ -31,7 +31,9 @@ std::vector<SweepTarget> mixed_targets(const ModelConfig& config) {
       all_but(config, {heads[0], heads[2]}),
       {.maps = {{.layer = heads.back().layer}}},
       {.heads = {heads[0]}, .maps = {{.layer = heads.back().layer, .segments = {0}}}},
-      {.maps = {{.layer = heads[0].layer, .heads = {heads[0].first}, .keys = {0},
+      {.maps = {{.layer = heads[0].layer,
+                 .heads = {heads[0].first},
+                 .keys = {0},
                  .from_query = false}}}};
   for (int64_t layer = 0; layer < std::ssize(config.layers); ++layer) {
     if (!config.layers[static_cast<size_t>(layer)].mlp) continue;
@@ -51,8 +53,8 @@ TEST_P(TargetSweepTest, EqualsOneByOne) {
   for (const SweepTarget& target : all) {
     if (target.maps.empty()) batched.push_back(target);
   }
-  for (const auto mode : {AblationMode::Zero, AblationMode::Mean, AblationMode::Resample,
-                          AblationMode::Scale}) {
+  for (const auto mode :
+       {AblationMode::Zero, AblationMode::Mean, AblationMode::Resample, AblationMode::Scale}) {
     SweepOptions options;
     options.mode = mode;
     options.factor = -0.5;
@@ -155,9 +157,8 @@ TEST(SweepTargets, RefuseWhatIsNotThere) {
   SweepOptions options;
   options.mode = AblationMode::Scale;
   options.factor = 1;
-  EXPECT_EQ(error_message<UsageError>([&] {
-              sweep_targets(model, *objective, {{.mlps = {1}}}, options);
-            }),
+  EXPECT_EQ(error_message<UsageError>(
+                [&] { sweep_targets(model, *objective, {{.mlps = {1}}}, options); }),
             "[ablate] factor to scale by, expected a number other than 1, got 1");
   options.positions = CutPositions::SegmentsFromQuery;
   options.mode = AblationMode::Zero;

@@ -1,14 +1,16 @@
 // headlens/bench: exact zero ablation of every head, as issue-sized sweeps.
 //
-// sweep_bench [--device cuda|cpu] [--dtype bfloat16] [--scale 1] [--only kv|prompts|zoo] [--sample 8]
+// sweep_bench [--device cuda|cpu] [--dtype bfloat16] [--scale 1] [--only kv|prompts|zoo] [--sample
+// 8]
 //             [--max-gpu-memory GIB] [--max-host-memory GIB] [--zoo DIR]
 // Random weights of Llama-3.1-8B's shape, all heads:
 //   kv       50 key:value pairs x 64 examples, 50 choices of two tokens. Token ids are drawn; the
 //            lengths, 228 to 242, are what a tokenizer of that size makes of the study's prompt
 //            (GPT-NeoX-20B's gave 227 to 242 without a start token; numbers are one token).
 //   prompts  64 prompts of 256 tokens, judged at their last.
-// and, on the CPU, the bundled Transformer (4 layers x 4 heads) on 512 examples, whose plain loop is
-// timed by sweep_peer.py. --sample N times the heads of every N-th layer and says what all would take.
+// and, on the CPU, the bundled Transformer (4 layers x 4 heads) on 512 examples, whose plain loop
+// is timed by sweep_peer.py. --sample N times the heads of every N-th layer and says what all would
+// take.
 #include <ATen/Parallel.h>
 #include <c10/core/GradMode.h>
 
@@ -77,7 +79,8 @@ void report(const SweepFlags& flags, const std::string& what, const SweepResult&
   const SweepMemory& m = result.memory;
   if (m.predicted > 0) {
     fmt::print("  memory: predicted {:.3f} GiB, seen {:.3f} ({:.1f} %); {} variants a batch\n",
-               static_cast<double>(m.predicted) / (1 << 30), static_cast<double>(m.peak) / (1 << 30),
+               static_cast<double>(m.predicted) / (1 << 30),
+               static_cast<double>(m.peak) / (1 << 30),
                100.0 * static_cast<double>(m.predicted) / static_cast<double>(m.peak), m.variants);
   }
   if (m.out_of_memory > 0) fmt::print("  {} batches ran out of memory\n", m.out_of_memory);
@@ -103,9 +106,8 @@ void full_size(const SweepFlags& flags) {
         make_choice_objective(std::move(examples), flags.options.max_batch_tokens / 4);
     ablation_sweep(model, *objective, {all.back()}, flags.options);  // libraries set themselves up
     SweepResult result;
-    const double ms = time_once(flags.device, [&] {
-      result = ablation_sweep(model, *objective, heads, flags.options);
-    });
+    const double ms = time_once(
+        flags.device, [&] { result = ablation_sweep(model, *objective, heads, flags.options); });
     report(flags, what, result, ms, heads.size(), all.size());
   };
   const int64_t count = flags.scaled(64, 4);
@@ -158,20 +160,19 @@ void zoo(const SweepFlags& flags) {
   const auto heads = all_heads(model.config(), 1);
   fmt::print("\nbundled Transformer, {} heads, {} on the CPU, {} threads\n\n", heads.size(),
              task.info.spec, at::get_num_threads());
-  for (const int64_t tokens : {2048, 4096, 8192, 16384}) {
+  for (const int64_t tokens : {512, 1024, 2048, 4096, 16384}) {
     SweepOptions options = flags.options;
     options.max_batch_tokens = tokens;
     const auto objective = make_choice_objective(examples, tokens / 4);
     std::vector<double> times;
     SweepResult result;
     for (int run = 0; run < 3; ++run) {
-      times.push_back(time_once(at::kCPU, [&] {
-        result = ablation_sweep(model, *objective, heads, options);
-      }));
+      times.push_back(
+          time_once(at::kCPU, [&] { result = ablation_sweep(model, *objective, heads, options); }));
     }
     std::sort(times.begin(), times.end());
-    fmt::print("sweep, {:>5} tokens a batch: {:8.1f} ms (median of 3), base accuracy {:.4f}\n", tokens,
-               times[1], result.base.accuracy());
+    fmt::print("sweep, {:>5} tokens a batch: {:8.1f} ms (median of 3), base accuracy {:.4f}\n",
+               tokens, times[1], result.base.accuracy());
     if (tokens != 4096) continue;
     for (size_t h = 0; h < heads.size(); ++h) {
       fmt::print("  {}.{} accuracy {:.4f} mean log-probability {:.5f}\n", heads[h].layer,

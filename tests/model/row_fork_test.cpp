@@ -22,8 +22,7 @@ ObjectiveBatch some_batch() {
   batch.ids[2].slice(0, 8).copy_(at::tensor({8, 9}, at::kLong));
   batch.ids[3] = testing::make_ids(1, 20).slice(1, 10)[0];
   batch.ids[3][9] = 0;  // padding
-  batch.logit_positions =
-      at::tensor({6, 7, 9, 6, 7, 8, 6, 8, 9, 8, 2, 8}, at::kLong).view({4, 3});
+  batch.logit_positions = at::tensor({6, 7, 9, 6, 7, 8, 6, 8, 9, 8, 2, 8}, at::kLong).view({4, 3});
   batch.examples = {5, 2};
   batch.example_rows = {0, 3};
   return batch;
@@ -61,8 +60,7 @@ INSTANTIATE_TEST_SUITE_P(Families, RunJudgedTest, ::testing::ValuesIn(kGoldenMod
 TEST_P(RunJudgedTest, EqualsWholeRows) {
   const LanguageModel model = load_golden(GetParam());
   const ObjectiveBatch batch = some_batch();
-  const Tensor expected =
-      model.forward(batch.ids, {.logit_positions = batch.logit_positions});
+  const Tensor expected = model.forward(batch.ids, {.logit_positions = batch.logit_positions});
   const Tensor got = model.unembed(run_judged(model, batch));
   const double scale = std::max(1.0, expected.abs().max().item<double>());
   // float64; zamba2's wild weights lose a hundred times what the others do
@@ -85,7 +83,8 @@ TEST_P(RunJudgedTest, LastLayerAtChosenPositionsIsThatOfAll) {
   EXPECT_LT(largest_difference(got, expected), 1e-12 * scale);
   EXPECT_EQ(state.position, 12);
   for (size_t layer = 0; layer < state.layers.size(); ++layer) {  // what goes on needs all of it
-    for (const auto member : {&LayerState::k, &LayerState::v, &LayerState::conv, &LayerState::ssm}) {
+    for (const auto member :
+         {&LayerState::k, &LayerState::v, &LayerState::conv, &LayerState::ssm}) {
       const Tensor& a = state.layers[layer].*member;
       const Tensor& b = plain_state.layers[layer].*member;
       ASSERT_EQ(a.defined(), b.defined());

@@ -27,8 +27,8 @@ enum class CutPositions {
 
 struct SweepOptions {
   /// Zero; Mean: the head's mean over all prompt positions of the task; Resample: its outputs in
-  /// the objective's next example, run untouched, lined up at the last prompt tokens; Scale: its own
-  /// output times `factor`.
+  /// the objective's next example, run untouched, lined up at the last prompt tokens; Scale: its
+  /// own output times `factor`.
   AblationMode mode = AblationMode::Zero;
   Placement placement = Placement::PostNorm;
   CutPositions positions = CutPositions::All;
@@ -46,11 +46,11 @@ struct SweepOptions {
 /// Zeros where no cap was given.
 struct SweepMemory {
   int64_t weights = 0;
-  int64_t prefix = 0;        // residuals, states and replacements that all variants share
-  int64_t per_variant = 0;   // activations of one variant of the first batch of full size
-  int64_t variants = 0;      // that such a batch holds
-  int64_t predicted = 0;     // the peak of that batch in all
-  int64_t peak = 0;          // that was seen in the whole sweep
+  int64_t prefix = 0;         // residuals, states and replacements that all variants share
+  int64_t per_variant = 0;    // activations of one variant of the first batch of full size
+  int64_t variants = 0;       // that such a batch holds
+  int64_t predicted = 0;      // the peak of that batch in all
+  int64_t peak = 0;           // that was seen in the whole sweep
   int64_t out_of_memory = 0;  // batches that did not fit and were halved; counted without caps too
 };
 

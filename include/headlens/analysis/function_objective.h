@@ -29,8 +29,8 @@ using LogitFunction =
 /// them, so a sweep's `logprob_drop` is its mean fall. `correct` is false and `margin` infinite.
 class FunctionObjective final : public Objective {
  public:
-  /// Batches prompts of like length up to `max_batch_tokens` row x pos. TaskError for no example, an
-  /// empty prompt, or positions that are not in it or differ in number.
+  /// Batches prompts of like length up to `max_batch_tokens` row x pos. TaskError for no example,
+  /// an empty prompt, or positions that are not in it or differ in number.
   FunctionObjective(std::vector<FunctionExample> examples, LogitFunction function,
                     int64_t max_batch_tokens = 4096);
 

@@ -11,13 +11,14 @@
 
 namespace headlens {
 
-/// Replaces MLP outputs (Site::MlpOut) in chosen variants: variant v owns rows v * n .. (v + 1) * n -
-/// 1 of the batch, as in VariantCuts.
+/// Replaces MLP outputs (Site::MlpOut) in chosen variants: variant v owns rows v * n .. (v + 1) * n
+/// - 1 of the batch, as in VariantCuts.
 class MlpIntervention final : public Intervention {
  public:
-  /// `variants`: layer -> is its MLP cut, [variant], alike in length. `replacement` gets the outputs
-  /// as [batch, pos, d_model, 1] and returns a tensor that broadcasts to that. `positions` as in
-  /// HeadCutOptions. HookError for a layer that does not exist or has no MLP, or if nothing is cut.
+  /// `variants`: layer -> is its MLP cut, [variant], alike in length. `replacement` gets the
+  /// outputs as [batch, pos, d_model, 1] and returns a tensor that broadcasts to that. `positions`
+  /// as in HeadCutOptions. HookError for a layer that does not exist or has no MLP, or if nothing
+  /// is cut.
   MlpIntervention(const ModelConfig& config, std::map<int64_t, std::vector<bool>> variants,
                   HeadReplacement replacement, Tensor positions = {});
 

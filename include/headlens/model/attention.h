@@ -54,8 +54,8 @@ class Attention {
   /// state, and it is brought up to date.
   Tensor forward(const Tensor& x, const LayerTap& tap, LayerState* state,
                  const Prompt& prompt) const;
-  /// The z of forward at `positions` [batch, n] int64 only, [batch, n, head, d_head]: keys and values
-  /// are made of all positions, queries of these. No taps are called.
+  /// The z of forward at `positions` [batch, n] int64 only, [batch, n, head, d_head]: keys and
+  /// values are made of all positions, queries of these. No taps are called.
   Tensor heads_at(const Tensor& x, const Tensor& positions, LayerState* state,
                   const Prompt& prompt) const;
   /// The last step of forward: z [batch, pos, head * d_head] -> [batch, pos, d_model].

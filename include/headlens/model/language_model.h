@@ -95,9 +95,9 @@ class LanguageModel {
   /// to_layer - 1 run. A state moves on by `pos` positions when its last layer has run.
   Tensor run_layers(Tensor resid, int64_t from_layer, int64_t to_layer, Tap* tap = nullptr,
                     ModelState* state = nullptr, const Prompt& prompt = {}) const;
-  /// Runs from `from_layer` to the end and gives what leaves the last layer at `positions` [batch, n]
-  /// int64 only: [batch, n, d_model]. The last layer then makes keys, values and scan inputs of all
-  /// positions and the rest of these alone, unless the tap wants something of it.
+  /// Runs from `from_layer` to the end and gives what leaves the last layer at `positions` [batch,
+  /// n] int64 only: [batch, n, d_model]. The last layer then makes keys, values and scan inputs of
+  /// all positions and the rest of these alone, unless the tap wants something of it.
   Tensor run_to_end(const Tensor& resid, int64_t from_layer, const Tensor& positions,
                     Tap* tap = nullptr, ModelState* state = nullptr,
                     const Prompt& prompt = {}) const;

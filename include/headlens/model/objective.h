@@ -34,8 +34,8 @@ inline constexpr double kNearTie = 1e-3;
 /// How one example came out.
 struct Verdict {
   bool correct = false;
-  double logprob = 0;  // of the right choice, nats
-  double margin = 0;   // best choice minus second best, nats (>= 0)
+  double logprob = 0;                // of the right choice, nats
+  double margin = 0;                 // best choice minus second best, nats (>= 0)
   std::vector<double> numbers = {};  // what a custom objective says of the example; may be empty
 };
 

@@ -29,8 +29,9 @@ struct RowFork {
   Tensor is_in_trunk;  // bool [row, slot]
 };
 
-/// How to run a batch that way; nothing where every example has one row, where the rows of one begin
-/// unlike, or where the model cannot go on from a state (rotary positions that depend on the length).
+/// How to run a batch that way; nothing where every example has one row, where the rows of one
+/// begin unlike, or where the model cannot go on from a state (rotary positions that depend on the
+/// length).
 std::optional<RowFork> fork_rows(const ModelConfig& config, const ObjectiveBatch& batch);
 
 /// What leaves the trunks at their judged positions [copies * example, n, d] and the rest [copies *
@@ -41,7 +42,8 @@ Tensor join_fork(const RowFork& fork, const Tensor& trunk, const Tensor& rest, i
 /// is run once, and rows go on from its state.
 Tensor run_judged(const LanguageModel& model, const ObjectiveBatch& batch);
 
-/// The state of the trunks `owner` [row], each as often as it is named; the one given is not changed.
+/// The state of the trunks `owner` [row], each as often as it is named; the one given is not
+/// changed.
 ModelState forked_state(const ModelState& state, const Tensor& owner);
 LayerState forked_state(const LayerState& state, const Tensor& owner);
 

@@ -49,8 +49,8 @@ std::vector<std::vector<std::vector<double>>> choice_logprobs(const Tensor& logi
                                                               const ScoringBatch& batch,
                                                               int64_t variants = 1);
 
-/// The same from the log-probabilities of the batch's picks, [variants, pick] float64 on the CPU (as
-/// `token_logprobs` gives them).
+/// The same from the log-probabilities of the batch's picks, [variants, pick] float64 on the CPU
+/// (as `token_logprobs` gives them).
 std::vector<std::vector<std::vector<double>>> choice_logprobs_of_picks(const Tensor& logprobs,
                                                                        const ScoringBatch& batch);
 
@@ -63,8 +63,8 @@ struct EvalOptions {
   std::function<void(int64_t done, int64_t total)> progress;  // in examples; may throw to stop
 };
 
-/// Runs every prompt once; choices of several tokens go on from its state (without a tap, which sees
-/// whole rows). Logits are made a few rows at a time. Throws TaskError if there is none.
+/// Runs every prompt once; choices of several tokens go on from its state (without a tap, which
+/// sees whole rows). Logits are made a few rows at a time. Throws TaskError if there is none.
 EvalResult evaluate(const LanguageModel& model, const std::vector<TokenizedExample>& examples,
                     const EvalOptions& options = {});
 
