@@ -4,6 +4,9 @@
 #include <ATen/ATen.h>
 
 #include "kernels/autograd_support.h"
+#include "kernels/device/s6_map_on_device.h"
+#include "kernels/device/selective_scan_on_device.h"
+#include "kernels/device_kernels.h"
 #include "kernels/s6_loop.h"
 #include "kernels/s6_rows.h"
 #include "kernels/segment_sums.h"
@@ -71,7 +74,15 @@ int64_t channel_block(const Tensor& rows, int64_t pos) {
 
 SelectiveScanResult selective_scan(const Tensor& x, const Tensor& dt, const Tensor& A,
                                    const Tensor& B, const Tensor& C, const Tensor& state) {
-  if (x.dim() == 3 && x.size(1) == 1) return selective_scan_reference(x, dt, A, B, C, state);
+  check_s6("selective_scan", x, dt, A, B, C, state);
+  if constexpr (kDeviceKernels) {
+    const ScanArguments in{x, dt, A, B, C, state, {}};
+    if (scan_fits_device(in)) {
+      const FusedScanResult result = selective_scan_on_device(in);
+      return {result.out, result.state};
+    }
+  }
+  if (x.size(1) == 1) return selective_scan_reference(x, dt, A, B, C, state);
   const S6Inputs in = checked_s6_inputs("selective_scan", x, dt, A, B, C, state);
   if (records_grad({in.x, in.dt, in.A, in.B, in.C, in.state})) {
     const variable_list out =
@@ -93,6 +104,12 @@ Tensor selective_scan_map_rows(const Tensor& dt, const Tensor& A, const Tensor& 
   check_index(where, "rows", rows, {batch, -1});
   if (channels.defined()) check_index(where, "channels", channels, {-1});
   const auto dtype = compute_dtype(where, {dt, A, B, C});
+  if constexpr (kDeviceKernels) {
+    if (has_device_kernel(dt) && dtype == at::kFloat && dt.numel() > 0 &&
+        !records_grad({dt, A, B, C})) {
+      return s6_map_rows_on_device({dt, A, B, C}, rows, channels);
+    }
+  }
 
   Tensor steps = dt.transpose(1, 2), rates = A.to(dtype);  // [batch, channel, pos]
   if (channels.defined()) {

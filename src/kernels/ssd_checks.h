@@ -25,10 +25,9 @@ inline void check_groups(const char* where, int64_t heads, int64_t groups) {
                  "[{}] heads, expected a multiple of {} groups, got {}", where, groups, heads);
 }
 
-/// Checks shapes and dtypes (ShapeError) and converts.
-inline SsdInputs checked_ssd_inputs(const char* where, const Tensor& x, const Tensor& log_decay,
-                                    const Tensor& dt, const Tensor& B, const Tensor& C,
-                                    const Tensor& state) {
+/// Checks shapes and dtypes (ShapeError); the dtype to compute in.
+inline at::ScalarType check_ssd_inputs(const char* where, const SsdInputs& in) {
+  const auto& [x, log_decay, dt, B, C, state] = in;
   check_shape(where, "x", x, {-1, -1, -1, -1});
   const int64_t batch = x.size(0), pos = x.size(1), heads = x.size(2);
   HEADLENS_CHECK(ShapeError, pos > 0, "[{}] positions of x, expected at least 1, got 0", where);
@@ -38,7 +37,14 @@ inline SsdInputs checked_ssd_inputs(const char* where, const Tensor& x, const Te
   check_shape(where, "C", C, B.sizes());
   check_groups(where, heads, B.size(2));
   if (state.defined()) check_shape(where, "state", state, {batch, heads, x.size(3), B.size(3)});
-  const auto dtype = compute_dtype(where, {x, log_decay, dt, B, C, state});
+  return compute_dtype(where, {x, log_decay, dt, B, C, state});
+}
+
+/// Checks, and converts to the dtype to compute in.
+inline SsdInputs checked_ssd_inputs(const char* where, const Tensor& x, const Tensor& log_decay,
+                                    const Tensor& dt, const Tensor& B, const Tensor& C,
+                                    const Tensor& state) {
+  const auto dtype = check_ssd_inputs(where, {x, log_decay, dt, B, C, state});
   return {x.to(dtype), log_decay.to(dtype), to_dtype(dt, dtype),
           B.to(dtype), C.to(dtype),         to_dtype(state, dtype)};
 }

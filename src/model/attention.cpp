@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "headlens/kernels/attention_rows.h"
+#include "headlens/kernels/decode.h"
 #include "model/mix.h"
 #include "model/scaled.h"
 
@@ -25,6 +26,15 @@ Tensor at_positions(const Tensor& x, const Tensor& positions) {
   std::vector<int64_t> all = x.sizes().vec();
   all[0] = positions.size(0);
   return x.expand(all).gather(1, index.expand(shape));
+}
+
+/// One position of q, k and v over a state's buffers: z [batch, 1, head, d_head]
+Tensor attend_step(const Tensor& q, const Tensor& k, const Tensor& v, const LayerState& state,
+                   const Tensor& step, const AttentionRule& rule) {
+  DecodeScratch scratch;
+  return decode_attention(q.squeeze(1), k.squeeze(1), v.squeeze(1), {state.k, state.v, step}, rule,
+                          /*turn=*/{}, scratch)
+      .unsqueeze(1);
 }
 
 /// Appends new positions to what is cached, and hands the whole back.
@@ -93,6 +103,22 @@ std::array<Tensor, 3> QkvProjection::queries_at(const Tensor& x, const Tensor& p
   return qkv;
 }
 
+std::array<Tensor, 3> QkvProjection::parts_of(Tensor (*of)(const Linear&)) const {
+  if (spec_.layout == QkvLayout::Separate) return {of(parts_[0]), of(parts_[1]), of(parts_[2])};
+  const Tensor all = of(parts_[0]);
+  if (!all.defined()) return {};
+  const int64_t q = spec_.heads * spec_.d_head, kv = spec_.kv_heads * spec_.d_head;
+  return {all.narrow(0, 0, q), all.narrow(0, q, kv), all.narrow(0, q + kv, kv)};
+}
+
+std::array<Tensor, 3> QkvProjection::part_weights() const {
+  return parts_of([](const Linear& linear) { return linear.weight(); });
+}
+
+std::array<Tensor, 3> QkvProjection::part_biases() const {
+  return parts_of([](const Linear& linear) { return linear.bias(); });
+}
+
 std::vector<Tensor> QkvProjection::weights() const {
   std::vector<Tensor> all;
   for (size_t i = 0; i < 3; ++i) {
@@ -134,11 +160,14 @@ Tensor Attention::forward(const Tensor& u, const LayerTap& tap, LayerState* stat
     q = tap(Site::RotQ, rotate(q, table));
     k = tap(Site::RotK, rotate(k, table));
   }
+  const AttentionRule rule{spec_.scale, spec_.window, spec_.softcap, prompt.first};
+  if (state != nullptr && prompt.step.defined()) {
+    return project_out(tap(Site::Z, attend_step(q, k, v, *state, prompt.step, rule)), tap);
+  }
   if (state != nullptr) {
     k = extend(state->k, k);
     v = extend(state->v, v);
   }
-  const AttentionRule rule{spec_.scale, spec_.window, spec_.softcap, prompt.first};
   const Tensor z = mix_attention(q, k, v, rule, tap).to(v.scalar_type());
   return project_out(tap(Site::Z, z), tap);
 }

@@ -119,7 +119,12 @@ Tensor Block::sequential(Tensor resid, const LayerTap& tap, LayerState* state,
     const Tensor x = has_pre_norm(spec_.wiring)
                          ? norm1_.forward(resid, tap, Site::Ln1Scale, Site::Ln1Normalized)
                          : resid;
-    resid = resid + after_mixer(run_mixer(x, tap, state, prompt), tap);
+    const Tensor mixed = after_mixer(run_mixer(x, tap, state, prompt), tap);
+    if (mlp_ && has_pre_norm(spec_.wiring) && !tap.wants(Site::ResidMid)) {
+      const AddedNorm mid = norm2_.add(resid, mixed, tap, Site::Ln2Scale, Site::Ln2Normalized);
+      return mid.sum + run_normed_mlp(mid.normed, tap);
+    }
+    resid = resid + mixed;
   }
   if (mixer_ && mlp_) resid = tap(Site::ResidMid, resid);
   return mlp_ ? resid + run_mlp(resid, tap) : resid;
@@ -178,6 +183,11 @@ Tensor Block::run_mlp(const Tensor& resid, const LayerTap& tap) const {
   const Tensor x = has_pre_norm(spec_.wiring)
                        ? norm2_.forward(resid, tap, Site::Ln2Scale, Site::Ln2Normalized)
                        : resid;
+  return run_normed_mlp(x, tap);
+}
+
+/// The same once its input has passed the norm.
+Tensor Block::run_normed_mlp(const Tensor& x, const LayerTap& tap) const {
   Tensor y = mlp_->forward(x, tap);
   if (has_post_norm(spec_.wiring)) {
     y = norm2_post_.forward(y, tap, Site::Ln2PostScale, Site::Ln2PostNormalized);

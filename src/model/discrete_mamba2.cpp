@@ -35,8 +35,9 @@ Tensor DiscreteMamba2::forward(const Tensor& u, const LayerTap& tap, LayerState*
   const auto parts = projected.split_with_sizes({conv_channels(spec_), spec_.d_inner(), heads}, -1);
   const Tensor gate = tap(Site::Gate, z_bias_.defined() ? parts[1] + z_bias_ : parts[1]);
   const Tensor real = prompt.real(u.size(1));
-  const Tensor conv = convolve(parts[0], conv_weight_, conv_bias_, tap, state, real);
-  const Tensor xBC = hide_padding(spec_.conv_silu ? at::silu(conv) : conv, real);
+  const auto convolved = spec_.conv_silu ? convolve_silu : convolve;
+  const Tensor xBC =
+      hide_padding(convolved(parts[0], conv_weight_, conv_bias_, tap, state, real), real);
   const auto scanned =
       xBC.split_with_sizes({spec_.d_inner(), groups * d_state, groups * d_state}, -1);
 

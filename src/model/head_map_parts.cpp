@@ -32,6 +32,12 @@ std::vector<int64_t> all_heads(const std::vector<int64_t>& heads, int64_t count)
   return all;
 }
 
+bool within_limits(const MapStatsRequest& request) {
+  const auto is_negative = [](int64_t offset) { return offset < 0; };
+  return request.num_segments <= 256 && request.offsets.size() <= 8 && request.top_k <= 16 &&
+         std::none_of(request.offsets.begin(), request.offsets.end(), is_negative);
+}
+
 Tensor scaled_values(const Tensor& values, const Tensor& scale) {
   return (values * scale).to(values.scalar_type()).masked_fill(scale == 0, 0);
 }

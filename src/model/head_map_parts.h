@@ -22,6 +22,9 @@ void check_heads(const HeadMap& map, const std::vector<int64_t>& heads);
 /// query of this forward.
 Tensor checked_rows(const HeadMap& map, const Tensor& rows);
 
+/// Whether the streaming kernels take a request of this size.
+bool within_limits(const MapStatsRequest& request);
+
 /// values * scale in their own dtype, 0 where the scale is 0 whatever the value.
 Tensor scaled_values(const Tensor& values, const Tensor& scale);
 

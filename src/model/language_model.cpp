@@ -59,14 +59,6 @@ Tensor take_positions(const Tensor& resid, const Tensor& positions) {
   return resid.gather(1, index.expand({-1, -1, resid.size(-1)}));
 }
 
-bool wants_any(const Tap* tap, int64_t layer) {
-  for (int site = 0; tap != nullptr && site < static_cast<int>(Site::kCount); ++site) {
-    const TapPoint point{static_cast<Site>(site), layer};
-    if (tap->wants(point) || tap->wants_map(point)) return true;
-  }
-  return false;
-}
-
 /// The prompt with what a state knows of it, and room for what its layers share.
 Prompt seen_by_layers(const Prompt& prompt, const ModelState* state) {
   Prompt seen = prompt;
@@ -204,6 +196,9 @@ LanguageModel LanguageModel::build(const ModelConfig& config, const WeightScope&
     model.blocks_.push_back(std::make_shared<const Block>(config, i, names, there));
   }
   model.block_devices_ = spread.layers;
+  for (at::Device& device : model.block_devices_) {  // "cuda" is the one that the embedding went to
+    if (device.type() == model.device().type() && !device.has_index()) device = model.device();
+  }
   model.final_norm_ =
       Norm(last.scope(names.final_norm), config.d_model, config.norm, config.norm_eps);
   model.lm_head_ = last.get(head_name(config, names), {config.vocab_size, config.d_model});

@@ -3,11 +3,24 @@
 
 #include <ATen/ATen.h>
 
+#include "headlens/kernels/selective_scan.h"
 #include "headlens/model/norm.h"
 #include "model/mix.h"
 #include "model/promote.h"
 
 namespace headlens {
+namespace {
+
+/// Does somebody look at what the fused scan keeps to itself?
+bool sees_scan(const LayerTap& tap) {
+  for (const Site site : {Site::Dt, Site::A, Site::ABar, Site::BBar, Site::StateStart, Site::State,
+                          Site::Map, Site::Y, Site::SsmOut}) {
+    if (tap.wants(site)) return true;
+  }
+  return tap.wants_map(Site::Map);
+}
+
+}  // namespace
 
 Mamba1::Mamba1(const Mamba1Spec& spec, int64_t d_model, const WeightScope& weights)
     : spec_(spec),
@@ -35,11 +48,13 @@ Tensor Mamba1::forward(const Tensor& u, const LayerTap& tap, LayerState* state,
   const auto halves = projected.chunk(2, -1);  // x, gate
   const Tensor gate = tap(Site::Gate, halves[1]);
   const Tensor real = prompt.real(u.size(1));
-  const Tensor conv = convolve(halves[0], conv_weight_, conv_bias_, tap, state, real);
-  const Tensor x = tap(Site::SsmInput, hide_padding(at::silu(conv), real));
-  const Tensor y = scan(x, select(x, tap), tap, state);
-  const Tensor out = tap(Site::SsmOut, y + D_ * x);
-  const Tensor z = tap(Site::MixerZ, (out * at::silu(gate)).to(u.scalar_type()));
+  const Tensor x =
+      tap(Site::SsmInput, convolve_silu(halves[0], conv_weight_, conv_bias_, tap, state, real));
+  const bool fused = x.is_cuda() && !sees_scan(tap);
+  const Selection selection = select(x, fused, tap);
+  const Tensor gated =
+      fused ? fused_scan(x, gate, selection, state) : scan(x, gate, selection, tap, state);
+  const Tensor z = tap(Site::MixerZ, gated.to(u.scalar_type()));
   return tap(Site::MixerOut, project(z));
 }
 
@@ -47,7 +62,7 @@ Tensor Mamba1::project(const Tensor& z) const {
   return out_proj_(z);
 }
 
-Mamba1::Selection Mamba1::select(const Tensor& x, const LayerTap& tap) const {
+Mamba1::Selection Mamba1::select(const Tensor& x, bool fused, const LayerTap& tap) const {
   auto parts = x_proj_(x).split_with_sizes({spec_.dt_rank, spec_.d_state, spec_.d_state}, -1);
   if (spec_.bcdt_rms_eps) {
     for (size_t i = 0; i < 3; ++i) {
@@ -57,18 +72,32 @@ Mamba1::Selection Mamba1::select(const Tensor& x, const LayerTap& tap) const {
   }
   const Tensor low_rank = tap(Site::DtLowRank, parts[0]);
   const Tensor dt_pre = tap(Site::DtPre, at::linear(low_rank, dt_weight_));
-  const Tensor dt = tap(Site::Dt, at::softplus(at_least_float32(dt_pre) + dt_bias_));
+  const Tensor dt =
+      fused ? dt_pre : tap(Site::Dt, at::softplus(at_least_float32(dt_pre) + dt_bias_));
   return {dt, tap(Site::B, parts[1]), tap(Site::C, parts[2])};
 }
 
-Tensor Mamba1::scan(const Tensor& x, const Selection& selection, const LayerTap& tap,
-                    LayerState* state) const {
+/// The scan between dt's softplus and the gate in one pass.
+Tensor Mamba1::fused_scan(const Tensor& x, const Tensor& gate, const Selection& selection,
+                          LayerState* state) const {
+  const ScanSurroundings around{.dt_bias = dt_bias_, .softplus = true, .D = D_, .z = gate};
+  const FusedScanResult result =
+      selective_scan_fused(x, selection.dt, -at::exp(A_log_), selection.B, selection.C,
+                           state != nullptr ? state->ssm : Tensor(), around);
+  if (state != nullptr) state->ssm = result.state;
+  return result.gated;
+}
+
+/// The same step by step, for who looks at a step.
+Tensor Mamba1::scan(const Tensor& x, const Tensor& gate, const Selection& selection,
+                    const LayerTap& tap, LayerState* state) const {
   const auto& [dt, B, C] = selection;
   const Tensor A = tap(Site::A, -at::exp(A_log_));
   const Tensor dt_of_state = dt.unsqueeze(-1);  // [batch, pos, channel, 1]
   tap.show(Site::ABar, [&] { return at::exp(dt_of_state * A); });
   tap.show(Site::BBar, [&, &B = B] { return dt_of_state * B.unsqueeze(2); });
-  return mix_s6({x, dt, A, B, C}, tap, state);
+  const Tensor y = mix_s6({x, dt, A, B, C}, tap, state);
+  return tap(Site::SsmOut, y + D_ * x) * at::silu(gate);
 }
 
 std::vector<Tensor> Mamba1::weights() const {

@@ -41,8 +41,7 @@ Tensor Mamba2::forward(const Tensor& u, const LayerTap& tap, LayerState* state,
   const auto parts = projected.split_with_sizes({spec_.d_inner(), conv_channels(spec_), heads}, -1);
   const Tensor real = prompt.real(u.size(1));
   const Tensor gate = tap(Site::Gate, parts[0]);
-  const Tensor conv = convolve(parts[1], conv_weight_, conv_bias_, tap, state, real);
-  const Tensor xBC = hide_padding(at::silu(conv), real);
+  const Tensor xBC = convolve_silu(parts[1], conv_weight_, conv_bias_, tap, state, real);
   const auto scanned =
       xBC.split_with_sizes({spec_.d_inner(), groups * d_state, groups * d_state}, -1);
 

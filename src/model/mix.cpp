@@ -105,4 +105,17 @@ Tensor convolve(const Tensor& x, const Tensor& weight, const Tensor& bias, const
   return tap(Site::Conv, result.y);
 }
 
+Tensor convolve_silu(const Tensor& x, const Tensor& weight, const Tensor& bias, const LayerTap& tap,
+                     LayerState* state, const Tensor& real) {
+  if (!x.is_cuda() || tap.wants(Site::Conv)) {
+    return hide_padding(at::silu(convolve(x, weight, bias, tap, state, real)), real);
+  }
+  const Tensor before = state != nullptr ? state->conv : Tensor();
+  const Tensor read = tap(Site::ConvIn, hide_padding(x, real));
+  const CausalConvSiluResult result =
+      causal_conv1d_silu(read, weight.squeeze(1), bias, before, /*keep_y=*/false);
+  if (state != nullptr) state->conv = result.state;
+  return hide_padding(result.silu, real);
+}
+
 }  // namespace headlens

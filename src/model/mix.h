@@ -58,4 +58,9 @@ Tensor mix_s6(const S6LayerInputs& in, const LayerTap& tap, LayerState* state);
 Tensor convolve(const Tensor& x, const Tensor& weight, const Tensor& bias, const LayerTap& tap,
                 LayerState* state, const Tensor& real);
 
+/// silu of the same, 0 where the prompt is padded; in one pass on a GPU where nobody wants
+/// Site::Conv.
+Tensor convolve_silu(const Tensor& x, const Tensor& weight, const Tensor& bias, const LayerTap& tap,
+                     LayerState* state, const Tensor& real);
+
 }  // namespace headlens

@@ -51,6 +51,20 @@ Tensor Mlp::gated(const Tensor& x, const LayerTap& tap) const {
   return gated_activation(gate, tap(Site::MlpPreLinear, up), spec_.activation);
 }
 
+Mlp::Part Mlp::gate() const {
+  if (!spec_.fused) return {gate_proj_.weight(), gate_proj_.bias()};
+  const Tensor& bias = gate_proj_.bias();
+  return {gate_proj_.weight().narrow(0, 0, spec_.d_mlp),
+          bias.defined() ? bias.narrow(0, 0, spec_.d_mlp) : bias};
+}
+
+Mlp::Part Mlp::up() const {
+  if (!spec_.fused) return {up_proj_.weight(), up_proj_.bias()};
+  const Tensor& bias = gate_proj_.bias();
+  return {gate_proj_.weight().narrow(0, spec_.d_mlp, spec_.d_mlp),
+          bias.defined() ? bias.narrow(0, spec_.d_mlp, spec_.d_mlp) : bias};
+}
+
 std::vector<Tensor> Mlp::weights() const {
   std::vector<Tensor> all = {gate_proj_.weight(), gate_proj_.bias(),   up_proj_.weight(),
                              up_proj_.bias(),     down_proj_.weight(), down_proj_.bias()};

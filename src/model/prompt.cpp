@@ -9,18 +9,20 @@ Prompt Prompt::on(at::Device device) const {
   Prompt there = *this;
   if (embedding.defined()) there.embedding = embedding.to(device);
   if (first.defined()) there.first = first.to(device);
+  if (step.defined()) there.step = step.to(device);
   return there;
 }
 
 Tensor Prompt::real(int64_t pos) const {
-  if (!first.defined()) return {};
+  if (!first.defined() || step.defined()) return {};  // what is decoded is no padding
   const Tensor position = at::arange(start, start + pos, first.options());
   return (position >= first.unsqueeze(1)).unsqueeze(-1).unsqueeze(-1);
 }
 
 Tensor Prompt::places(int64_t pos, at::Device device) const {
   const auto options = at::TensorOptions().dtype(at::kLong).device(device);
-  const Tensor position = at::arange(start, start + pos, options).unsqueeze(0);
+  const Tensor position = step.defined() ? step.to(device).unsqueeze(0)
+                                         : at::arange(start, start + pos, options).unsqueeze(0);
   if (!first.defined()) return position;
   return (position - first.to(device).unsqueeze(1)).clamp_min(0);
 }

@@ -1,6 +1,7 @@
 // headlens/model: the map of a Mamba-1 (S6) layer, one head a channel.
 #include <ATen/ATen.h>
 
+#include "headlens/kernels/s6_map_stats.h"
 #include "headlens/kernels/selective_scan.h"
 #include "headlens/model/head_map.h"
 #include "model/head_map_parts.h"
@@ -44,6 +45,11 @@ class S6Map final : public HeadMap {
   Tensor raw_rows(const Tensor& rows, const std::vector<int64_t>& heads,
                   const Tensor& /*hidden*/) const override {
     return selective_scan_map_rows(dt_, A_, B_, C_, rows, head_index(heads, device()));
+  }
+
+  std::optional<MapStats> streamed(const MapStatsRequest& request) const override {
+    if (!device().is_cuda() || !within_limits(request)) return std::nullopt;
+    return selective_scan_map_stats(dt_, A_, B_, C_, request);
   }
 
   // M does not depend on what it multiplies, so scaled inputs scale its columns.

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "headlens/kernels/attention.h"
+#include "headlens/kernels/attention_stats.h"
 #include "headlens/model/head_map.h"
 #include "model/head_map_parts.h"
 
@@ -64,6 +65,11 @@ class SoftmaxMap final : public HeadMap {
     }
     if (hides.empty()) return attention(q_, k, v, rule_).to(v.scalar_type());
     return attend_hiding(k, v, hides);
+  }
+
+  std::optional<MapStats> streamed(const MapStatsRequest& request) const override {
+    if (!device().is_cuda() || !within_limits(request)) return std::nullopt;
+    return attention_stats(q_, k_, rule_, request);
   }
 
   Tensor first_seen() const override {

@@ -1,6 +1,7 @@
 // headlens/model: the map of a Mamba-2 or DiscreteMamba2 layer.
 #include <ATen/ATen.h>
 
+#include "headlens/kernels/ssd_map_stats.h"
 #include "headlens/kernels/ssd_scan.h"
 #include "headlens/model/head_map.h"
 #include "model/head_map_parts.h"
@@ -46,6 +47,11 @@ class SsdMap final : public HeadMap {
   Tensor raw_rows(const Tensor& rows, const std::vector<int64_t>& heads,
                   const Tensor& /*hidden*/) const override {
     return ssd_map_rows(log_decay_, dt_, B_, C_, rows, head_index(heads, device()));
+  }
+
+  std::optional<MapStats> streamed(const MapStatsRequest& request) const override {
+    if (!device().is_cuda() || !within_limits(request)) return std::nullopt;
+    return ssd_map_stats(log_decay_, dt_, B_, C_, request);
   }
 
   // M does not depend on what it multiplies, so scaled inputs scale its columns.

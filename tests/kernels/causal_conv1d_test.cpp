@@ -98,6 +98,26 @@ TEST(CausalConvTypes, HalfInputsKeepTheirDtype) {
   EXPECT_LT(error_of(got.y, wide), 4e-3);  // half a unit in bf16's last place
 }
 
+TEST(CausalConvSilu, EqualsPlainSums) {
+  at::manual_seed(9);
+  const Tensor x = random_tensor({2, 7, 3}), weight = random_tensor({3, 4}),
+               bias = random_tensor({3}), before = random_tensor({2, 3, 3});
+  const Tensor pre = plain_conv(x, weight, bias, before);
+  const CausalConvSiluResult got = causal_conv1d_silu(x, weight, bias, before, true);
+  EXPECT_LT(error_of(got.y, pre), 1e-13);
+  EXPECT_LT(error_of(got.silu, pre / (1 + (-pre).exp())), 1e-13);
+  EXPECT_FALSE(causal_conv1d_silu(x, weight, bias, before, false).y.defined());
+  Tensor state = before.clone();
+  const void* place = state.data_ptr();
+  std::vector<Tensor> steps;
+  for (int64_t t = 0; t < 7; ++t) {
+    steps.push_back(causal_conv1d_silu_step(x.narrow(1, t, 1), weight, bias, state, false).silu);
+  }
+  EXPECT_EQ(state.data_ptr(), place);
+  EXPECT_LT(error_of(at::cat(steps, 1), got.silu), 1e-13);
+  EXPECT_EQ(error_of(state, got.state), 0);
+}
+
 TEST(CausalConvErrors, NameTheTensor) {
   const Tensor x = at::zeros({2, 5, 3});
   EXPECT_EQ(testing::error_message<ShapeError>([&] {

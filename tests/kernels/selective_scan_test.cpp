@@ -215,6 +215,60 @@ TEST(SelectiveScanMapRows, ManyChannelsInBlocks) {
   }
 }
 
+// softplus(dt + bias) before, D x and silu(z) after, each written out.
+TEST(SelectiveScanFused, EqualsPlainLoops) {
+  S6Case c = make_s6_case(19, true);
+  const Tensor bias = testing::random_tensor({6}), D = testing::random_tensor({6}),
+               z = testing::random_tensor({2, 19, 6});
+  S6Case activated = c;
+  activated.dt = (1 + (c.dt + bias).exp()).log();
+  const auto plain = testing::plain_s6(activated);
+  const Tensor out = plain.y + D * c.x, gated = out * z / (1 + (-z).exp());
+  const auto fused = [&](const ScanSurroundings& around) {
+    return selective_scan_fused(c.x, c.dt, c.A, c.B, c.C, c.state, around);
+  };
+  const FusedScanResult all =
+      fused({.dt_bias = bias, .softplus = true, .D = D, .z = z, .keep_y = true, .keep_out = true});
+  EXPECT_LT(error_of(all.y, plain.y), 1e-12);
+  EXPECT_LT(error_of(all.out, out), 1e-12);
+  EXPECT_LT(error_of(all.gated, gated), 1e-12);
+  EXPECT_LT(error_of(all.state, plain.state), 1e-12);
+  const FusedScanResult one = fused({.dt_bias = bias, .softplus = true, .D = D, .z = z});
+  EXPECT_FALSE(one.y.defined() || one.out.defined());
+  const FusedScanResult open = fused({});
+  EXPECT_FALSE(open.gated.defined());
+  EXPECT_LT(error_of(open.out, testing::plain_s6(c).y), 1e-12);
+}
+
+TEST(SelectiveScanFused, StepsEqualOneGo) {
+  const S6Case c = make_s6_case(7, true);
+  const Tensor D = testing::random_tensor({6});
+  const FusedScanResult whole = selective_scan_fused(c.x, c.dt, c.A, c.B, c.C, c.state, {.D = D});
+  Tensor state = c.state.clone();
+  const void* place = state.data_ptr();
+  std::vector<Tensor> steps;
+  for (int64_t t = 0; t < 7; ++t) {
+    const S6Case at = c.part(t, 1, {});
+    steps.push_back(selective_scan_step(at.x, at.dt, at.A, at.B, at.C, state, {.D = D}).out);
+  }
+  EXPECT_EQ(state.data_ptr(), place);
+  EXPECT_LT(error_of(at::cat(steps, 1), whole.out), 1e-12);
+  EXPECT_LT(error_of(state, whole.state), 1e-12);
+}
+
+TEST(SelectiveScanErrors, FusedNameTheTensor) {
+  const S6Case c = make_s6_case(5, true);
+  EXPECT_EQ(testing::error_message<ShapeError>(
+                [&] { selective_scan_fused(c.x, c.dt, c.A, c.B, c.C, {}, {.D = at::zeros({5})}); }),
+            "[selective_scan_fused] D, expected shape [6], got [5]");
+  Tensor half = c.state.to(at::kHalf);
+  const S6Case one = c.part(0, 1, {});
+  EXPECT_EQ(testing::error_message<ShapeError>(
+                [&] { selective_scan_step(one.x, one.dt, one.A, one.B, one.C, half, {}); }),
+            "[selective_scan_step] state, expected a contiguous tensor of float32 or float64, got "
+            "float16");
+}
+
 TEST(SelectiveScanErrors, NameTheTensor) {
   const S6Case c = make_s6_case(5, false);
   EXPECT_EQ(testing::error_message<ShapeError>(

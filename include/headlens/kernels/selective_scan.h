@@ -21,6 +21,35 @@ SelectiveScanResult selective_scan(const at::Tensor& x, const at::Tensor& dt, co
                                    const at::Tensor& B, const at::Tensor& C,
                                    const at::Tensor& state);
 
+/// What stands around the scan in a Mamba-1 layer; tensors may be undefined.
+struct ScanSurroundings {
+  at::Tensor dt_bias{};   // [channel], added to dt
+  bool softplus = false;  // then dt = softplus(dt)
+  at::Tensor D{};         // [channel]: out = y + D x
+  at::Tensor z{};         // [batch, pos, channel]: gated = out silu(z)
+  bool keep_y = false;    // whether y is wanted too
+  bool keep_out = false;  // whether out is wanted too; without z it is made anyway
+};
+
+/// [batch, pos, channel] in x's dtype, each rounded once; undefined if not wanted.
+struct FusedScanResult {
+  at::Tensor y, out, gated;
+  at::Tensor state;  // [batch, channel, d_state]
+};
+
+/// The scan with what stands around it, in one pass on a GPU. Shapes as in selective_scan; dt may
+/// be in x's dtype. Differentiable, twice too. ShapeError.
+FusedScanResult selective_scan_fused(const at::Tensor& x, const at::Tensor& dt, const at::Tensor& A,
+                                     const at::Tensor& B, const at::Tensor& C,
+                                     const at::Tensor& state, const ScanSurroundings& around);
+
+/// The same for one position (x [batch, 1, channel], ..) of a decoder: `state`, float32 at least
+/// and contiguous, is advanced in place, so that a recorded graph finds it there. Records no
+/// gradients.
+FusedScanResult selective_scan_step(const at::Tensor& x, const at::Tensor& dt, const at::Tensor& A,
+                                    const at::Tensor& B, const at::Tensor& C, at::Tensor& state,
+                                    const ScanSurroundings& around);
+
 /// The same, one position after another: the readable reference.
 SelectiveScanResult selective_scan_reference(const at::Tensor& x, const at::Tensor& dt,
                                              const at::Tensor& A, const at::Tensor& B,

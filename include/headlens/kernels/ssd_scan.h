@@ -21,6 +21,11 @@ struct SsdResult {
 /// d_state] or undefined (zeros). `chunk` is the most positions a chunk may have; any length goes.
 /// Computes in at least float32, in which the state stays; y has x's dtype. Differentiable, twice
 /// too; memory O(pos x chunk), of which a backward finds only the inputs kept. ShapeError.
+///
+/// On CUDA, float16 or bfloat16 x, B and C with d_head and d_state multiples of 8 (d_state at most
+/// 256) take one pass that rounds the operands of its products, the state among them, to that dtype
+/// and sums in float32: errors of y, of the state and of gradients stay near that dtype's rounding
+/// of the largest. `chunk` says nothing then. One position alone is computed in float32.
 SsdResult ssd_scan(const at::Tensor& x, const at::Tensor& log_decay, const at::Tensor& dt,
                    const at::Tensor& B, const at::Tensor& C, const at::Tensor& state,
                    int64_t chunk);

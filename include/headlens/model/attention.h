@@ -33,8 +33,14 @@ class QkvProjection {
   std::array<Tensor, 3> queries_at(const Tensor& x, const Tensor& positions) const;
 
   std::vector<Tensor> weights() const;
+  /// The rows of q, k and v; not for a layout that mixes them. Biases undefined where there are
+  /// none.
+  std::array<Tensor, 3> part_weights() const;
+  std::array<Tensor, 3> part_biases() const;
 
  private:
+  std::array<Tensor, 3> parts_of(Tensor (*of)(const Linear&)) const;
+
   AttentionSpec spec_;
   std::array<Linear, 3> parts_;      // q, k, v; or the first is all of them
   Linear joined_;                    // the three as one product, where that pays
@@ -61,6 +67,10 @@ class Attention {
   /// The last step of forward: z [batch, pos, head * d_head] -> [batch, pos, d_model].
   Tensor project(const Tensor& z) const;
 
+  const AttentionSpec& spec() const { return spec_; }
+  const QkvProjection& qkv() const { return qkv_; }
+  const Norm& q_norm() const { return q_norm_; }  // without a weight where there is none
+  const Norm& k_norm() const { return k_norm_; }
   const Linear& output() const { return o_proj_; }
   std::vector<Tensor> weights() const;
 

@@ -46,6 +46,12 @@ class Block {
   Tensor head_output_weight(int64_t head) const;
   std::vector<Tensor> weights() const;
 
+  const LayerSpec& spec() const { return spec_; }
+  const Attention* attention() const { return mixer_ ? std::get_if<Attention>(&*mixer_) : nullptr; }
+  const Mlp* mlp() const { return mlp_ ? &*mlp_ : nullptr; }
+  const Norm& mixer_norm() const { return norm1_; }
+  const Norm& mlp_norm() const { return norm2_; }
+
  private:
   using Mixer = std::variant<Attention, Mamba1, Mamba2, DiscreteMamba2>;
 
@@ -64,6 +70,7 @@ class Block {
                    const Prompt& prompt) const;
   Tensor after_mixer(Tensor y, const LayerTap& tap) const;
   Tensor run_mlp(const Tensor& resid, const LayerTap& tap) const;
+  Tensor run_normed_mlp(const Tensor& x, const LayerTap& tap) const;
 
   LayerSpec spec_;
   Norm norm1_, norm1_post_;

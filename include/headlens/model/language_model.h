@@ -114,6 +114,13 @@ class LanguageModel {
   /// The same weights with only these layers, in this order.
   LanguageModel with_layers(const std::vector<int64_t>& layers) const;
 
+  /// The parts, for who runs them otherwise (model/decoder.h).
+  const Block& block(int64_t layer) const { return *blocks_.at(static_cast<size_t>(layer)); }
+  const Tensor& embedding() const { return embed_; }                    // [vocab, d_model]
+  const Tensor& position_embedding() const { return position_embed_; }  // undefined but in GPT-2
+  const Norm& final_norm() const { return final_norm_; }
+  const Tensor& lm_head() const { return lm_head_; }  // [vocab, d_model]
+
   /// One head's columns of the output projection, [d_model, width], as a view: its write to the
   /// residual is z_h W^T times its HeadBank's out_scale (before a post norm, where there is one).
   Tensor head_output_weight(int64_t layer, int64_t head) const;

@@ -37,14 +37,17 @@ class Mamba1 {
   std::vector<Tensor> weights() const;
 
  private:
-  /// What the scan reads, all but A: dt [batch, pos, channel], B and C [batch, pos, d_state].
+  /// What the scan reads, all but A: dt [batch, pos, channel] (for the fused scan before its bias
+  /// and softplus), B and C [batch, pos, d_state].
   struct Selection {
     Tensor dt;
     Tensor B;
     Tensor C;
   };
-  Selection select(const Tensor& x, const LayerTap& tap) const;
-  Tensor scan(const Tensor& x, const Selection& selection, const LayerTap& tap,
+  Selection select(const Tensor& x, bool fused, const LayerTap& tap) const;
+  Tensor fused_scan(const Tensor& x, const Tensor& gate, const Selection& selection,
+                    LayerState* state) const;
+  Tensor scan(const Tensor& x, const Tensor& gate, const Selection& selection, const LayerTap& tap,
               LayerState* state) const;
 
   Mamba1Spec spec_;

@@ -24,6 +24,16 @@ class Mlp {
   /// x [batch, pos, d_model] -> [batch, pos, d_model]
   Tensor forward(const Tensor& x, const LayerTap& tap) const;
 
+  const MlpSpec& spec() const { return spec_; }
+  /// Weight and bias (undefined where there is none) of each projection; of the gate undefined ones
+  /// in a plain MLP.
+  struct Part {
+    Tensor weight;
+    Tensor bias;
+  };
+  Part gate() const;
+  Part up() const;
+  Part down() const { return {down_proj_.weight(), down_proj_.bias()}; }
   std::vector<Tensor> weights() const;
 
  private:

@@ -32,6 +32,8 @@ class Norm {
 
   const Tensor& weight() const { return weight_; }
   const Tensor& bias() const { return bias_; }  // undefined but in a layer norm
+  NormKind kind() const { return kind_; }
+  double eps() const { return eps_; }
 
  private:
   Tensor finish(const Tensor& normalized) const;

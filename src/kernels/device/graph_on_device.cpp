@@ -1,7 +1,9 @@
 // headlens/kernels: recording on a CUDA device.
 #include "kernels/device/graph_on_device.h"
 
+#include <ATen/cuda/CUDAGeneratorImpl.h>
 #include <ATen/cuda/CUDAGraph.h>
+#include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
 
@@ -9,6 +11,26 @@
 
 namespace headlens {
 namespace {
+
+/// A recording that can be given up: LibTorch's own end of a failed one leaves the allocator and
+/// the random generators in recording.
+class Recording final : public at::cuda::CUDAGraph {
+ public:
+  void abandon() noexcept {
+    try {
+      capture_end();
+      return;
+    } catch (const std::exception&) {  // the failure of the work matters more than this one
+    }
+    cudaGetLastError();
+    for (auto& entry : captured_generator_states_) entry.first->capturing_ = false;
+    try {
+      c10::cuda::CUDACachingAllocator::endAllocateToPool(capture_dev_, mempool_id_);
+      capture_ended_ = true;  // so that the destructor gives the memory back
+    } catch (const std::exception&) {
+    }
+  }
+};
 
 class CudaGraph final : public DeviceGraph {
  public:
@@ -23,7 +45,7 @@ class CudaGraph final : public DeviceGraph {
     try {
       work();
     } catch (...) {
-      abandon();
+      graph_.abandon();
       throw;
     }
     graph_.capture_end();
@@ -35,17 +57,8 @@ class CudaGraph final : public DeviceGraph {
   }
 
  private:
-  /// Leaves recording after a failure, whose own message matters more than this one's.
-  void abandon() {
-    try {
-      graph_.capture_end();
-    } catch (const std::exception&) {
-    }
-    cudaGetLastError();
-  }
-
   at::Device device_;
-  at::cuda::CUDAGraph graph_;
+  Recording graph_;
 };
 
 }  // namespace
