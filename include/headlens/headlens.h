@@ -2,6 +2,7 @@
 #pragma once
 
 #include "headlens/analysis/ablation_sweep.h"
+#include "headlens/analysis/function_objective.h"
 #include "headlens/analysis/gather_aggregate.h"
 #include "headlens/analysis/map_figures.h"
 #include "headlens/core/checkpoint.h"

@@ -54,17 +54,18 @@ struct Finder {
   SweepOutcome base;
   FindResult result;
 
-  SweepResult sweep(const std::vector<HeadId>& heads, CutPositions positions,
-                    const char* name) const {
+  SweepResult sweep(const std::vector<HeadId>& heads, CutPositions positions, const char* name) {
     SweepOptions sweep_options = options.sweep;
     sweep_options.positions = positions;
     sweep_options.progress = stage(options, name);
-    return options.pool == nullptr
-               ? ablation_sweep(model, objective, heads, sweep_options)
-               : pooled_sweep(*options.pool, model, objective, heads, sweep_options);
+    SweepResult swept = options.pool == nullptr
+                            ? ablation_sweep(model, objective, heads, sweep_options)
+                            : pooled_sweep(*options.pool, model, objective, heads, sweep_options);
+    result.out_of_memory += swept.memory.out_of_memory;
+    return swept;
   }
   SweepResult sweep_all(const std::vector<HeadId>& heads, const char* name,
-                        std::vector<int64_t>& examples) const;
+                        std::vector<int64_t>& examples);
   std::vector<HeadScore> score(const std::vector<HeadId>& heads, const char* name);
   void screen();
   void refine_channels();
@@ -76,7 +77,7 @@ struct Finder {
 
 /// `examples`: how many each head was tested on.
 SweepResult Finder::sweep_all(const std::vector<HeadId>& heads, const char* name,
-                              std::vector<int64_t>& examples) const {
+                              std::vector<int64_t>& examples) {
   if (!options.sequential) {
     examples.assign(heads.size(), objective.example_count());
     return sweep(heads, CutPositions::All, name);
@@ -295,7 +296,17 @@ ModelSummary model_summary(const LanguageModel& model) {
 }
 
 const char* mode_name(AblationMode mode) {
-  return mode == AblationMode::Zero ? "zero" : mode == AblationMode::Mean ? "mean" : "resample";
+  switch (mode) {
+    case AblationMode::Zero:
+      return "zero";
+    case AblationMode::Mean:
+      return "mean";
+    case AblationMode::Resample:
+      return "resample";
+    case AblationMode::Scale:
+      break;
+  }
+  return "scale";
 }
 
 BaseScore base_score(const SweepOutcome& base) {

@@ -1,6 +1,8 @@
 // headlens/analysis: sweeps and map figures cut into work items, for a pool to do.
 #include "headlens/analysis/work_items.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <memory>
 #include <numeric>
@@ -8,6 +10,7 @@
 
 #include "analysis/item_bytes.h"
 #include "analysis/replacements.h"
+#include "analysis/target_taps.h"
 #include "core/check.h"
 
 namespace headlens {
@@ -25,6 +28,13 @@ class OneBatch final : public Objective {
   std::vector<std::vector<Verdict>> judge(int64_t, const Tensor& logits,
                                           int64_t variants) const override {
     return whole_.judge(batch_, logits, variants);
+  }
+  Tensor answer_log_odds(int64_t, const Tensor& logits) const override {
+    return whole_.answer_log_odds(batch_, logits);
+  }
+  Tensor judged_tokens(int64_t) const override { return whole_.judged_tokens(batch_); }
+  std::vector<std::vector<Verdict>> judge_tokens(int64_t, const Tensor& logprobs) const override {
+    return whole_.judge_tokens(batch_, logprobs);
   }
 
  private:
@@ -68,8 +78,25 @@ std::string heads_text(const std::vector<HeadId>& heads) {
   return text;
 }
 
+/// All that a target cuts, so that no two alike have unlike texts.
+std::string targets_text(const std::vector<SweepTarget>& targets) {
+  std::string text;
+  for (const SweepTarget& target : targets) {
+    text += fmt::format(" heads{} mlps {}", heads_text(target.heads), fmt::join(target.mlps, ","));
+    for (const MapCut& cut : target.maps) {
+      text += fmt::format(" map {} heads {} segments {} keys {} {} {}", cut.layer,
+                          fmt::join(cut.heads, ","), fmt::join(cut.segments, ","),
+                          fmt::join(cut.keys, ","), cut.from_query, cut.renormalize);
+    }
+  }
+  return text;
+}
+
 std::string cut_text(const char* what, const SweepOptions& options) {
-  return fmt::format("{} {} {} {}", what, mode_name(options.mode),
+  const std::string mode = options.mode == AblationMode::Scale
+                               ? fmt::format("scale by {}", options.factor)
+                               : mode_name(options.mode);
+  return fmt::format("{} {} {} {}", what, mode,
                      options.placement == Placement::PostNorm ? "post_norm" : "pre_norm",
                      positions_name(options.positions));
 }
@@ -79,23 +106,24 @@ std::string cut_text(const char* what, const SweepOptions& options) {
 class BatchOptions {
  public:
   BatchOptions(const LanguageModel& model, const Objective& objective,
-               const std::vector<HeadId>& targets, const SweepOptions& options)
+               const std::vector<SweepTarget>& targets, const SweepOptions& options)
       : model_(model), objective_(objective), options_(options) {
     HEADLENS_CHECK(UsageError, !options.replacements,
                    "[sweep] replacements, expected none where a pool does the work, got {}",
                    "some");
-    std::set<int64_t> layers;
-    for (const HeadId& target : targets) layers.insert(target.layer);
-    layers_.assign(layers.begin(), layers.end());
+    TargetList list;
+    for (const SweepTarget& target : targets) list.push_back(&target);
+    points_ = cut_points(model.config(), list, options.placement);
   }
 
   SweepOptions for_batch(int64_t batch) {
     SweepOptions options = options_;
     options.progress = {};
-    if (options.mode == AblationMode::Zero || layers_.empty()) return options;
+    const bool elsewhere =
+        options.mode == AblationMode::Mean || options.mode == AblationMode::Resample;
+    if (!elsewhere || points_.empty()) return options;
     if (!whole_) {
-      whole_ = std::make_unique<Replacements>(model_, objective_, layers_, options.mode,
-                                              options.placement);
+      whole_ = std::make_unique<Replacements>(model_, objective_, points_, options.mode);
     }
     options.replacements = [this, batch](int64_t) { return whole_->for_batch(batch); };
     return options;
@@ -105,7 +133,7 @@ class BatchOptions {
   const LanguageModel& model_;
   const Objective& objective_;
   const SweepOptions& options_;
-  std::vector<int64_t> layers_;
+  std::vector<TapPoint> points_;
   std::unique_ptr<Replacements> whole_;
 };
 
@@ -229,7 +257,7 @@ SweepResult pooled_sweep(WorkPool& pool, const LanguageModel& model, const Objec
                          const std::vector<HeadId>& targets, const SweepOptions& options) {
   const std::vector<SweepItem> items =
       sweep_items(model.layer_count(), objective.batch_count(), targets);
-  BatchOptions of_batches(model, objective, targets, options);
+  BatchOptions of_batches(model, objective, one_each(targets), options);
   const auto heads_of = [&](const SweepItem& item) {
     std::vector<HeadId> heads;
     for (const size_t t : item.targets) heads.push_back(targets[t]);
@@ -240,19 +268,50 @@ SweepResult pooled_sweep(WorkPool& pool, const LanguageModel& model, const Objec
     keys.push_back(fmt::format("{} batch {} heads{}", cut_text("each", options), item.batch,
                                heads_text(heads_of(item))));
   }
+  int64_t out_of_memory = 0;  // in the items of this process
   const auto compute = [&](size_t i) {
     const OneBatch batch(objective, items[i].batch);
-    return result_bytes(
-        ablation_sweep(model, batch, heads_of(items[i]), of_batches.for_batch(items[i].batch)),
-        batch.batch(0));
+    const SweepResult swept =
+        ablation_sweep(model, batch, heads_of(items[i]), of_batches.for_batch(items[i].batch));
+    out_of_memory += swept.memory.out_of_memory;
+    return result_bytes(swept, batch.batch(0));
   };
-  return joined(objective, items, pool.run(keys, compute, options.progress), targets.size());
+  SweepResult all =
+      joined(objective, items, pool.run(keys, compute, options.progress), targets.size());
+  all.memory.out_of_memory = out_of_memory;
+  return all;
+}
+
+SweepResult pooled_targets(WorkPool& pool, const LanguageModel& model, const Objective& objective,
+                           const std::vector<SweepTarget>& targets, const SweepOptions& options) {
+  BatchOptions of_batches(model, objective, targets, options);
+  std::vector<size_t> all_targets(targets.size());
+  std::iota(all_targets.begin(), all_targets.end(), 0);
+  std::vector<SweepItem> items;
+  std::vector<std::string> keys;
+  for (int64_t b = 0; b < objective.batch_count(); ++b) {
+    items.push_back({b, all_targets});
+    keys.push_back(
+        fmt::format("{} batch {}{}", cut_text("targets", options), b, targets_text(targets)));
+  }
+  int64_t out_of_memory = 0;
+  const auto compute = [&](size_t i) {
+    const OneBatch batch(objective, items[i].batch);
+    const SweepResult swept =
+        sweep_targets(model, batch, targets, of_batches.for_batch(items[i].batch));
+    out_of_memory += swept.memory.out_of_memory;
+    return result_bytes(swept, batch.batch(0));
+  };
+  SweepResult all =
+      joined(objective, items, pool.run(keys, compute, options.progress), targets.size());
+  all.memory.out_of_memory = out_of_memory;
+  return all;
 }
 
 SweepResult pooled_joint_ablation(WorkPool& pool, const LanguageModel& model,
                                   const Objective& objective, const std::vector<HeadId>& targets,
                                   bool keep, const SweepOptions& options) {
-  BatchOptions of_batches(model, objective, targets, options);
+  BatchOptions of_batches(model, objective, one_each(targets), options);
   std::vector<SweepItem> items;
   std::vector<std::string> keys;
   for (int64_t b = 0; b < objective.batch_count(); ++b) {

@@ -178,6 +178,8 @@ Manifest find_manifest(const Flags& flags, const FindOptions& options, const Loa
                  : options.screen->count > 0 ? fmt::format("{}", options.screen->count)
                                              : fmt::format("{}%", options.screen->percent)},
       {"sequential", flags.sequential ? fmt::format("{}", *flags.sequential) : "none"},
+      {"max_gpu_memory", fmt::format("{}", flags.ablation.gpu_memory)},
+      {"max_host_memory", fmt::format("{}", flags.ablation.host_memory)},
       {"bos", flags.bos ? "true" : "false"}};
   return manifest;
 }
@@ -221,6 +223,10 @@ int find(Flags flags) {
   FindResult result = find_gather_aggregate(loaded.model, *objective, options);
   progress.finish();
   result.model.name = flags.model;
+  if (options.sweep.mode == AblationMode::Scale) manifest.options["mode"] = flags.ablation.mode;
+  if (result.out_of_memory > 0) {
+    manifest.options["batches_halved"] = fmt::format("{}", result.out_of_memory);
+  }
   manifest.seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   if (run.leads()) write_reports(flags, result, task.info, manifest);

@@ -37,9 +37,26 @@ class ChoiceObjective final : public Objective {
 
   std::vector<std::vector<Verdict>> judge(int64_t batch, const Tensor& logits,
                                           int64_t variants) const override {
+    return verdicts(batch, choice_logprobs(logits, scoring(batch), variants));
+  }
+
+  Tensor judged_tokens(int64_t batch) const override { return scoring(batch).picks; }
+  std::vector<std::vector<Verdict>> judge_tokens(int64_t batch,
+                                                 const Tensor& logprobs) const override {
+    return verdicts(batch, choice_logprobs_of_picks(logprobs, scoring(batch)));
+  }
+
+  Tensor answer_log_odds(int64_t batch, const Tensor& logits) const override {
+    return headlens::answer_log_odds(logits, scoring(batch));
+  }
+
+ private:
+  using Scores = std::vector<std::vector<std::vector<double>>>;  // [variant][i][choice]
+
+  std::vector<std::vector<Verdict>> verdicts(int64_t batch, const Scores& scores) const {
     const ScoringBatch& rows = scoring(batch);
     std::vector<std::vector<Verdict>> out;
-    for (const auto& examples : choice_logprobs(logits, rows, variants)) {
+    for (const auto& examples : scores) {
       std::vector<Verdict>& verdicts = out.emplace_back();
       for (size_t i = 0; i < examples.size(); ++i) {
         verdicts.push_back(judge_choices(examples[i], rows.choices[i].answer));
@@ -48,11 +65,6 @@ class ChoiceObjective final : public Objective {
     return out;
   }
 
-  Tensor answer_log_odds(int64_t batch, const Tensor& logits) const override {
-    return headlens::answer_log_odds(logits, scoring(batch));
-  }
-
- private:
   const ScoringBatch& scoring(int64_t index) const {
     return batches_.at(static_cast<size_t>(index));
   }

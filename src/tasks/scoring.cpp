@@ -9,6 +9,8 @@
 #include "core/check.h"
 #include "headlens/core/intervals.h"
 #include "headlens/model/language_model.h"
+#include "headlens/model/row_fork.h"
+#include "headlens/model/token_logprobs.h"
 
 namespace headlens {
 namespace {
@@ -41,14 +43,36 @@ void check_logits(const Tensor& logits, const ScoringBatch& batch, int64_t varia
                  logits.size(2), batch.max_token);
 }
 
+/// Log-probabilities of every choice, [i][choice].
+std::vector<std::vector<double>> score_batch(const LanguageModel& model, const ScoringBatch& batch,
+                                             Tap* tap) {
+  if (tap == nullptr) {
+    check_forward_inputs(model.config(), batch.rows.ids, batch.rows.logit_positions);
+    const Tensor leaving = run_judged(model, batch.rows);
+    return choice_logprobs_of_picks(token_logprobs(model, leaving, batch.picks), batch).front();
+  }
+  ForwardOptions forward;
+  forward.tap = tap;
+  forward.logit_positions = batch.rows.logit_positions;
+  return choice_logprobs(model.forward(batch.rows.ids, forward), batch).front();
+}
+
 }  // namespace
 
 std::vector<std::vector<std::vector<double>>> choice_logprobs(const Tensor& logits,
                                                               const ScoringBatch& batch,
                                                               int64_t variants) {
   check_logits(logits, batch, variants);
-  const Tensor picks = pick_logprobs(logits, batch, variants);
-  const auto values = picks.accessor<double, 2>();
+  return choice_logprobs_of_picks(pick_logprobs(logits, batch, variants), batch);
+}
+
+std::vector<std::vector<std::vector<double>>> choice_logprobs_of_picks(const Tensor& logprobs,
+                                                                       const ScoringBatch& batch) {
+  const int64_t variants = logprobs.size(0);
+  HEADLENS_CHECK(ShapeError, logprobs.dim() == 2 && logprobs.size(1) == batch.picks.size(1),
+                 "[score] log-probabilities, expected [variants, {}], got {}", batch.picks.size(1),
+                 shape_string(logprobs.sizes()));
+  const auto values = logprobs.accessor<double, 2>();
   std::vector<std::vector<std::vector<double>>> out(static_cast<size_t>(variants));
   for (int64_t v = 0; v < variants; ++v) {
     for (size_t i = 0; i < batch.choices.size(); ++i) {
@@ -135,11 +159,7 @@ EvalResult evaluate(const LanguageModel& model, const std::vector<TokenizedExamp
   double chance = 0;
   int64_t done = 0;
   for (const ScoringBatch& batch : make_batches(examples, options.max_batch_tokens)) {
-    ForwardOptions forward;
-    forward.tap = options.tap;
-    forward.logit_positions = batch.rows.logit_positions;
-    const Tensor logits = model.forward(batch.rows.ids, forward);
-    const auto scores = choice_logprobs(logits, batch).front();
+    const auto scores = score_batch(model, batch, options.tap);
     for (size_t i = 0; i < scores.size(); ++i) {
       const size_t example = static_cast<size_t>(batch.rows.examples[i]);
       verdicts[example] = judge_choices(scores[i], batch.choices[i].answer);

@@ -124,7 +124,9 @@ struct FindResult {
   std::vector<MapSample> maps;
   std::optional<ScreenSummary> screen;
   std::string placement;  // "post_norm" or "pre_norm"
-  std::string mode;       // "zero", "mean", "resample"
+  std::string mode;       // "zero", "mean", "resample", "scale"
+  /// Batches of the sweeps that did not fit in memory and were halved.
+  int64_t out_of_memory = 0;
 };
 
 }  // namespace headlens

@@ -40,7 +40,12 @@ std::vector<MapFigures> pooled_map_figures(WorkPool& pool, const LanguageModel& 
                                            const std::vector<HeadId>& targets,
                                            const WorkPool::Progress& progress = {});
 
-/// The estimates of a screen, made by one of the processes, so that all of them choose the same heads.
+/// `sweep_targets` through a pool: each batch is an item.
+SweepResult pooled_targets(WorkPool& pool, const LanguageModel& model, const Objective& objective,
+                           const std::vector<SweepTarget>& targets, const SweepOptions& options);
+
+/// The estimates of a screen, made by one of the processes, so that all of them choose the same
+/// heads.
 ScreenEstimates pooled_estimates(WorkPool& pool, const std::function<ScreenEstimates()>& estimate);
 
 }  // namespace headlens

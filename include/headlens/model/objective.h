@@ -35,8 +35,9 @@ inline constexpr double kNearTie = 1e-3;
 /// How one example came out.
 struct Verdict {
   bool correct = false;
-  double logprob = 0;  // of the right choice, nats
-  double margin = 0;   // best choice minus second best, nats (>= 0)
+  double logprob = 0;                // of the right choice, nats
+  double margin = 0;                 // best choice minus second best, nats (>= 0)
+  std::vector<double> numbers = {};  // what a custom objective says of the example; may be empty
 };
 
 /// The prompt of one example, as map statistics need it.
@@ -63,6 +64,15 @@ class Objective {
   /// the batch's examples i, [i] float64, a differentiable function of logits [row, n, vocab]. ln p
   /// is the `logprob` of its verdict. TaskError unless the objective has such a thing.
   virtual Tensor answer_log_odds(int64_t batch, const Tensor& logits) const;
+  /// The tokens whose log-probabilities are all that a verdict needs, int64 [3, pick] on the CPU:
+  /// row, slot in `logit_positions`, token id. Undefined: it needs whole logits. Where defined, a
+  /// caller may make the logits a few at a time and use `judge_tokens` in place of `judge`.
+  virtual Tensor judged_tokens(int64_t /*batch*/) const { return {}; }
+  /// Judges by these log-probabilities, [variants, pick] float64 on the CPU; returns as `judge`.
+  virtual std::vector<std::vector<Verdict>> judge_tokens(int64_t /*batch*/,
+                                                         const Tensor& /*logprobs*/) const {
+    return {};
+  }
 };
 
 /// Some of a task's examples as an objective of their own.
