@@ -44,6 +44,9 @@ find_library(HEADLENS_SENTENCEPIECE_LIBRARY sentencepiece REQUIRED)
 # npz archives. Debian's libzip-config.cmake asks for command-line tools of other packages.
 find_path(HEADLENS_ZIP_INCLUDE zip.h REQUIRED)
 find_library(HEADLENS_ZIP_LIBRARY zip REQUIRED)
+# Checksums of journals.
+find_path(HEADLENS_ZLIB_INCLUDE zlib.h REQUIRED)
+find_library(HEADLENS_ZLIB_LIBRARY z REQUIRED)
 
 # LibTorch's wheel carries another fmt in its include folder, which would shadow ours. A folder
 # that holds nothing but our fmt goes before it on every include path of our own targets.
@@ -93,8 +96,5 @@ elseif(HEADLENS_CUDA)
                         "CUDA libraries, got ${HEADLENS_TORCH_ROOT}")
   endif()
   set(HEADLENS_LINK_CUDA ON)
-endif()
-if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
-  set(CMAKE_CUDA_ARCHITECTURES 80 90a)
 endif()
 include(HeadlensTorch)

@@ -3,6 +3,7 @@
 
 #include "headlens/analysis/ablation_sweep.h"
 #include "headlens/analysis/circuit_search.h"
+#include "headlens/analysis/function_objective.h"
 #include "headlens/analysis/gather_aggregate.h"
 #include "headlens/analysis/map_figures.h"
 #include "headlens/analysis/path_patching.h"

@@ -3,73 +3,39 @@
 
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
+#include <c10/util/Exception.h>
 
 #include <algorithm>
 #include <map>
 
 #include "analysis/batch_rows.h"
-#include "analysis/output_tap.h"
+#include "analysis/batch_run.h"
 #include "analysis/reading_cut.h"
 #include "analysis/replacements.h"
+#include "analysis/sweep_memory.h"
+#include "analysis/target_taps.h"
 #include "core/check.h"
+#include "headlens/model/token_logprobs.h"
 
 namespace headlens {
 namespace {
 
-/// What is the same in every forward of a batch.
-struct BatchRun {
-  int64_t index;
-  const ObjectiveBatch& batch;
-  Tensor resid;       // [row, pos, d_model], what enters the first layer
-  Prompt prompt;      // what the layers read besides
-  Tensor positions;   // [row, n]
-  Tensor cut_mask;    // bool [row, pos] on the CPU; undefined: everywhere
-  HeadOutputs given;  // in place of cut outputs; empty: zeros
+using Verdicts = std::vector<std::vector<Verdict>>;  // [variant][example of the batch]
+
+/// Targets that can share batches: they start in the same layer, in the same way.
+struct Group {
+  std::vector<size_t> members;  // into the targets
+  bool inside = false;          // from the layer's head outputs on; else they run the whole layer
+  bool alone = false;           // one after another
 };
 
-/// A layer whose heads are cut: the residual entering it, and its head outputs where the variants
-/// can restart from them (undefined: elsewhere they run the whole layer).
-struct LayerRun {
-  int64_t layer;
-  Tensor resid;    // [row, pos, d_model]
-  Tensor outputs;  // [row, pos, head..]
-};
-
-HeadGroup group_of(const HeadId& head) {
-  return {head.layer, head.first, head.last};
-}
-
-/// The targets of each layer, as indices into `targets`. HookError for a head that does not exist.
-std::map<int64_t, std::vector<size_t>> by_layer(const ModelConfig& config,
-                                                const std::vector<HeadId>& targets) {
-  std::map<int64_t, std::vector<size_t>> layers;
-  for (size_t t = 0; t < targets.size(); ++t) {
-    check_heads(config, {group_of(targets[t])});
-    layers[targets[t].layer].push_back(t);
-  }
-  return layers;
-}
-
-std::vector<int64_t> layers_of(const HeadList& heads) {
-  std::vector<int64_t> layers;
-  for (const VariantCuts& cuts : cuts_of(heads)) layers.push_back(cuts.layer);
-  return layers;
-}
-
-HeadList groups_of(const std::vector<HeadId>& heads) {
-  HeadList groups;
-  for (const HeadId& head : heads) groups.push_back(group_of(head));
-  return groups;
-}
-
-/// values [variant * row, pos, ..] -> those at the judged positions, [variant * row, n, ..]
-Tensor take_judged(const BatchRun& run, const Tensor& values) {
-  const int64_t variants = values.size(0) / run.positions.size(0);
-  std::vector<int64_t> shape = values.sizes().vec();
-  shape[1] = run.positions.size(1);
-  Tensor index = run.positions.to(values.device()).repeat({variants, 1});
-  while (index.dim() < values.dim()) index = index.unsqueeze(-1);
-  return values.gather(1, index.expand(shape));
+/// The first layer that a target changes anything in.
+int64_t first_layer(const SweepTarget& target) {
+  int64_t first = INT64_MAX;
+  for (const HeadId& head : target.heads) first = std::min(first, head.layer);
+  for (const int64_t layer : target.mlps) first = std::min(first, layer);
+  for (const MapCut& cut : target.maps) first = std::min(first, cut.layer);
+  return first;
 }
 
 Tensor cut_mask(const Objective& objective, const ObjectiveBatch& batch, CutPositions where) {
@@ -80,91 +46,92 @@ Tensor cut_mask(const Objective& objective, const ObjectiveBatch& batch, CutPosi
   return where == CutPositions::FromQuery ? position.ge(query) : position.lt(query);
 }
 
+TargetList pointers(const std::vector<SweepTarget>& targets) {
+  TargetList all;
+  for (const SweepTarget& target : targets) all.push_back(&target);
+  return all;
+}
+
+/// What cuts do in one batch, as its parts have it.
+struct BatchCuts {
+  Tensor trunk_mask, rest_mask;         // bool [row, pos]; undefined: everywhere
+  HeadOutputs trunk_given, rest_given;  // in place of cut outputs; empty: zeros
+};
+
 /// One sweep: what it was asked for, its result so far, and the progress.
 class Sweep {
  public:
-  Sweep(const LanguageModel& model, const Objective& objective, const HeadList& heads,
-        size_t variants, const SweepOptions& options);
+  Sweep(const LanguageModel& model, const Objective& objective,
+        const std::vector<SweepTarget>& targets, const SweepOptions& options);
 
-  BatchRun start_batch(int64_t index) const;
-  /// Runs a layer untouched and moves `resid` past it.
-  LayerRun run_layer(const BatchRun& run, int64_t layer, Tensor& resid) const;
-  /// Verdicts [variant][example], each variant with one of `heads` of the layer cut.
-  std::vector<std::vector<Verdict>> run_variants(const BatchRun& run, const LayerRun& at,
-                                                 const std::vector<HeadId>& heads) const;
-  /// The same for cuts of what the heads read, one after another.
-  std::vector<std::vector<Verdict>> run_reading_cuts(const BatchRun& run, const LayerRun& at,
-                                                     const std::vector<HeadId>& heads) const;
-  /// One whole forward with `heads` cut together.
-  std::vector<Verdict> run_whole(const BatchRun& run, const HeadList& heads) const;
-  std::vector<Verdict> run_base(const BatchRun& run) const;
-  /// From the residual leaving the last layer at the judged positions, [variant * row, n, d_model]:
-  /// verdicts [variant][example].
-  std::vector<std::vector<Verdict>> judge(const BatchRun& run, const Tensor& resid,
-                                          int64_t variants) const;
-
-  /// Variants of `per_variant` row x pos that run together.
-  size_t variants_at_once(int64_t per_variant) const;
-  void store_base(const BatchRun& run, const std::vector<Verdict>& verdicts);
-  void store(const BatchRun& run, size_t variant, const std::vector<Verdict>& verdicts);
-  SweepResult take_result() { return std::move(result_); }
+  /// Every target from where it starts; rows that begin alike are run once.
+  SweepResult run();
+  /// Every target in whole forwards of whole rows.
+  SweepResult run_one_by_one();
 
  private:
-  InterventionPtr start_cut(const BatchRun& run, const std::vector<VariantCuts>& cuts) const;
+  void check_targets() const;
+  std::map<int64_t, std::vector<Group>> plan() const;
+  int64_t largest_group() const;
+  BatchCuts cuts_of(const BatchRun& run) const;
+  bool reads() const { return options_.positions == CutPositions::SegmentsFromQuery; }
   /// Can variants restart from the head outputs of this layer? (Not before a norm, nor where one
   /// mixer may read what the other wrote.)
   bool restarts_inside(int64_t layer) const;
-  /// What leaves the last layer at the judged positions with each variant's heads cut in this one:
-  /// [variant * row, n, d_model].
-  Tensor run_rest(const BatchRun& run, const LayerRun& at, int64_t variants,
-                  HeadIntervention& tap) const;
-  void check_cut(const HeadIntervention& tap) const;
-  void advance() {
-    ++done_;
-    if (options_.progress) options_.progress(done_, total_);
-  }
+
+  void run_group(const BatchRun& run, const BatchCuts& cuts, const Group& group);
+  /// What leaves the last layer with each target in its variant: [variant * row, slot, d_model].
+  Tensor run_batched(const BatchRun& run, const BatchCuts& cuts, const TargetList& targets,
+                     bool inside) const;
+  /// The same for one target with what it cuts of maps and readings.
+  Tensor run_alone(const BatchRun& run, const BatchCuts& cuts, const SweepTarget& target) const;
+  Verdicts judge(const BatchRun& run, const Tensor& leaving, int64_t variants) const;
+  void store(const BatchRun& run, const std::vector<Verdict>& verdicts, SweepOutcome& out);
 
   const LanguageModel& model_;
   const Objective& objective_;
+  const std::vector<SweepTarget>& targets_;
   const SweepOptions& options_;
+  const std::map<int64_t, std::vector<Group>> layers_;
+  BatchPlanner planner_;
   Replacements replacements_;
   SweepResult result_;
   int64_t done_ = 0, total_ = 0;
 };
 
-Sweep::Sweep(const LanguageModel& model, const Objective& objective, const HeadList& heads,
-             size_t variants, const SweepOptions& options)
+Sweep::Sweep(const LanguageModel& model, const Objective& objective,
+             const std::vector<SweepTarget>& targets, const SweepOptions& options)
     : model_(model),
       objective_(objective),
+      targets_(targets),
       options_(options),
-      replacements_(model, objective, layers_of(heads), options.mode, options.placement) {
-  HEADLENS_CHECK(UsageError, options.max_batch_tokens > 0,
-                 "[ablate] tokens a batch, expected at least 1, got {}", options.max_batch_tokens);
+      layers_(plan()),
+      planner_(model, options, largest_group()),
+      replacements_(model, objective,
+                    options.replacements
+                        ? std::vector<TapPoint>()
+                        : cut_points(model.config(), pointers(targets), options.placement),
+                    options.mode) {
   result_.base.verdicts.resize(static_cast<size_t>(objective.example_count()));
-  result_.variants.assign(variants, result_.base);
-  total_ = objective.batch_count() * (static_cast<int64_t>(variants) + 1);
+  result_.variants.assign(targets.size(), result_.base);
+  total_ = objective.batch_count() * (std::ssize(targets) + 1);
 }
 
-BatchRun Sweep::start_batch(int64_t index) const {
-  const ObjectiveBatch& batch = objective_.batch(index);
-  const Tensor resid = model_.embed(batch.ids);
-  return {index,
-          batch,
-          resid,
-          model_.prompt_of(resid),
-          batch.logit_positions.to(model_.device()),
-          cut_mask(objective_, batch, options_.positions),
-          replacements_.for_batch(index)};
-}
-
-InterventionPtr Sweep::start_cut(const BatchRun& run, const std::vector<VariantCuts>& cuts) const {
-  const HeadCutOptions where{options_.placement, run.cut_mask, /*keep=*/false};
-  return cut_variants(model_.config(), cuts, run.given, where);
-}
-
-void Sweep::check_cut(const HeadIntervention& tap) const {
-  // A prompt of one token has nothing before its query: only whole cuts must touch something.
-  if (options_.positions == CutPositions::All) tap.check_touched();
+void Sweep::check_targets() const {
+  HEADLENS_CHECK(UsageError,
+                 options_.mode != AblationMode::Scale ||
+                     (std::isfinite(options_.factor) && options_.factor != 1),
+                 "[ablate] factor to scale by, expected a number other than 1, got {}",
+                 options_.factor);
+  cut_points(model_.config(), pointers(targets_), options_.placement);
+  for (const SweepTarget& target : targets_) {
+    HEADLENS_CHECK(HookError, first_layer(target) != INT64_MAX,
+                   "[ablate] heads to cut, expected at least one, got {}", "none");
+    check_map_cuts(model_.config(), objective_, target);
+    HEADLENS_CHECK(UsageError, !reads() || (target.mlps.empty() && target.maps.empty()),
+                   "[ablate] positions of MLPs and maps, expected a cut of outputs, got {}",
+                   "SegmentsFromQuery");
+  }
 }
 
 bool Sweep::restarts_inside(int64_t layer) const {
@@ -172,182 +139,222 @@ bool Sweep::restarts_inside(int64_t layer) const {
   return points.size() == 1 && points[0].site != Site::SsmOut;
 }
 
-LayerRun Sweep::run_layer(const BatchRun& run, int64_t layer, Tensor& resid) const {
-  const bool inside = restarts_inside(layer);
-  OutputTap tap(model_.config(), {layer}, options_.placement);
-  const Tensor entering = resid;
-  resid =
-      model_.run_layers(entering, layer, layer + 1, inside ? &tap : nullptr, nullptr, run.prompt);
-  return {layer, entering, inside ? tap.outputs.begin()->second : Tensor()};
-}
-
-Tensor Sweep::run_rest(const BatchRun& run, const LayerRun& at, int64_t variants,
-                       HeadIntervention& tap) const {
-  const int64_t next = at.layer + 1, end = model_.layer_count();
-  const Prompt prompt = repeated_rows(run.prompt, variants);
-  Tensor resid = repeated_rows(at.resid, variants);
-  if (!at.outputs.defined()) {
-    return take_judged(run, model_.run_layers(resid, at.layer, end, &tap, nullptr, prompt));
+/// The targets of each layer in groups.
+std::map<int64_t, std::vector<Group>> Sweep::plan() const {
+  check_targets();
+  std::map<int64_t, std::vector<Group>> layers;
+  for (size_t t = 0; t < targets_.size(); ++t) {
+    const SweepTarget& target = targets_[t];
+    const int64_t layer = first_layer(target);
+    const bool cuts_mlp =
+        std::find(target.mlps.begin(), target.mlps.end(), layer) != target.mlps.end();
+    const bool alone = reads() || !target.maps.empty();
+    const bool inside = !alone && !cuts_mlp && restarts_inside(layer);
+    std::vector<Group>& groups = layers[layer];
+    auto group = std::find_if(groups.begin(), groups.end(), [&](const Group& g) {
+      return g.inside == inside && g.alone == alone;
+    });
+    if (group == groups.end()) group = groups.insert(groups.end(), Group{{}, inside, alone});
+    group->members.push_back(t);
   }
-  const TapPoint point = head_output_point(model_.config(), at.layer, options_.placement);
-  const Tensor outputs = tap.visit(point, repeated_rows(at.outputs, variants));
-  if (next == end) {  // what is left goes position by position
-    return model_.finish_layer(at.layer, take_judged(run, resid), take_judged(run, outputs));
+  return layers;
+}
+
+int64_t Sweep::largest_group() const {
+  int64_t largest = 1;
+  for (const auto& [layer, groups] : layers_) {
+    for (const Group& group : groups) largest = std::max(largest, std::ssize(group.members));
   }
-  resid = model_.finish_layer(at.layer, resid, outputs);
-  return take_judged(run, model_.run_layers(resid, next, end, nullptr, nullptr, prompt));
+  return largest;
 }
 
-std::vector<std::vector<Verdict>> Sweep::run_variants(const BatchRun& run, const LayerRun& at,
-                                                      const std::vector<HeadId>& heads) const {
-  if (options_.positions == CutPositions::SegmentsFromQuery)
-    return run_reading_cuts(run, at, heads);
-  VariantCuts cuts{at.layer, {}};
-  for (const HeadId& head : heads) cuts.heads.push_back({group_of(head)});
-  const int64_t variants = std::ssize(heads);
-  const InterventionPtr tap = start_cut(run, {cuts});
-  const Tensor resid = run_rest(run, at, variants, *tap);
-  check_cut(*tap);
-  return judge(run, resid, variants);
-}
-
-std::vector<std::vector<Verdict>> Sweep::run_reading_cuts(const BatchRun& run, const LayerRun& at,
-                                                          const std::vector<HeadId>& heads) const {
-  const Readings readings = segments_from_query(objective_, run.batch);
-  std::vector<std::vector<Verdict>> verdicts;
-  for (const HeadId& head : heads) {
-    ReadingCut tap(model_.config(), head, readings);
-    const Tensor resid =
-        model_.run_layers(at.resid, at.layer, model_.layer_count(), &tap, nullptr, run.prompt);
-    verdicts.push_back(judge(run, take_judged(run, resid), 1).front());
+BatchCuts Sweep::cuts_of(const BatchRun& run) const {
+  const Tensor mask = cut_mask(objective_, run.batch(), options_.positions);
+  BatchCuts cuts{run.of_trunk(mask), run.of_rest(mask), {}, {}};
+  const HeadOutputs given = options_.replacements ? options_.replacements(run.index())
+                                                  : replacements_.for_batch(run.index());
+  for (const auto& [point, outputs] : given) {
+    const bool same_everywhere = outputs.dim() == 2;
+    cuts.trunk_given[point] = same_everywhere ? outputs : run.of_trunk(outputs);
+    cuts.rest_given[point] = same_everywhere ? outputs : run.of_rest(outputs);
   }
-  return verdicts;
+  return cuts;
 }
 
-std::vector<Verdict> Sweep::run_whole(const BatchRun& run, const HeadList& heads) const {
-  const InterventionPtr tap = start_cut(run, cuts_of(heads));
-  const Tensor resid =
-      model_.run_layers(run.resid, 0, model_.layer_count(), tap.get(), nullptr, run.prompt);
-  check_cut(*tap);
-  return judge(run, take_judged(run, resid), 1).front();
+Tensor Sweep::run_batched(const BatchRun& run, const BatchCuts& cuts, const TargetList& targets,
+                          bool inside) const {
+  const ModelConfig& config = model_.config();
+  const TargetTaps trunk(config, targets, options_, cuts.trunk_mask, cuts.trunk_given);
+  const TargetTaps rest(config, targets, options_, cuts.rest_mask, cuts.rest_given);
+  const Tensor leaving = run.run_variants(std::ssize(targets), inside, {trunk.tap(), rest.tap()});
+  // A prompt of one token has nothing before its query: only whole cuts must touch something.
+  if (options_.positions == CutPositions::All) trunk.check_touched();
+  return leaving;
 }
 
-std::vector<Verdict> Sweep::run_base(const BatchRun& run) const {
-  const Tensor resid =
-      model_.run_layers(run.resid, 0, model_.layer_count(), nullptr, nullptr, run.prompt);
-  return judge(run, take_judged(run, resid), 1).front();
+Tensor Sweep::run_alone(const BatchRun& run, const BatchCuts& cuts,
+                        const SweepTarget& target) const {
+  std::vector<std::unique_ptr<ReadingCut>> readings;
+  std::unique_ptr<MapIntervention> maps;
+  std::unique_ptr<TargetTaps> outputs;
+  std::vector<Tap*> taps;
+  if (reads()) {
+    for (const HeadId& head : target.heads) {
+      const Readings entries = segments_from_query(objective_, run.batch());
+      readings.push_back(std::make_unique<ReadingCut>(model_.config(), head, entries));
+      taps.push_back(readings.back().get());
+    }
+  } else if (!target.heads.empty() || !target.mlps.empty()) {
+    outputs = std::make_unique<TargetTaps>(model_.config(), TargetList{&target}, options_,
+                                           cuts.trunk_mask, cuts.trunk_given);
+    taps.push_back(outputs->tap());
+  }
+  if (!target.maps.empty()) {
+    maps = std::make_unique<MapIntervention>(model_.config(),
+                                             map_edits(objective_, run.batch(), target));
+    taps.push_back(maps.get());
+  }
+  TapChain chain(taps);
+  return run.run_variants(1, /*inside=*/false, {&chain, nullptr});
 }
 
-std::vector<std::vector<Verdict>> Sweep::judge(const BatchRun& run, const Tensor& resid,
-                                               int64_t variants) const {
+Verdicts Sweep::judge(const BatchRun& run, const Tensor& leaving, int64_t variants) const {
+  const Tensor tokens = objective_.judged_tokens(run.index());
+  if (tokens.defined()) {
+    return objective_.judge_tokens(run.index(), token_logprobs(model_, leaving, tokens, variants));
+  }
   constexpr int64_t kLogits = 1 << 26;  // held at once
-  const int64_t rows = run.resid.size(0), per_variant = run.positions.numel();
-  const int64_t step =
-      std::clamp<int64_t>(kLogits / (per_variant * model_.config().vocab_size), 1, variants);
-  std::vector<std::vector<Verdict>> verdicts;
+  const int64_t rows = leaving.size(0) / variants;
+  const int64_t per_variant = rows * leaving.size(1) * model_.config().vocab_size;
+  const int64_t step = std::clamp<int64_t>(kLogits / per_variant, 1, variants);
+  Verdicts verdicts;
   for (int64_t first = 0; first < variants; first += step) {
     const int64_t count = std::min(step, variants - first);
-    const Tensor logits = model_.unembed(resid.narrow(0, first * rows, count * rows));
-    for (auto& part : objective_.judge(run.index, logits, count)) {
+    const Tensor logits = model_.unembed(leaving.narrow(0, first * rows, count * rows));
+    for (auto& part : objective_.judge(run.index(), logits, count)) {
       verdicts.push_back(std::move(part));
     }
   }
   return verdicts;
 }
 
-size_t Sweep::variants_at_once(int64_t per_variant) const {
-  return static_cast<size_t>(std::max<int64_t>(1, options_.max_batch_tokens / per_variant));
+void Sweep::store(const BatchRun& run, const std::vector<Verdict>& verdicts, SweepOutcome& out) {
+  const std::vector<int64_t>& examples = run.batch().examples;
+  for (size_t i = 0; i < examples.size(); ++i) {
+    out.verdicts.at(static_cast<size_t>(examples[i])) = verdicts.at(i);
+  }
+  ++done_;
+  if (options_.progress) options_.progress(done_, total_);
 }
 
-void store_verdicts(const BatchRun& run, const std::vector<Verdict>& verdicts, SweepOutcome& out) {
-  for (size_t i = 0; i < run.batch.examples.size(); ++i) {
-    out.verdicts.at(static_cast<size_t>(run.batch.examples[i])) = verdicts.at(i);
+/// The targets of one group, as many at once as fit.
+void Sweep::run_group(const BatchRun& run, const BatchCuts& cuts, const Group& group) {
+  size_t first = 0;
+  while (first < group.members.size()) {
+    const int64_t left = std::ssize(group.members) - static_cast<int64_t>(first);
+    const int64_t count = group.alone ? 1 : std::min(left, planner_.next(run.tokens()));
+    TargetList targets;
+    for (int64_t i = 0; i < count; ++i) {
+      targets.push_back(&targets_[group.members[first + static_cast<size_t>(i)]]);
+    }
+    Verdicts verdicts;
+    try {
+      planner_.begin();
+      const Tensor leaving = group.alone ? run_alone(run, cuts, *targets.front())
+                                         : run_batched(run, cuts, targets, group.inside);
+      verdicts = judge(run, leaving, count);
+      planner_.end(count * run.tokens());
+    } catch (const c10::OutOfMemoryError&) {
+      if (!planner_.ran_out(count, run.tokens())) throw;
+      continue;
+    }
+    for (const auto& of_variant : verdicts) {
+      store(run, of_variant, result_.variants[group.members[first++]]);
+    }
   }
 }
 
-void Sweep::store_base(const BatchRun& run, const std::vector<Verdict>& verdicts) {
-  store_verdicts(run, verdicts, result_.base);
-  advance();
-}
-
-void Sweep::store(const BatchRun& run, size_t variant, const std::vector<Verdict>& verdicts) {
-  store_verdicts(run, verdicts, result_.variants[variant]);
-  advance();
-}
-
-/// The targets of one layer, as many at once as fit.
-void sweep_layer(Sweep& sweep, const BatchRun& run, const LayerRun& at,
-                 const std::vector<HeadId>& targets, const std::vector<size_t>& members) {
-  const size_t step = sweep.variants_at_once(run.batch.ids.numel());
-  for (size_t first = 0; first < members.size(); first += step) {
-    const size_t end = std::min(first + step, members.size());
-    std::vector<HeadId> heads;
-    for (size_t i = first; i < end; ++i) heads.push_back(targets[members[i]]);
-    const auto verdicts = sweep.run_variants(run, at, heads);
-    for (size_t i = first; i < end; ++i) sweep.store(run, members[i], verdicts[i - first]);
+SweepResult Sweep::run() {
+  const bool whole_rows = std::any_of(layers_.begin(), layers_.end(), [](const auto& layer) {
+    return std::any_of(layer.second.begin(), layer.second.end(),
+                       [](const Group& group) { return group.alone; });
+  });
+  for (int64_t b = 0; b < objective_.batch_count(); ++b) {
+    BatchRun run(model_, objective_, b, /*may_fork=*/!whole_rows);
+    const BatchCuts cuts = cuts_of(run);
+    for (int64_t layer = 0; layer < model_.layer_count(); ++layer) {
+      const auto found = layers_.find(layer);
+      const auto groups = found == layers_.end() ? std::vector<Group>{} : found->second;
+      const bool inside = std::any_of(groups.begin(), groups.end(),
+                                      [](const Group& group) { return group.inside; });
+      std::optional<TapPoint> outputs;
+      if (inside) outputs = head_output_point(model_.config(), layer, options_.placement);
+      run.run_layer(outputs);
+      for (const Group& group : groups) run_group(run, cuts, group);
+      run.advance();
+    }
+    store(run, judge(run, run.leaving(), 1).front(), result_.base);
   }
+  result_.memory = planner_.memory();
+  return std::move(result_);
 }
 
-/// The whole-forward ways cut outputs only.
-void check_cuts_outputs(const SweepOptions& options) {
-  HEADLENS_CHECK(UsageError, options.positions != CutPositions::SegmentsFromQuery,
-                 "[ablate] positions, expected a cut of outputs, got {}", "SegmentsFromQuery");
+SweepResult Sweep::run_one_by_one() {
+  HEADLENS_CHECK(UsageError, !reads(), "[ablate] positions, expected a cut of outputs, got {}",
+                 "SegmentsFromQuery");
+  for (int64_t b = 0; b < objective_.batch_count(); ++b) {
+    const BatchRun run(model_, objective_, b, /*may_fork=*/false);
+    const BatchCuts cuts = cuts_of(run);
+    store(run, judge(run, run.run_whole({}), 1).front(), result_.base);
+    for (size_t t = 0; t < targets_.size(); ++t) {
+      const Tensor leaving = run_alone(run, cuts, targets_[t]);
+      store(run, judge(run, leaving, 1).front(), result_.variants[t]);
+    }
+  }
+  return std::move(result_);
 }
 
 }  // namespace
 
+SweepResult sweep_targets(const LanguageModel& model, const Objective& objective,
+                          const std::vector<SweepTarget>& targets, const SweepOptions& options) {
+  c10::NoGradGuard no_grad;
+  return Sweep(model, objective, targets, options).run();
+}
+
+SweepResult targets_one_by_one(const LanguageModel& model, const Objective& objective,
+                               const std::vector<SweepTarget>& targets,
+                               const SweepOptions& options) {
+  c10::NoGradGuard no_grad;
+  return Sweep(model, objective, targets, options).run_one_by_one();
+}
+
 SweepResult ablation_sweep(const LanguageModel& model, const Objective& objective,
                            const std::vector<HeadId>& targets, const SweepOptions& options) {
-  c10::NoGradGuard no_grad;
-  const auto layers = by_layer(model.config(), targets);
-  Sweep sweep(model, objective, groups_of(targets), targets.size(), options);
-  for (int64_t b = 0; b < objective.batch_count(); ++b) {
-    const BatchRun run = sweep.start_batch(b);
-    Tensor resid = run.resid;
-    for (int64_t layer = 0; layer < model.layer_count(); ++layer) {
-      const auto members = layers.find(layer);
-      if (members == layers.end()) {
-        resid = model.run_layers(resid, layer, layer + 1, nullptr, nullptr, run.prompt);
-      } else {
-        sweep_layer(sweep, run, sweep.run_layer(run, layer, resid), targets, members->second);
-      }
-    }
-    sweep.store_base(run, sweep.judge(run, take_judged(run, resid), 1).front());
-  }
-  return sweep.take_result();
+  return sweep_targets(model, objective, one_each(targets), options);
 }
 
 SweepResult ablate_one_by_one(const LanguageModel& model, const Objective& objective,
                               const std::vector<HeadId>& targets, const SweepOptions& options) {
-  c10::NoGradGuard no_grad;
-  check_heads(model.config(), groups_of(targets));
-  check_cuts_outputs(options);
-  Sweep sweep(model, objective, groups_of(targets), targets.size(), options);
-  for (int64_t b = 0; b < objective.batch_count(); ++b) {
-    const BatchRun run = sweep.start_batch(b);
-    sweep.store_base(run, sweep.run_base(run));
-    for (size_t t = 0; t < targets.size(); ++t) {
-      sweep.store(run, t, sweep.run_whole(run, {group_of(targets[t])}));
-    }
-  }
-  return sweep.take_result();
+  return targets_one_by_one(model, objective, one_each(targets), options);
 }
 
 SweepResult ablate_jointly(const LanguageModel& model, const Objective& objective,
                            const std::vector<HeadId>& targets, bool keep,
                            const SweepOptions& options) {
-  c10::NoGradGuard no_grad;
-  HeadList cut = groups_of(targets);
-  check_heads(model.config(), cut);
-  check_cuts_outputs(options);
-  if (keep) cut = other_heads(model.config(), cut);
-  Sweep sweep(model, objective, cut, 1, options);
-  for (int64_t b = 0; b < objective.batch_count(); ++b) {
-    const BatchRun run = sweep.start_batch(b);
-    sweep.store_base(run, sweep.run_base(run));
-    sweep.store(run, 0, sweep.run_whole(run, cut));
+  SweepTarget target{.heads = targets};
+  HeadList groups;
+  for (const HeadId& head : targets) groups.push_back({head.layer, head.first, head.last});
+  check_heads(model.config(), groups);
+  if (keep) {
+    target.heads.clear();
+    for (const HeadGroup& other : other_heads(model.config(), groups)) {
+      target.heads.push_back({other.layer, other.first, other.last});
+    }
   }
-  return sweep.take_result();
+  HEADLENS_CHECK(UsageError, options.positions != CutPositions::SegmentsFromQuery,
+                 "[ablate] positions, expected a cut of outputs, got {}", "SegmentsFromQuery");
+  return sweep_targets(model, objective, {target}, options);
 }
 
 std::vector<HeadId> all_heads(const ModelConfig& config, int64_t groups) {

@@ -6,9 +6,11 @@
 
 #include <algorithm>
 #include <functional>
+#include <iterator>
 
 #include "core/check.h"
 #include "headlens/analysis/map_figures.h"
+#include "headlens/analysis/work_items.h"
 
 namespace headlens {
 namespace {
@@ -34,6 +36,16 @@ std::vector<HeadId> heads_to_score(const ModelConfig& config, const FindOptions&
   return heads;
 }
 
+/// From the order of the parts to that of the whole.
+void restore_order(const std::vector<ObjectivePart>& parts, SweepOutcome& outcome) {
+  const std::vector<Verdict> drawn = outcome.verdicts;
+  size_t next = 0;
+  for (const ObjectivePart& part : parts) {
+    for (const int64_t e : part.examples)
+      outcome.verdicts.at(static_cast<size_t>(e)) = drawn[next++];
+  }
+}
+
 /// One find in progress.
 struct Finder {
   const LanguageModel& model;
@@ -42,14 +54,20 @@ struct Finder {
   SweepOutcome base;
   FindResult result;
 
-  SweepResult sweep(const std::vector<HeadId>& heads, CutPositions positions,
-                    const char* name) const {
+  SweepResult sweep(const std::vector<HeadId>& heads, CutPositions positions, const char* name) {
     SweepOptions sweep_options = options.sweep;
     sweep_options.positions = positions;
     sweep_options.progress = stage(options, name);
-    return ablation_sweep(model, objective, heads, sweep_options);
+    SweepResult swept = options.pool == nullptr
+                            ? ablation_sweep(model, objective, heads, sweep_options)
+                            : pooled_sweep(*options.pool, model, objective, heads, sweep_options);
+    result.out_of_memory += swept.memory.out_of_memory;
+    return swept;
   }
+  SweepResult sweep_all(const std::vector<HeadId>& heads, const char* name,
+                        std::vector<int64_t>& examples);
   std::vector<HeadScore> score(const std::vector<HeadId>& heads, const char* name);
+  void screen();
   void refine_channels();
   void locate_drops();
   void describe();
@@ -57,21 +75,84 @@ struct Finder {
   void sample_maps();
 };
 
+/// `examples`: how many each head was tested on.
+SweepResult Finder::sweep_all(const std::vector<HeadId>& heads, const char* name,
+                              std::vector<int64_t>& examples) {
+  if (!options.sequential) {
+    examples.assign(heads.size(), objective.example_count());
+    return sweep(heads, CutPositions::All, name);
+  }
+  SweepOptions sweep_options = options.sweep;
+  sweep_options.progress = stage(options, name);
+  SequentialResult found =
+      sequential_sweep(model, *options.sequential, heads, options.min_drop, sweep_options);
+  examples = std::move(found.examples);
+  return std::move(found.swept);
+}
+
 std::vector<HeadScore> Finder::score(const std::vector<HeadId>& heads, const char* name) {
-  const SweepResult swept = sweep(heads, CutPositions::All, name);
+  std::vector<int64_t> examples;
+  const SweepResult swept = sweep_all(heads, name, examples);
   base = swept.base;
+  if (options.sequential) restore_order(options.sequential->parts, base);
   std::vector<HeadScore> scores;
   for (size_t i = 0; i < heads.size(); ++i) {
+    const SweepOutcome& cut = swept.variants[i];
+    const SweepOutcome same{{base.verdicts.begin(), base.verdicts.begin() + examples[i]}};
     HeadScore s;
     s.head = heads[i];
     s.kind = head_kind_name(model.config(), heads[i]);
-    s.accuracy = swept.variants[i].accuracy();
-    s.accuracy_drop = accuracy_drop(swept.base, swept.variants[i]);
-    s.logprob_drop = logprob_drop(swept.base, swept.variants[i]);
-    s.near_ties = swept.variants[i].near_ties();
+    s.accuracy = cut.accuracy();
+    s.accuracy_drop = accuracy_drop(same, cut);
+    s.logprob_drop = logprob_drop(same, cut);
+    s.near_ties = cut.near_ties();
+    if (examples[i] < objective.example_count()) s.examples = examples[i];
     scores.push_back(std::move(s));
   }
   return scores;
+}
+
+/// Estimates all heads, ablates the first by place, or all, and compares.
+void Finder::screen() {
+  AttributionOptions attribution;
+  attribution.mode = options.sweep.mode;
+  attribution.placement = options.sweep.placement;
+  attribution.max_batch_tokens = options.sweep.max_batch_tokens;
+  attribution.progress = stage(options, "screen");
+  const auto estimate = [&] { return estimate_heads(model, objective, attribution); };
+  const ScreenEstimates estimates =
+      options.pool == nullptr ? estimate() : pooled_estimates(*options.pool, estimate);
+  ScreenOptions taken = *options.screen;
+  ScreenPlan plan = plan_screen(model.config(), estimates, options.mamba1_groups, taken);
+  ScreenSummary summary;
+  summary.heads = std::ssize(estimates.heads);
+  summary.chosen = std::ssize(plan.chosen);
+  if (taken.exact) {  // after the chosen ones all others, one by one
+    taken.count = summary.heads;
+    plan = plan_screen(model.config(), estimates, options.mamba1_groups, taken);
+    summary.missed.emplace();
+  }
+  std::vector<HeadId> heads;
+  for (const HeadScore& s : plan.chosen) heads.push_back(s.head);
+  result.heads = score(heads, "heads");
+  summary.ablated = std::ssize(heads);
+  std::vector<double> place, exact;
+  for (size_t i = 0; i < heads.size(); ++i) {
+    HeadScore& s = result.heads[i];
+    s.screen_drop = plan.chosen[i].screen_drop;
+    s.screen_place = plan.chosen[i].screen_place;
+    place.push_back(-static_cast<double>(*s.screen_place));
+    exact.push_back(*s.logprob_drop);
+    const bool is_late = *s.screen_place > summary.chosen;
+    if (summary.missed && is_late && matters(s, options.min_drop)) {
+      summary.missed->push_back(s.head);
+    }
+  }
+  if (exact.size() > 1) summary.rank_correlation = spearman(place, exact);
+  result.screen = std::move(summary);
+  std::move(plan.rest.begin(), plan.rest.end(), std::back_inserter(result.heads));
+  std::sort(result.heads.begin(), result.heads.end(),
+            [](const HeadScore& a, const HeadScore& b) { return comes_first(a.head, b.head); });
 }
 
 /// Halves channel groups that matter until single channels are left; a group neither of whose
@@ -144,10 +225,18 @@ void Finder::locate_drops() {
 
 void Finder::describe() {
   std::vector<HeadId> heads;
-  for (const HeadScore& s : result.heads) heads.push_back(s.head);
+  std::vector<HeadScore*> scores;
+  for (HeadScore& s : result.heads) {
+    if (!s.accuracy_drop) continue;  // no more than screened
+    heads.push_back(s.head);
+    scores.push_back(&s);
+  }
+  const auto progress = stage(options, "maps");
   const std::vector<MapFigures> figures =
-      map_figures(model, objective, heads, stage(options, "maps"));
-  for (size_t i = 0; i < heads.size(); ++i) result.heads[i].map = figures[i];
+      options.pool == nullptr
+          ? map_figures(model, objective, heads, progress)
+          : pooled_map_figures(*options.pool, model, objective, heads, progress);
+  for (size_t i = 0; i < heads.size(); ++i) scores[i]->map = figures[i];
 }
 
 void Finder::name_circuit() {
@@ -168,7 +257,9 @@ void Finder::name_circuit() {
 /// answered right.
 void Finder::sample_maps() {
   std::vector<const HeadScore*> order;
-  for (const HeadScore& s : result.heads) order.push_back(&s);
+  for (const HeadScore& s : result.heads) {
+    if (s.accuracy_drop) order.push_back(&s);
+  }
   std::stable_sort(order.begin(), order.end(), [](const HeadScore* a, const HeadScore* b) {
     const bool a_named = a->role != HeadRole::None, b_named = b->role != HeadRole::None;
     return std::pair(a_named, a->accuracy_drop->value) >
@@ -178,7 +269,8 @@ void Finder::sample_maps() {
       std::min(order.size(), static_cast<size_t>(std::max<int64_t>(0, options.map_samples))));
   std::vector<HeadId> heads;
   for (const HeadScore* s : order) heads.push_back(s->head);
-  if (heads.empty()) return;
+  const bool leads = options.pool == nullptr || options.pool->leads();
+  if (heads.empty() || !leads) return;  // one forward: not worth sharing
   const auto right = std::find_if(base.verdicts.begin(), base.verdicts.end(),
                                   [](const Verdict& v) { return v.correct; });
   const int64_t example = right == base.verdicts.end() ? 0 : right - base.verdicts.begin();
@@ -204,7 +296,17 @@ ModelSummary model_summary(const LanguageModel& model) {
 }
 
 const char* mode_name(AblationMode mode) {
-  return mode == AblationMode::Zero ? "zero" : mode == AblationMode::Mean ? "mean" : "resample";
+  switch (mode) {
+    case AblationMode::Zero:
+      return "zero";
+    case AblationMode::Mean:
+      return "mean";
+    case AblationMode::Resample:
+      return "resample";
+    case AblationMode::Scale:
+      break;
+  }
+  return "scale";
 }
 
 BaseScore base_score(const SweepOutcome& base) {
@@ -243,8 +345,15 @@ FindResult find_gather_aggregate(const LanguageModel& model, const Objective& ob
                  "[find] examples, expected at least 1, got 0");
   c10::NoGradGuard no_grad;
   Finder finder{model, objective, options, {}, {}};
-  finder.result.heads = finder.score(heads_to_score(model.config(), options), "heads");
-  if (options.refine_channels) finder.refine_channels();
+  HEADLENS_CHECK(UsageError, !options.screen || options.heads.empty(),
+                 "[find] heads, expected none named where all are screened, got {}",
+                 options.heads.size());
+  if (options.screen) {
+    finder.screen();
+  } else {
+    finder.result.heads = finder.score(heads_to_score(model.config(), options), "heads");
+    if (options.refine_channels) finder.refine_channels();
+  }
   finder.locate_drops();
   finder.describe();
   finder.name_circuit();

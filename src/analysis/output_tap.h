@@ -22,6 +22,7 @@ class OutputTap final : public Tap {
       }
     }
   }
+  explicit OutputTap(const std::vector<TapPoint>& points) : points_(points.begin(), points.end()) {}
   bool wants(TapPoint point) const override { return points_.contains(point); }
   Tensor visit(TapPoint point, Tensor value) override { return outputs[point] = value; }
 

@@ -13,32 +13,41 @@
 namespace headlens {
 namespace {
 
-/// Runs the layers up to the last of `layers`; what leaves them is dropped.
-void run_for(const LanguageModel& model, const Tensor& ids, const std::vector<int64_t>& layers,
+/// Runs the layers up to the last of `points`; what leaves them is dropped.
+void run_for(const LanguageModel& model, const Tensor& ids, const std::vector<TapPoint>& points,
              Tap& tap) {
-  const int64_t end = layers.empty() ? 0 : *std::max_element(layers.begin(), layers.end()) + 1;
+  int64_t end = 0;
+  for (const TapPoint point : points) end = std::max(end, point.layer + 1);
   const Tensor resid = model.embed(ids);
   model.run_layers(resid, 0, end, &tap, nullptr, model.prompt_of(resid));
+}
+
+std::vector<TapPoint> points_of(const ModelConfig& config, const std::vector<int64_t>& layers,
+                                Placement placement) {
+  std::vector<TapPoint> points;
+  for (const int64_t layer : layers) {
+    const auto own = head_output_points(config, layer, placement);
+    points.insert(points.end(), own.begin(), own.end());
+  }
+  return points;
 }
 
 }  // namespace
 
 Replacements::Replacements(const LanguageModel& model, const Objective& objective,
                            std::vector<int64_t> layers, AblationMode mode, Placement placement)
-    : model_(model),
-      objective_(objective),
-      layers_(std::move(layers)),
-      mode_(mode),
-      placement_(placement) {
-  HEADLENS_CHECK(UsageError, mode != AblationMode::Scale,
-                 "[ablate] mode, expected zero, mean or resample, got scale");
-  if (layers_.empty()) return;
+    : Replacements(model, objective, points_of(model.config(), layers, placement), mode) {}
+
+Replacements::Replacements(const LanguageModel& model, const Objective& objective,
+                           std::vector<TapPoint> points, AblationMode mode)
+    : model_(model), objective_(objective), points_(std::move(points)), mode_(mode) {
+  if (points_.empty()) return;
   if (mode == AblationMode::Mean) take_means();
   if (mode == AblationMode::Resample) list_places();
 }
 
 void Replacements::take_means() {
-  MeanActivations tap(model_.config(), layers_, placement_);
+  MeanActivations tap(points_);
   for (int64_t b = 0; b < objective_.batch_count(); ++b) {
     const ObjectiveBatch& batch = objective_.batch(b);
     Tensor in_prompt = at::zeros(batch.ids.sizes(), at::kBool);  // each prompt once
@@ -47,7 +56,7 @@ void Replacements::take_means() {
       in_prompt[batch.example_rows[i]].slice(0, 0, length).fill_(true);
     }
     tap.set_valid(in_prompt);
-    run_for(model_, batch.ids, layers_, tap);
+    run_for(model_, batch.ids, points_, tap);
   }
   means_ = tap.point_means();
 }
@@ -70,7 +79,7 @@ Tensor Replacements::prompt_of(const Place& place) const {
 }
 
 HeadOutputs Replacements::for_batch(int64_t index) const {
-  if (layers_.empty() || mode_ != AblationMode::Resample) return means_;
+  if (points_.empty() || mode_ != AblationMode::Resample) return means_;
   const ObjectiveBatch& batch = objective_.batch(index);
   const Tensor example_of = example_of_rows(batch);  // [row]
   std::vector<Tensor> prompts;                       // of the example after each of the batch's
@@ -80,8 +89,8 @@ HeadOutputs Replacements::for_batch(int64_t index) const {
     prompts.push_back(prompt_of(places_[next]));
     last.push_back(prompts.back().size(0) - 1);
   }
-  OutputTap tap(model_.config(), layers_, placement_);
-  run_for(model_, at::pad_sequence(prompts, /*batch_first=*/true), layers_, tap);
+  OutputTap tap(points_);
+  run_for(model_, at::pad_sequence(prompts, /*batch_first=*/true), points_, tap);
 
   const Tensor donor_last = at::tensor(last, at::kLong).index_select(0, example_of).unsqueeze(1);
   const Tensor shift = donor_last - query_of_rows(objective_, batch).unsqueeze(1);  // [row, 1]
@@ -95,15 +104,20 @@ HeadOutputs Replacements::for_batch(int64_t index) const {
   return std::move(tap.outputs);
 }
 
-InterventionPtr cut_variants(const ModelConfig& config, const std::vector<VariantCuts>& cuts,
-                             HeadOutputs given, const HeadCutOptions& where) {
-  if (given.empty()) return zero_variants(config, cuts, where);
-  const auto put = [given = std::move(given)](const Tensor& outputs, TapPoint point) {
+HeadReplacement put_given(HeadOutputs given) {
+  if (given.empty()) {
+    return [](const Tensor& outputs, TapPoint) { return at::zeros({1}, outputs.options()); };
+  }
+  return [given = std::move(given)](const Tensor& outputs, TapPoint point) {
     const Tensor& rows = given.at(point);
     if (rows.dim() == 2) return rows;  // the same everywhere
     return rows.repeat({outputs.size(0) / rows.size(0), 1, 1, 1});
   };
-  return std::make_shared<HeadIntervention>(config, cuts, put, where);
+}
+
+InterventionPtr cut_variants(const ModelConfig& config, const std::vector<VariantCuts>& cuts,
+                             HeadOutputs given, const HeadCutOptions& where) {
+  return std::make_shared<HeadIntervention>(config, cuts, put_given(std::move(given)), where);
 }
 
 }  // namespace headlens

@@ -20,6 +20,9 @@ class Replacements {
   Replacements(const LanguageModel& model, const Objective& objective, std::vector<int64_t> layers,
                AblationMode mode, Placement placement);
 
+  /// The same for any sites: those of heads, and MlpOut as d_model channels of width 1.
+  Replacements(const LanguageModel& model, const Objective& objective, std::vector<TapPoint> points,
+               AblationMode mode);
   /// [head, width] or [row, pos, head, width] at each site of these layers; empty: zeros.
   HeadOutputs for_batch(int64_t batch) const;
 
@@ -34,13 +37,15 @@ class Replacements {
 
   const LanguageModel& model_;
   const Objective& objective_;
-  std::vector<int64_t> layers_;
+  std::vector<TapPoint> points_;
   AblationMode mode_;
-  Placement placement_;
   HeadOutputs means_;
   std::vector<Place> places_;           // every example, in the order of the batches
   std::vector<size_t> first_of_batch_;  // into places_
 };
+
+/// What puts `given`, as `for_batch` returns it, in place of outputs; zeros where it is empty.
+HeadReplacement put_given(HeadOutputs given);
 
 /// The tap that cuts `cuts`, each variant its own heads, `given` as `for_batch` returns it.
 InterventionPtr cut_variants(const ModelConfig& config, const std::vector<VariantCuts>& cuts,

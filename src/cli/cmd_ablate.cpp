@@ -1,12 +1,16 @@
 // headlens/cli: `ablate`: accuracy before and after heads are switched off together.
-#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <charconv>
 
 #include "cli/commands.h"
 #include "cli/common.h"
 #include "cli/heads.h"
 #include "cli/output.h"
 #include "cli/progress.h"
-#include "headlens/analysis/ablation_sweep.h"
+#include "cli/shared_run.h"
+#include "core/check.h"
+#include "headlens/analysis/work_items.h"
 #include "headlens/tasks/objective.h"
 
 namespace headlens::cli {
@@ -15,9 +19,100 @@ namespace {
 struct Flags : CommonFlags {
   std::string task;
   AblationFlags ablation;
+  SharedRunFlags shared;
   std::vector<std::string> heads;
+  std::vector<int64_t> mlps;
+  std::vector<int64_t> layers;
+  std::string segments;  // "all", or their indices; empty: no map is cut
   bool keep = false;
+  bool renormalize = false;
 };
+
+/// The segments that --segments names; none: all of them.
+std::vector<int64_t> parse_segments(const std::string& word) {
+  if (word == "all") return {};
+  std::vector<int64_t> all;
+  for (size_t at = 0; at <= word.size();) {
+    const size_t end = std::min(word.find(',', at), word.size());
+    int64_t value = -1;
+    const auto [stop, error] = std::from_chars(word.data() + at, word.data() + end, value);
+    HEADLENS_CHECK(UsageError, error == std::errc() && stop == word.data() + end && value >= 0,
+                   "[ablate] --segments, expected all or numbers from 0, got '{}'", word);
+    all.push_back(value);
+    at = end + 1;
+  }
+  return all;
+}
+
+/// Whole layers as ranges of heads. UsageError for a layer that is not there or has none.
+std::vector<HeadId> heads_of_layers(const ModelConfig& config, const std::vector<int64_t>& layers) {
+  std::vector<HeadId> heads;
+  for (const int64_t layer : layers) {
+    check_range("--layers", layer, 0, std::ssize(config.layers) - 1);
+    const int64_t count = head_count(config.layers[static_cast<size_t>(layer)]);
+    HEADLENS_CHECK(UsageError, count > 0, "[ablate] --layers, expected one with heads, got {}",
+                   layer);
+    heads.push_back({layer, 0, count - 1});
+  }
+  return heads;
+}
+
+std::vector<HeadId> heads_of_all(const ModelConfig& config) {
+  std::vector<HeadId> heads;
+  for (int64_t layer = 0; layer < std::ssize(config.layers); ++layer) {
+    const int64_t count = head_count(config.layers[static_cast<size_t>(layer)]);
+    if (count > 0) heads.push_back({layer, 0, count - 1});
+  }
+  return heads;
+}
+
+/// Without --segments, heads and MLPs are cut; with it the heads named lose what they read from
+/// segments (all heads of all layers, where none is named).
+SweepTarget target_of(const ModelConfig& config, const Flags& flags) {
+  std::vector<HeadId> heads = parse_heads(flags.heads);
+  const auto of_layers = heads_of_layers(config, flags.layers);
+  heads.insert(heads.end(), of_layers.begin(), of_layers.end());
+  check_heads_exist(config, heads);
+  SweepTarget target;
+  for (const int64_t layer : flags.mlps) {
+    check_range("--mlp", layer, 0, std::ssize(config.layers) - 1);
+    HEADLENS_CHECK(UsageError, config.layers[static_cast<size_t>(layer)].mlp.has_value(),
+                   "[ablate] --mlp, expected a layer with an MLP, got {}", layer);
+    target.mlps.push_back(layer);
+  }
+  if (flags.keep) {
+    std::vector<HeadGroup> kept;
+    for (const HeadId& head : heads) kept.push_back({head.layer, head.first, head.last});
+    heads.clear();
+    for (const HeadGroup& other : other_heads(config, kept)) {
+      heads.push_back({other.layer, other.first, other.last});
+    }
+  }
+  if (flags.segments.empty()) {
+    target.heads = heads;
+    return target;
+  }
+  if (heads.empty()) heads = heads_of_all(config);
+  for (const HeadId& head : heads) {
+    MapCut cut{.layer = head.layer, .segments = parse_segments(flags.segments)};
+    for (int64_t h = head.first; h <= head.last; ++h) cut.heads.push_back(h);
+    cut.renormalize = flags.renormalize;
+    target.maps.push_back(std::move(cut));
+  }
+  return target;
+}
+
+void check_flags(const Flags& flags) {
+  const bool names = !flags.heads.empty() || !flags.layers.empty();
+  HEADLENS_CHECK(UsageError, names || !flags.mlps.empty() || !flags.segments.empty(),
+                 "[ablate] what to switch off, expected --heads, --layers, --mlp or --segments, "
+                 "got {}",
+                 "none");
+  HEADLENS_CHECK(UsageError, names || !flags.keep,
+                 "[ablate] --keep, expected with --heads or --layers, got it {}", "alone");
+  HEADLENS_CHECK(UsageError, !flags.segments.empty() || !flags.renormalize,
+                 "[ablate] --renormalize, expected with --segments, got it {}", "alone");
+}
 
 std::string outcome_text(const char* name, const SweepOutcome& o) {
   return fmt::format("{:<7} accuracy {:.4f}  mean log-probability {:.4f}  near ties {}\n", name,
@@ -46,6 +141,10 @@ Json ablate_json(const SweepResult& r, const TaskInfo& task, const Flags& flags)
           {"examples", task.examples},
           {"heads", flags.heads},
           {"keep", flags.keep},
+          {"layers", flags.layers},
+          {"mlp", flags.mlps},
+          {"segments", flags.segments},
+          {"renormalize", flags.renormalize},
           {"mode", flags.ablation.mode},
           {"placement", flags.ablation.placement},
           {"base", outcome_json(r.base)},
@@ -55,21 +154,51 @@ Json ablate_json(const SweepResult& r, const TaskInfo& task, const Flags& flags)
           {"logprob_drop", logprob_drop(r.base, after)}};
 }
 
-int ablate(const Flags& flags) {
+/// Beside the output, where there is one.
+std::filesystem::path journal_of(const Flags& flags) {
+  return flags.out.empty() ? flags.out : std::filesystem::path(flags.out.string() + ".journal");
+}
+
+std::map<std::string, std::string> item_options(const Flags& flags) {
+  return {{"command", "ablate"},
+          {"heads", fmt::format("{}", fmt::join(flags.heads, ","))},
+          {"layers", fmt::format("{}", fmt::join(flags.layers, ","))},
+          {"mlp", fmt::format("{}", fmt::join(flags.mlps, ","))},
+          {"segments", flags.segments},
+          {"renormalize", flags.renormalize ? "true" : "false"},
+          {"keep", flags.keep ? "true" : "false"},
+          {"max_gpu_memory", fmt::format("{}", flags.ablation.gpu_memory)},
+          {"max_host_memory", fmt::format("{}", flags.ablation.host_memory)},
+          {"mode", flags.ablation.mode},
+          {"placement", flags.ablation.placement},
+          {"batch_tokens", fmt::format("{}", flags.ablation.batch_tokens)},
+          {"bos", flags.bos ? "true" : "false"}};
+}
+
+int ablate(Flags flags) {
+  SharedRun run(flags, flags.shared, journal_of(flags));
   SweepOptions options = sweep_options(flags.ablation);
-  const std::vector<HeadId> heads = parse_heads(flags.heads);
-  check_writable(flags.out);
+  check_flags(flags);
+  parse_heads(flags.heads);
+  if (run.leads()) check_writable(flags.out);
   const LoadedModel loaded = load_model(flags);
-  check_heads_exist(loaded.model.config(), heads);
+  const SweepTarget target = target_of(loaded.model.config(), flags);
   check_placement(loaded.model.config(), options.placement);
   LoadedTask task = load_task(flags.task, loaded, flags);
+  Manifest manifest = make_manifest(flags, loaded);
+  run.start(
+      run_identity(manifest, flags, task.info, task_digest(task.examples), item_options(flags)),
+      manifest);
   Progress progress(flags.quiet);
   options.progress = [&](int64_t done, int64_t total) { progress.update("ablate", done, total); };
   const auto objective =
       make_choice_objective(std::move(task.examples), flags.ablation.batch_tokens);
-  const SweepResult r = ablate_jointly(loaded.model, *objective, heads, flags.keep, options);
+  const SweepResult r = pooled_targets(run.pool(), loaded.model, *objective, {target}, options);
   progress.finish();
-  deliver(flags, ablate_json(r, task.info, flags), ablate_text(r, task.info, flags.ablation));
+  if (run.leads()) {
+    deliver(flags, ablate_json(r, task.info, flags), ablate_text(r, task.info, flags.ablation));
+  }
+  run.finish();
   return 0;
 }
 
@@ -81,10 +210,20 @@ void add_ablate(CLI::App& app, Action& action) {
       app.add_subcommand("ablate", "Accuracy before and after heads are switched off");
   add_common_flags(*command, *flags, "file for the result as JSON");
   add_task_flag(*command, flags->task);
-  add_heads_flag(*command, flags->heads)->required();
+  add_heads_flag(*command, flags->heads);
+  command->add_option("--layers", flags->layers, "all heads of these layers, comma-separated")
+      ->delimiter(',');
+  command->add_option("--mlp", flags->mlps, "the MLPs of these layers, comma-separated")
+      ->delimiter(',');
+  command->add_option("--segments", flags->segments,
+                      "all, or numbers from 0: the heads named (else all) only lose what the last "
+                      "prompt token and the answer read from these segments");
+  command->add_flag("--renormalize", flags->renormalize,
+                    "softmax rows without those segments sum to 1 again");
   command->add_flag("--keep", flags->keep,
                     "keep these heads and switch off the others of their layers");
   add_ablation_flags(*command, flags->ablation);
+  add_shared_run_flags(*command, flags->shared);
   add_text_flags(*command, *flags);
   command->callback([flags, &action] { action = [flags] { return ablate(*flags); }; });
 }

@@ -12,6 +12,7 @@ namespace {
 
 struct Flags : CommonFlags {
   std::string task;
+  int64_t batch_tokens = EvalOptions{}.max_batch_tokens;
 };
 
 Json eval_json(const TaskInfo& task, const EvalResult& r) {
@@ -33,11 +34,13 @@ std::string eval_text(const TaskInfo& task, const EvalResult& r) {
 }
 
 int eval(const Flags& flags) {
+  check_range("--batch-tokens", flags.batch_tokens, 1);
   check_writable(flags.out);
   const LoadedModel loaded = load_model(flags);
   const LoadedTask task = load_task(flags.task, loaded, flags);
   Progress progress(flags.quiet);
   EvalOptions options;
+  options.max_batch_tokens = flags.batch_tokens;
   options.progress = [&](int64_t done, int64_t total) { progress.update("eval", done, total); };
   const EvalResult r = evaluate(loaded.model, task.examples, options);
   progress.finish();
@@ -52,6 +55,8 @@ void add_eval(CLI::App& app, Action& action) {
   CLI::App* command = app.add_subcommand("eval", "Accuracy on a task, with its 95 % interval");
   add_common_flags(*command, *flags, "file for the result as JSON");
   add_task_flag(*command, flags->task);
+  command->add_option("--batch-tokens", flags->batch_tokens,
+                      "tokens held in one forward (default 16384)");
   add_text_flags(*command, *flags);
   command->callback([flags, &action] { action = [flags] { return eval(*flags); }; });
 }

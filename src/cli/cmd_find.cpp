@@ -2,12 +2,15 @@
 #include <fmt/ranges.h>
 
 #include <chrono>
+#include <cmath>
+#include <cstdlib>
 
 #include "cli/commands.h"
 #include "cli/common.h"
 #include "cli/heads.h"
 #include "cli/output.h"
 #include "cli/progress.h"
+#include "cli/shared_run.h"
 #include "core/check.h"
 #include "headlens/analysis/gather_aggregate.h"
 #include "headlens/core/log.h"
@@ -23,7 +26,11 @@ struct Flags : CommonFlags {
   std::string task;
   std::vector<std::string> heads;
   AblationFlags ablation;
+  SharedRunFlags shared;
   std::optional<int64_t> groups;
+  std::optional<std::string> screen;  // "K" or "P%"
+  bool exact = false;
+  std::optional<double> sequential;  // the error rate
   int64_t maps = 8;
   double min_drop = FindOptions{}.min_drop;
   bool keep_groups = false;
@@ -39,6 +46,19 @@ std::string head_line(const HeadScore& s) {
                      figure(s.map.gather), figure(s.map.aggregate), figure(s.map.target));
 }
 
+/// How the screen did, in a line.
+std::string screen_line(const ScreenSummary& s) {
+  std::string text = fmt::format("screen: {} heads estimated, {} chosen, {} ablated", s.heads,
+                                 s.chosen, s.ablated);
+  if (s.rank_correlation) text += fmt::format(", rank correlation {:.2f}", *s.rank_correlation);
+  if (s.missed) {
+    text +=
+        fmt::format(", {} that matter missed{}", s.missed->size(), s.missed->empty() ? "" : ":");
+    for (const HeadId& head : *s.missed) text += " " + head_text(head);
+  }
+  return text + "\n";
+}
+
 /// The circuit, or, where there is none, the heads that come nearest.
 std::string summary(const FindResult& r, const TaskInfo& task) {
   std::string text =
@@ -49,7 +69,9 @@ std::string summary(const FindResult& r, const TaskInfo& task) {
       fmt::format("  {:<9} {:>10} {:<16} {:>7} {:>15} {:>7} {:>7} {:>7} {:>7}\n", "role",
                   "layer.head", "kind", "drop", "95 %", "entropy", "gather", "aggreg.", "target");
   std::vector<const HeadScore*> order;
-  for (const HeadScore& s : r.heads) order.push_back(&s);
+  for (const HeadScore& s : r.heads) {
+    if (s.accuracy_drop) order.push_back(&s);
+  }
   std::stable_sort(order.begin(), order.end(), [](const HeadScore* a, const HeadScore* b) {
     return a->accuracy_drop->value > b->accuracy_drop->value;
   });
@@ -59,6 +81,7 @@ std::string summary(const FindResult& r, const TaskInfo& task) {
   for (size_t i = 0; i < order.size(); ++i) {
     if (found ? order[i]->role != HeadRole::None : i < kNearest) text += head_line(*order[i]);
   }
+  if (r.screen) text += screen_line(*r.screen);
   return text;
 }
 
@@ -67,6 +90,41 @@ void write_reports(const Flags& flags, const FindResult& result, const TaskInfo&
   write_report_file(flags.out / "scores.json", scores_json(result, task, manifest));
   write_report_file(flags.out / "scores.csv", scores_csv(result));
   write_report_file(flags.out / "report.html", report_html(result, task, manifest));
+}
+
+/// "K" or "P%"; empty: the default percentage.
+ScreenOptions screen_options(const std::string& text) {
+  ScreenOptions options;
+  if (text.empty()) return options;
+  const bool percent = text.back() == '%';
+  const std::string digits = percent ? text.substr(0, text.size() - 1) : text;
+  char* end = nullptr;
+  const double value = std::strtod(digits.c_str(), &end);
+  const bool whole = percent || value == std::floor(value);
+  HEADLENS_CHECK(
+      UsageError,
+      !digits.empty() && *end == '\0' && whole && value > 0 && value <= (percent ? 100 : 1e9),
+      "[find] --screen, expected a number of heads or a percentage up to 100%, got '{}'", text);
+  if (percent) {
+    options.percent = value;
+  } else {
+    options.count = static_cast<int64_t>(value);
+  }
+  return options;
+}
+
+/// Screens if asked to, or if there are many heads and none are named.
+void choose_screen(const Flags& flags, const ModelConfig& config, FindOptions& options) {
+  constexpr int64_t kMany = 2048;  // heads, or groups of channels
+  if (flags.screen) {
+    options.screen = screen_options(*flags.screen);
+    options.screen->exact = flags.exact;
+  } else if (!flags.exact && options.heads.empty() &&
+             std::ssize(all_heads(config, options.mamba1_groups)) > kMany) {
+    options.screen = ScreenOptions{};
+  }
+  HEADLENS_CHECK(UsageError, !options.screen || options.heads.empty(),
+                 "[find] --heads, expected none with --screen, got {}", options.heads.size());
 }
 
 FindOptions find_options(const Flags& flags, Progress& progress) {
@@ -79,7 +137,12 @@ FindOptions find_options(const Flags& flags, Progress& progress) {
   check_range("--maps", flags.maps, 0);
   HEADLENS_CHECK(UsageError, flags.min_drop >= 0 && flags.min_drop <= 1,
                  "[find] --min-drop, expected 0 to 1, got {}", flags.min_drop);
+  HEADLENS_CHECK(UsageError, !flags.sequential || (*flags.sequential > 0 && *flags.sequential < 1),
+                 "[find] --sequential, expected an error rate between 0 and 1, got {}",
+                 flags.sequential.value_or(0));
   options.sweep = sweep_options(flags.ablation);
+  HEADLENS_CHECK(UsageError, !flags.sequential || options.sweep.mode == AblationMode::Zero,
+                 "[find] --mode, expected zero with --sequential, got {}", flags.ablation.mode);
   options.heads = parse_heads(flags.heads);
   options.refine_channels = !flags.keep_groups;
   options.map_samples = flags.maps;
@@ -111,32 +174,64 @@ Manifest find_manifest(const Flags& flags, const FindOptions& options, const Loa
       {"keep_groups", flags.keep_groups ? "true" : "false"},
       {"min_drop", fmt::format("{}", flags.min_drop)},
       {"batch_tokens", fmt::format("{}", flags.ablation.batch_tokens)},
+      {"screen", !options.screen             ? "none"
+                 : options.screen->count > 0 ? fmt::format("{}", options.screen->count)
+                                             : fmt::format("{}%", options.screen->percent)},
+      {"sequential", flags.sequential ? fmt::format("{}", *flags.sequential) : "none"},
+      {"max_gpu_memory", fmt::format("{}", flags.ablation.gpu_memory)},
+      {"max_host_memory", fmt::format("{}", flags.ablation.host_memory)},
       {"bos", flags.bos ? "true" : "false"}};
   return manifest;
 }
 
-int find(const Flags& flags) {
+/// What the results of work items depend on, besides the model and the task.
+std::map<std::string, std::string> item_options(const Flags& flags, const Manifest& manifest) {
+  std::map<std::string, std::string> options = manifest.options;
+  options.insert({{"command", "find"},
+                  {"mode", flags.ablation.mode},
+                  {"placement", flags.ablation.placement}});
+  return options;
+}
+
+int find(Flags flags) {
   const auto start = std::chrono::steady_clock::now();
+  SharedRun run(flags, flags.shared, flags.out / "find.journal");
   Progress progress(flags.quiet);
   FindOptions options = find_options(flags, progress);
   const LoadedModel loaded = load_model(flags);
   check_heads_exist(loaded.model.config(), options.heads);
   check_placement(loaded.model.config(), options.sweep.placement);
   options.heads = single_heads(loaded.model.config(), options.heads);
+  choose_screen(flags, loaded.model.config(), options);
   LoadedTask task = load_task(flags.task, loaded, flags);
-  make_directory(flags.out);
+  if (run.leads()) make_directory(flags.out);
   const double chance = chance_of(task.examples);
   Manifest manifest = find_manifest(flags, options, loaded);
+  run.start(run_identity(manifest, flags, task.info, task_digest(task.examples),
+                         item_options(flags, manifest)),
+            manifest);
   // A batch holds rows of examples times the variants that fit: short batches leave room for many
   // variants.
   const int64_t row_tokens = std::max<int64_t>(1, flags.ablation.batch_tokens / 4);
+  if (flags.sequential) {
+    constexpr int64_t kLook = 32;  // examples between two looks
+    options.sequential = SequentialLooks{
+        *flags.sequential, make_choice_parts(task.examples, kLook, flags.seed, row_tokens)};
+  }
   const auto objective = make_choice_objective(std::move(task.examples), row_tokens);
+  options.pool = &run.pool();
   FindResult result = find_gather_aggregate(loaded.model, *objective, options);
   progress.finish();
   result.model.name = flags.model;
+  if (options.sweep.mode == AblationMode::Scale) manifest.options["mode"] = flags.ablation.mode;
+  if (result.out_of_memory > 0) {
+    manifest.options["batches_halved"] = fmt::format("{}", result.out_of_memory);
+  }
   manifest.seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  write_reports(flags, result, task.info, manifest);
+  if (run.leads()) write_reports(flags, result, task.info, manifest);
+  run.finish();
+  if (!run.leads()) return 0;
   note_chance(result, chance, flags.quiet);
   print(flags.json ? scores_json(result, task.info, manifest)
                    : summary(result, task.info) +
@@ -157,10 +252,21 @@ void add_find(CLI::App& app, Action& action) {
   add_heads_flag(*command, flags->heads)
       ->description("only these heads, as LAYER.HEAD or LAYER.FIRST-LAST (default: every head)");
   add_ablation_flags(*command, flags->ablation);
+  add_shared_run_flags(*command, flags->shared);
   command->add_option("--groups", flags->groups,
                       "channel groups a Mamba-1 layer starts with (default 16)");
   command->add_flag("--keep-groups", flags->keep_groups,
                     "do not refine groups that matter to channels");
+  command
+      ->add_option("--screen", flags->screen,
+                   "estimate all heads from gradients and ablate only the first K or P% (default "
+                   "5%; on by itself from 2049 heads or channel groups): --screen=64, --screen=10%")
+      ->expected(0, 1);
+  command->add_flag("--exact", flags->exact,
+                    "ablate every head; with --screen, also tell what that would have missed");
+  command->add_option("--sequential", flags->sequential,
+                      "stop testing heads that are sure not to reach --min-drop; with probability "
+                      "1 - ALPHA none that would is stopped");
   command->add_option("--min-drop", flags->min_drop,
                       "smallest accuracy drop of a named head (default 0.02)");
   command->add_option("--maps", flags->maps, "maps kept for the report (default 8)");

@@ -11,6 +11,7 @@
 #include <cctype>
 #include <charconv>
 #include <chrono>
+#include <cmath>
 #include <set>
 
 #include "cli/certificate.h"
@@ -41,11 +42,32 @@ std::string shell_word(const std::string& word) {
   return quoted + "'";
 }
 
+/// "scale:0.5" -> 0.5; nothing for another word.
+std::optional<double> scale_factor(const std::string& word) {
+  constexpr std::string_view kScale = "scale:";
+  if (!word.starts_with(kScale)) return std::nullopt;
+  const std::string_view number = std::string_view(word).substr(kScale.size());
+  double factor = 0;
+  const auto [end, error] = std::from_chars(number.data(), number.data() + number.size(), factor);
+  const bool whole = error == std::errc() && end == number.data() + number.size();
+  HEADLENS_CHECK(UsageError, whole && std::isfinite(factor) && factor != 1,
+                 "[ablate] --mode scale:F, expected a number other than 1, got '{}'", number);
+  return factor;
+}
+
+int64_t bytes_of(const char* flag, double gib) {
+  HEADLENS_CHECK(UsageError, std::isfinite(gib) && gib >= 0,
+                 "[flags] {}, expected at least 0 GiB, got {}", flag, gib);
+  return static_cast<int64_t>(gib * 1024 * 1024 * 1024);
+}
+
 AblationMode parse_mode(const std::string& word) {
+  if (scale_factor(word)) return AblationMode::Scale;
   if (word == "zero") return AblationMode::Zero;
   if (word == "mean") return AblationMode::Mean;
   if (word == "resample") return AblationMode::Resample;
-  HEADLENS_FAIL(UsageError, "[ablate] --mode, expected zero, mean or resample, got '{}'", word);
+  HEADLENS_FAIL(UsageError, "[ablate] --mode, expected zero, mean, resample or scale:F, got '{}'",
+                word);
 }
 
 Placement parse_placement(const std::string& word) {
@@ -161,11 +183,17 @@ void add_task_flag(CLI::App& command, std::string& task) {
 }
 
 void add_ablation_flags(CLI::App& command, AblationFlags& flags) {
-  command.add_option("--mode", flags.mode, "zero, mean or resample (default zero)");
+  command.add_option("--mode", flags.mode,
+                     "zero, mean, resample or scale:F, its output times F (default zero)");
   command.add_option("--placement", flags.placement,
                      "post_norm or pre_norm, for Mamba-2 (default post_norm)");
   command.add_option("--batch-tokens", flags.batch_tokens,
                      "tokens held in one forward (default 16384)");
+  command.add_option("--max-gpu-memory", flags.gpu_memory,
+                     "GiB of a GPU that the sweep may take, weights included; batches are planned "
+                     "from what the first ones took (default: no cap)");
+  command.add_option("--max-host-memory", flags.host_memory,
+                     "the same of the host's memory, for models on the CPU");
 }
 
 SweepOptions sweep_options(const AblationFlags& flags) {
@@ -174,6 +202,9 @@ SweepOptions sweep_options(const AblationFlags& flags) {
   options.mode = parse_mode(flags.mode);
   options.placement = parse_placement(flags.placement);
   options.max_batch_tokens = flags.batch_tokens;
+  options.factor = scale_factor(flags.mode).value_or(0);
+  options.max_gpu_bytes = bytes_of("--max-gpu-memory", flags.gpu_memory);
+  options.max_host_bytes = bytes_of("--max-host-memory", flags.host_memory);
   return options;
 }
 

@@ -36,6 +36,8 @@ struct AblationFlags {
   std::string mode = "zero";
   std::string placement = "post_norm";
   int64_t batch_tokens = 16384;
+  double gpu_memory = 0;   // GiB; 0: no cap
+  double host_memory = 0;  // GiB; 0: no cap
 };
 
 /// Adds MODEL and the common flags; `out_help` says what --out means here.

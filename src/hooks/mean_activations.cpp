@@ -20,6 +20,10 @@ MeanActivations::MeanActivations(const ModelConfig& config, const std::vector<in
   }
 }
 
+MeanActivations::MeanActivations(const std::vector<TapPoint>& points) {
+  for (const TapPoint point : points) sums_[point];
+}
+
 bool MeanActivations::wants(TapPoint point) const {
   return sums_.contains(point);
 }

@@ -4,6 +4,7 @@
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 
+#include "headlens/kernels/attention_rows.h"
 #include "headlens/kernels/decode.h"
 #include "model/mix.h"
 #include "model/scaled.h"
@@ -14,6 +15,17 @@ namespace {
 /// [batch, pos, head * d_head] -> [batch, pos, head, d_head]
 Tensor split_heads(const Tensor& x, int64_t heads) {
   return x.unflatten(-1, {heads, x.size(-1) / heads});
+}
+
+/// x [batch or 1, pos, ..] at positions [batch, n] -> [batch, n, ..]
+Tensor at_positions(const Tensor& x, const Tensor& positions) {
+  std::vector<int64_t> shape = x.sizes().vec();
+  shape[0] = positions.size(0), shape[1] = positions.size(1);
+  Tensor index = positions;
+  while (index.dim() < x.dim()) index = index.unsqueeze(-1);
+  std::vector<int64_t> all = x.sizes().vec();
+  all[0] = positions.size(0);
+  return x.expand(all).gather(1, index.expand(shape));
 }
 
 /// One position of q, k and v over a state's buffers: z [batch, 1, head, d_head]
@@ -73,6 +85,22 @@ std::array<Tensor, 3> QkvProjection::operator()(const Tensor& x) const {
   for (size_t i = 0; i < 3; ++i) qkv[i] = adapters_[i].add(qkv[i], x);
   return {split_heads(qkv[0], spec_.heads), split_heads(qkv[1], spec_.kv_heads),
           split_heads(qkv[2], spec_.kv_heads)};
+}
+
+std::array<Tensor, 3> QkvProjection::queries_at(const Tensor& x, const Tensor& positions) const {
+  if (spec_.layout != QkvLayout::Separate) {  // one matrix: what is saved is the rest of the layer
+    std::array<Tensor, 3> qkv = (*this)(x);
+    qkv[0] = at_positions(qkv[0], positions);
+    return qkv;
+  }
+  const Tensor chosen = at_positions(x, positions);
+  const std::array<const Tensor*, 3> read = {&chosen, &x, &x};
+  std::array<Tensor, 3> qkv;
+  for (size_t i = 0; i < 3; ++i) {
+    const Tensor part = adapters_[i].add(parts_[i](*read[i]), *read[i]);
+    qkv[i] = split_heads(part, i == 0 ? spec_.heads : spec_.kv_heads);
+  }
+  return qkv;
 }
 
 std::array<Tensor, 3> QkvProjection::parts_of(Tensor (*of)(const Linear&)) const {
@@ -142,6 +170,27 @@ Tensor Attention::forward(const Tensor& u, const LayerTap& tap, LayerState* stat
   }
   const Tensor z = mix_attention(q, k, v, rule, tap).to(v.scalar_type());
   return project_out(tap(Site::Z, z), tap);
+}
+
+Tensor Attention::heads_at(const Tensor& u, const Tensor& positions, LayerState* state,
+                           const Prompt& prompt) const {
+  auto [q, k, v] = qkv_.queries_at(scaled(u, spec_.in_scale), positions);
+  k = scaled(k, spec_.key_scale);
+  if (spec_.qk_norm != QkNorm::None) {
+    q = normalize(q_norm_, q);
+    k = normalize(k_norm_, k);
+  }
+  if (rotary_) {
+    const RotaryTable table = rotary_->table(prompt, u.size(1), k.scalar_type());
+    q = rotate(q, {at_positions(table.cos, positions), at_positions(table.sin, positions)});
+    k = rotate(k, table);
+  }
+  if (state != nullptr) {
+    k = extend(state->k, k);
+    v = extend(state->v, v);
+  }
+  const AttentionRule rule{spec_.scale, spec_.window, spec_.softcap, prompt.first};
+  return attention_rows(q, k, v, rule, positions + (k.size(1) - u.size(1)));
 }
 
 /// x [batch, pos, head, d_head] -> the same, normed per head or over all heads at once

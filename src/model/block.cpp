@@ -18,6 +18,11 @@ WeightScope layer_scope(const WeightScope& root, const TensorNames& names, int64
   return root.scope(fmt::format(fmt::runtime(names.layer), index));
 }
 
+/// x [batch, pos, width] at positions [batch, n] -> [batch, n, width]
+Tensor take_positions(const Tensor& x, const Tensor& positions) {
+  return x.gather(1, positions.unsqueeze(-1).expand({-1, -1, x.size(-1)}));
+}
+
 bool has_pre_norm(Wiring wiring) {
   return wiring != Wiring::PostNorm;
 }
@@ -188,6 +193,38 @@ Tensor Block::run_normed_mlp(const Tensor& x, const LayerTap& tap) const {
     y = norm2_post_.forward(y, tap, Site::Ln2PostScale, Site::Ln2PostNormalized);
   }
   return tap(Site::MlpOut, y);
+}
+
+/// What the mixers write at `positions`, from their normed input: [batch, n, d_model]
+Tensor Block::mixed_at(const Tensor& x, const Tensor& positions, LayerState* state,
+                       const Prompt& prompt) const {
+  const LayerTap unseen(nullptr, 0);
+  const auto attend = [&](const Attention& attention) {
+    return attention.project(attention.heads_at(x, positions, state, prompt).flatten(2));
+  };
+  const auto* alone = std::get_if<Attention>(&*mixer_);
+  const Tensor mixed = alone != nullptr
+                           ? attend(*alone)
+                           : take_positions(run_mixer(x, unseen, state, prompt), positions);
+  return attention_ ? mixed + attend(*attention_) : mixed;
+}
+
+Tensor Block::forward_at(const Tensor& resid, const Tensor& positions, LayerState* state,
+                         const Prompt& prompt) const {
+  const LayerTap unseen(nullptr, 0);
+  if (spec_.wiring == Wiring::SharedBlock) {  // its mixer reads what the MLP made of every position
+    return take_positions(shared_block(resid, unseen, state, prompt), positions);
+  }
+  const Tensor entering = take_positions(resid, positions);
+  Tensor mixed = entering;
+  if (mixer_) {
+    const bool normed = has_pre_norm(spec_.wiring);
+    const Tensor x =
+        normed ? norm1_.forward(resid, unseen, Site::Ln1Scale, Site::Ln1Normalized) : resid;
+    mixed = entering + after_mixer(mixed_at(x, positions, state, prompt), unseen);
+  }
+  if (!mlp_) return mixed;
+  return mixed + run_mlp(spec_.wiring == Wiring::Parallel ? entering : mixed, unseen);
 }
 
 Tensor Block::finish(Tensor resid, const Tensor& z) const {

@@ -59,6 +59,17 @@ Tensor take_positions(const Tensor& resid, const Tensor& positions) {
   return resid.gather(1, index.expand({-1, -1, resid.size(-1)}));
 }
 
+/// The prompt with what a state knows of it, and room for what its layers share.
+Prompt seen_by_layers(const Prompt& prompt, const ModelState* state) {
+  Prompt seen = prompt;
+  if (state != nullptr) {
+    seen.start = state->position;
+    if (!seen.first.defined()) seen.first = state->first;
+  }
+  if (!seen.tables) seen.tables = std::make_shared<RotaryTables>();
+  return seen;
+}
+
 /// A state that no forward has touched gets its layers; any other must fit.
 void prepare_state(ModelState* state, size_t layers, int64_t batch) {
   if (state == nullptr) return;
@@ -301,12 +312,7 @@ Tensor LanguageModel::run_layers(Tensor resid, int64_t from_layer, int64_t to_la
                  "[run_layers] residual, expected [batch, pos, {}], got {}", config_.d_model,
                  shape_string(resid.sizes()));
   prepare_state(state, blocks_.size(), resid.size(0));
-  Prompt seen = prompt;
-  if (state != nullptr) {
-    seen.start = state->position;
-    if (!seen.first.defined()) seen.first = state->first;
-  }
-  if (!seen.tables) seen.tables = std::make_shared<RotaryTables>();
+  const Prompt seen = seen_by_layers(prompt, state);
   for (int64_t i = from_layer; i < to_layer; ++i) {
     const auto layer = static_cast<size_t>(i);
     LayerState* layer_state = state != nullptr ? &state->layers[layer] : nullptr;
@@ -318,6 +324,25 @@ Tensor LanguageModel::run_layers(Tensor resid, int64_t from_layer, int64_t to_la
     state->position += resid.size(1);
   }
   return resid;
+}
+
+Tensor LanguageModel::run_to_end(const Tensor& resid, int64_t from_layer, const Tensor& positions,
+                                 Tap* tap, ModelState* state, const Prompt& prompt) const {
+  const int64_t last = layer_count() - 1;
+  const Prompt seen = seen_by_layers(prompt, state);
+  const bool all = from_layer > last || resid.dim() != 3 || positions.size(1) >= resid.size(1);
+  if (all || wants_any(tap, last)) {
+    return take_positions(run_layers(resid, from_layer, layer_count(), tap, state, seen),
+                          positions);
+  }
+  const Tensor entering = run_layers(resid, from_layer, last, tap, state, seen);
+  const auto layer = static_cast<size_t>(last);
+  const at::Device device = block_devices_[layer];
+  LayerState* layer_state = state != nullptr ? &state->layers[layer] : nullptr;
+  const Tensor leaving = blocks_[layer]->forward_at(entering.to(device), moved(positions, device),
+                                                    layer_state, seen.on(device));
+  if (state != nullptr) state->position += resid.size(1);
+  return leaving;
 }
 
 Tensor LanguageModel::unembed(const Tensor& resid, Tap* tap) const {

@@ -113,6 +113,14 @@ Tensor LayerTap::operator()(Site site, Tensor value) const {
   return seen.to(value.options());
 }
 
+bool wants_any(const Tap* tap, int64_t layer) {
+  for (int site = 0; tap != nullptr && site < static_cast<int>(Site::kCount); ++site) {
+    const TapPoint point{static_cast<Site>(site), layer};
+    if (tap->wants(point) || tap->wants_map(point)) return true;
+  }
+  return false;
+}
+
 bool site_is_read_only(Site site) {
   return site == Site::State || site == Site::ABar || site == Site::BBar;
 }

@@ -47,6 +47,9 @@ Json head_entry(const HeadScore& s) {
   }
   put("logprob_drop", s.logprob_drop);
   if (s.near_ties) e["near_ties"] = *s.near_ties;
+  if (s.examples) e["examples"] = *s.examples;
+  put("screen_drop", s.screen_drop);
+  if (s.screen_place) e["screen_place"] = *s.screen_place;
   put("drop_at_query", s.drop_at_query);
   put("drop_elsewhere", s.drop_elsewhere);
   put("drop_in_segments", s.drop_in_segments);
@@ -112,6 +115,15 @@ Json base_entry(const BaseScore& b) {
           {"examples", b.examples}};
 }
 
+Json screen_entry(const ScreenSummary& s) {
+  Json entry = {{"heads", s.heads}, {"chosen", s.chosen}, {"ablated", s.ablated}};
+  if (s.rank_correlation) {
+    entry["rank_correlation"] = finite(*s.rank_correlation, "the screen's rank correlation");
+  }
+  if (s.missed) entry["missed"] = head_list(*s.missed);
+  return entry;
+}
+
 Json manifest_entry(const FindResult& r, const Manifest& m) {
   Json entry = {{"headlens", m.headlens_version},
                 {"git", m.git_revision},
@@ -147,6 +159,7 @@ nlohmann::ordered_json scores_document(const FindResult& result, const TaskInfo&
     doc["circuit_channels"] = {{"gather", group_list(result.gather)},
                                {"aggregate", group_list(result.aggregate)}};
   }
+  if (result.screen) doc["screen"] = screen_entry(*result.screen);
   doc["manifest"] = manifest_entry(result, manifest);
   return doc;
 }

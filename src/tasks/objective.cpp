@@ -1,8 +1,11 @@
 // headlens/tasks: a task as the objective that analysis takes.
 #include "headlens/tasks/objective.h"
 
+#include <numeric>
+
 #include "core/check.h"
 #include "headlens/tasks/scoring.h"
+#include "tasks/draw.h"
 
 namespace headlens {
 namespace {
@@ -34,9 +37,26 @@ class ChoiceObjective final : public Objective {
 
   std::vector<std::vector<Verdict>> judge(int64_t batch, const Tensor& logits,
                                           int64_t variants) const override {
+    return verdicts(batch, choice_logprobs(logits, scoring(batch), variants));
+  }
+
+  Tensor judged_tokens(int64_t batch) const override { return scoring(batch).picks; }
+  std::vector<std::vector<Verdict>> judge_tokens(int64_t batch,
+                                                 const Tensor& logprobs) const override {
+    return verdicts(batch, choice_logprobs_of_picks(logprobs, scoring(batch)));
+  }
+
+  Tensor answer_log_odds(int64_t batch, const Tensor& logits) const override {
+    return headlens::answer_log_odds(logits, scoring(batch));
+  }
+
+ private:
+  using Scores = std::vector<std::vector<std::vector<double>>>;  // [variant][i][choice]
+
+  std::vector<std::vector<Verdict>> verdicts(int64_t batch, const Scores& scores) const {
     const ScoringBatch& rows = scoring(batch);
     std::vector<std::vector<Verdict>> out;
-    for (const auto& examples : choice_logprobs(logits, rows, variants)) {
+    for (const auto& examples : scores) {
       std::vector<Verdict>& verdicts = out.emplace_back();
       for (size_t i = 0; i < examples.size(); ++i) {
         verdicts.push_back(judge_choices(examples[i], rows.choices[i].answer));
@@ -45,7 +65,6 @@ class ChoiceObjective final : public Objective {
     return out;
   }
 
- private:
   const ScoringBatch& scoring(int64_t index) const {
     return batches_.at(static_cast<size_t>(index));
   }
@@ -61,6 +80,33 @@ std::unique_ptr<Objective> make_choice_objective(std::vector<TokenizedExample> e
   HEADLENS_CHECK(TaskError, !examples.empty(),
                  "[objective] examples, expected at least one, got none");
   return std::make_unique<ChoiceObjective>(std::move(examples), max_batch_tokens);
+}
+
+std::vector<ObjectivePart> make_choice_parts(const std::vector<TokenizedExample>& examples,
+                                             int64_t size, uint64_t seed,
+                                             int64_t max_batch_tokens) {
+  HEADLENS_CHECK(UsageError, size > 0, "[objective] examples a part, expected at least 1, got {}",
+                 size);
+  HEADLENS_CHECK(TaskError, !examples.empty(),
+                 "[objective] examples, expected at least one, got none");
+  std::vector<int64_t> order(examples.size());
+  std::iota(order.begin(), order.end(), int64_t{0});
+  Draw draw(seed);
+  for (size_t i = order.size() - 1; i > 0; --i) {
+    std::swap(order[i], order[static_cast<size_t>(draw.below(static_cast<int64_t>(i) + 1))]);
+  }
+  std::vector<ObjectivePart> parts;
+  for (int64_t first = 0; first < std::ssize(order); first += size) {
+    const int64_t end = std::min(first + size, std::ssize(order));
+    ObjectivePart& part = parts.emplace_back();
+    std::vector<TokenizedExample> some;
+    for (int64_t i = first; i < end; ++i) {
+      part.examples.push_back(order[static_cast<size_t>(i)]);
+      some.push_back(examples[static_cast<size_t>(part.examples.back())]);
+    }
+    part.objective = make_choice_objective(std::move(some), max_batch_tokens);
+  }
+  return parts;
 }
 
 }  // namespace headlens

@@ -4,9 +4,13 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
+#include <numeric>
+
 #include "core/check.h"
 #include "headlens/core/intervals.h"
 #include "headlens/model/language_model.h"
+#include "headlens/model/row_fork.h"
+#include "headlens/model/token_logprobs.h"
 
 namespace headlens {
 namespace {
@@ -39,14 +43,36 @@ void check_logits(const Tensor& logits, const ScoringBatch& batch, int64_t varia
                  logits.size(2), batch.max_token);
 }
 
+/// Log-probabilities of every choice, [i][choice].
+std::vector<std::vector<double>> score_batch(const LanguageModel& model, const ScoringBatch& batch,
+                                             Tap* tap) {
+  if (tap == nullptr) {
+    check_forward_inputs(model.config(), batch.rows.ids, batch.rows.logit_positions);
+    const Tensor leaving = run_judged(model, batch.rows);
+    return choice_logprobs_of_picks(token_logprobs(model, leaving, batch.picks), batch).front();
+  }
+  ForwardOptions forward;
+  forward.tap = tap;
+  forward.logit_positions = batch.rows.logit_positions;
+  return choice_logprobs(model.forward(batch.rows.ids, forward), batch).front();
+}
+
 }  // namespace
 
 std::vector<std::vector<std::vector<double>>> choice_logprobs(const Tensor& logits,
                                                               const ScoringBatch& batch,
                                                               int64_t variants) {
   check_logits(logits, batch, variants);
-  const Tensor picks = pick_logprobs(logits, batch, variants);
-  const auto values = picks.accessor<double, 2>();
+  return choice_logprobs_of_picks(pick_logprobs(logits, batch, variants), batch);
+}
+
+std::vector<std::vector<std::vector<double>>> choice_logprobs_of_picks(const Tensor& logprobs,
+                                                                       const ScoringBatch& batch) {
+  const int64_t variants = logprobs.size(0);
+  HEADLENS_CHECK(ShapeError, logprobs.dim() == 2 && logprobs.size(1) == batch.picks.size(1),
+                 "[score] log-probabilities, expected [variants, {}], got {}", batch.picks.size(1),
+                 shape_string(logprobs.sizes()));
+  const auto values = logprobs.accessor<double, 2>();
   std::vector<std::vector<std::vector<double>>> out(static_cast<size_t>(variants));
   for (int64_t v = 0; v < variants; ++v) {
     for (size_t i = 0; i < batch.choices.size(); ++i) {
@@ -63,6 +89,33 @@ std::vector<std::vector<std::vector<double>>> choice_logprobs(const Tensor& logi
     }
   }
   return out;
+}
+
+Tensor answer_log_odds(const Tensor& logits, const ScoringBatch& batch) {
+  check_logits(logits, batch, 1);
+  const int64_t slots = batch.rows.logit_positions.size(1);
+  std::vector<int64_t> chosen, example_of;  // the picks of right choices
+  for (size_t i = 0; i < batch.choices.size(); ++i) {
+    const auto& [begin, counts, answer] = batch.choices[i];
+    const int64_t first = std::accumulate(counts.begin(), counts.begin() + answer, begin);
+    for (int64_t k = 0; k < counts[static_cast<size_t>(answer)]; ++k) {
+      chosen.push_back(first + k);
+      example_of.push_back(static_cast<int64_t>(i));
+    }
+  }
+  const at::Device device = logits.device();
+  const Tensor picks = batch.picks.index_select(1, at::tensor(chosen, at::kLong)).to(device);
+  const bool wide = logits.is_cpu() || logits.scalar_type() == at::kDouble;
+  const Tensor scores = logits.flatten(0, 1)
+                            .index_select(0, picks[0] * slots + picks[1])
+                            .to(wide ? at::kDouble : at::kFloat);  // [pick, vocab]
+  const Tensor token = picks[2].unsqueeze(1);
+  const Tensor others = scores.scatter(1, token, -INFINITY).logsumexp(1);
+  const Tensor token_odds = (scores.gather(1, token).squeeze(1) - others).to(at::kDouble);
+  const Tensor logprob =
+      at::zeros({std::ssize(batch.choices)}, token_odds.options())
+          .index_add(0, at::tensor(example_of, at::kLong).to(device), at::log_sigmoid(token_odds));
+  return logprob - at::log(-at::expm1(logprob));
 }
 
 Verdict judge_choices(const std::vector<double>& logprobs, int64_t answer) {
@@ -106,11 +159,7 @@ EvalResult evaluate(const LanguageModel& model, const std::vector<TokenizedExamp
   double chance = 0;
   int64_t done = 0;
   for (const ScoringBatch& batch : make_batches(examples, options.max_batch_tokens)) {
-    ForwardOptions forward;
-    forward.tap = options.tap;
-    forward.logit_positions = batch.rows.logit_positions;
-    const Tensor logits = model.forward(batch.rows.ids, forward);
-    const auto scores = choice_logprobs(logits, batch).front();
+    const auto scores = score_batch(model, batch, options.tap);
     for (size_t i = 0; i < scores.size(); ++i) {
       const size_t example = static_cast<size_t>(batch.rows.examples[i]);
       verdicts[example] = judge_choices(scores[i], batch.choices[i].answer);

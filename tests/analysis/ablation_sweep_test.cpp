@@ -324,8 +324,9 @@ TEST(AblationSweep, RefusesWhatItCannotDo) {
   SweepOptions options;
   options.mode = AblationMode::Scale;
   const auto swept = [&] { ablation_sweep(model, *objective, {{0, 0, 0}}, options); };
+  options.factor = 1;
   EXPECT_EQ(error_message<UsageError>(swept),
-            "[ablate] mode, expected zero, mean or resample, got scale");
+            "[ablate] factor to scale by, expected a number other than 1, got 1");
   options = {};
   options.max_batch_tokens = 0;
   EXPECT_EQ(error_message<UsageError>(swept),

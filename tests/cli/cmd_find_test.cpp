@@ -229,6 +229,46 @@ TEST(FindOutputs, AblateCutsHeadsOfTwoMixers) {
   EXPECT_NEAR(call({"eval"}, {})["mean_logprob"], kept["base"]["mean_logprob"], kTolerance);
 }
 
+// What was only estimated has no exact figure; with --exact everything has.
+TEST(FindOutputs, ScreensAndConfirms) {
+  const TempDir dir;
+  const auto model = model_with_words(dir, "llama");
+  const std::string task = "jsonl:" + word_task(dir).string(), out = (dir.path() / "out").string();
+  const std::vector<std::string> words = {"find", model.string(), "--task", task, "--out",
+                                          out,    "--json",       "--quiet"};
+  const auto find = [&](const std::vector<std::string>& more) {
+    std::vector<std::string> all = words;
+    all.insert(all.end(), more.begin(), more.end());
+    const Called called = headlens(all);
+    EXPECT_EQ(called.status, 0) << called.err;
+    return called.json();
+  };
+  const Json exact = find({}), screened = find({"--screen=2"}),
+             both = find({"--screen=25%", "--exact"});
+  EXPECT_FALSE(exact.contains("screen"));
+  EXPECT_EQ(screened["screen"]["ablated"], 2);
+  EXPECT_FALSE(screened["screen"].contains("missed"));
+  ASSERT_EQ(screened["heads"].size(), exact["heads"].size());
+  for (size_t i = 0; i < exact["heads"].size(); ++i) {
+    const Json& head = screened["heads"][i];
+    const bool confirmed = head["screen_place"] <= 2;
+    EXPECT_EQ(head.contains("accuracy_drop"), confirmed) << head;
+    EXPECT_EQ(head.contains("entropy"), confirmed) << head;
+    if (confirmed) {
+      EXPECT_NEAR(head["logprob_drop"], exact["heads"][i]["logprob_drop"], kTolerance);
+    }
+    EXPECT_NEAR(both["heads"][i]["logprob_drop"], exact["heads"][i]["logprob_drop"], kTolerance);
+  }
+  EXPECT_TRUE(both["screen"].contains("missed"));
+  EXPECT_TRUE(find({"--sequential", "0.1"}).contains("base"));
+  std::vector<std::string> wrong = words;
+  wrong.emplace_back("--screen=half");
+  const Called refused = headlens(wrong);
+  EXPECT_EQ(refused.status, 2);
+  EXPECT_NE(refused.err.find("[find] --screen, expected a number of heads or a percentage"),
+            std::string::npos);
+}
+
 TEST(FindOutputs, HeadsNamedAreScoredOneByOne) {
   const TempDir dir;
   const std::string task = "jsonl:" + word_task(dir).string(), out = (dir.path() / "out").string();

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "headlens/analysis/estimates.h"
+#include "headlens/analysis/sweep_target.h"
 #include "headlens/analysis/types.h"
 #include "headlens/hooks/interventions.h"
 #include "headlens/model/language_model.h"
@@ -26,18 +27,40 @@ enum class CutPositions {
 
 struct SweepOptions {
   /// Zero; Mean: the head's mean over all prompt positions of the task; Resample: its outputs in
-  /// the objective's next example, run untouched, lined up at the last prompt tokens.
+  /// the objective's next example, run untouched, lined up at the last prompt tokens; Scale: its
+  /// own output times `factor`.
   AblationMode mode = AblationMode::Zero;
   Placement placement = Placement::PostNorm;
   CutPositions positions = CutPositions::All;
   int64_t max_batch_tokens = 16384;  // variants x rows x positions held in one forward
+  /// What takes the place of the outputs of cut heads in a batch of the objective, instead of what
+  /// `mode` says: [head, width] or [row, pos, head, width] by site; an empty map: zeros.
+  std::function<HeadOutputs(int64_t batch)> replacements = {};
   /// Called with (done, total) work units; may throw to stop.
   std::function<void(int64_t, int64_t)> progress = {};
+  double factor = 0;  // of the mode Scale
+  /// Caps on memory, weights included; 0: none. The first batches of a sweep then hold one variant,
+  /// two, four .., and what they took says how many fit. `max_batch_tokens` holds besides.
+  int64_t max_gpu_bytes = 0;   // on each GPU
+  int64_t max_host_bytes = 0;  // of tensors, for models on the CPU
+};
+
+/// What a sweep took of the memory of the model's device (of the fullest of several), in bytes.
+/// Zeros where no cap was given.
+struct SweepMemory {
+  int64_t weights = 0;
+  int64_t prefix = 0;         // residuals, states and replacements that all variants share
+  int64_t per_variant = 0;    // activations of one variant of the first batch of full size
+  int64_t variants = 0;       // that such a batch holds
+  int64_t predicted = 0;      // the peak of that batch in all
+  int64_t peak = 0;           // that was seen in the whole sweep
+  int64_t out_of_memory = 0;  // batches that did not fit and were halved; counted without caps too
 };
 
 struct SweepResult {
   SweepOutcome base;
   std::vector<SweepOutcome> variants;  // one per requested target, in order
+  SweepMemory memory = {};
 };
 
 /// Ablates each target alone. Targets of one layer share the forward up to its head outputs (with
@@ -48,6 +71,17 @@ struct SweepResult {
 /// resampling with fewer than two examples.
 SweepResult ablation_sweep(const LanguageModel& model, const Objective& objective,
                            const std::vector<HeadId>& targets, const SweepOptions& options = {});
+
+/// The same for any interventions. Targets that start in one layer and cut no maps share batches;
+/// those that cut maps run one after another, from their first layer on. HookError besides for an
+/// MLP that does not exist, a target that names nothing, and map entries that no example has.
+SweepResult sweep_targets(const LanguageModel& model, const Objective& objective,
+                          const std::vector<SweepTarget>& targets,
+                          const SweepOptions& options = {});
+/// The plain way: one whole forward of whole rows a target and batch.
+SweepResult targets_one_by_one(const LanguageModel& model, const Objective& objective,
+                               const std::vector<SweepTarget>& targets,
+                               const SweepOptions& options = {});
 
 /// The plain way, for tests and trust: one whole forward a target and batch. UsageError for
 /// SegmentsFromQuery, here and below.

@@ -3,13 +3,18 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "headlens/analysis/ablation_sweep.h"
+#include "headlens/analysis/screening.h"
+#include "headlens/analysis/sequential.h"
 #include "headlens/analysis/types.h"
 
 namespace headlens {
+
+class WorkPool;
 
 struct FindOptions {
   SweepOptions sweep;
@@ -18,7 +23,15 @@ struct FindOptions {
   bool refine_channels = true;  // bisect groups that matter down to single channels
   int64_t map_samples = 8;      // maps kept for the report, strongest heads first
   double min_drop = 0.02;       // a role needs at least this much accuracy
+  /// Estimate all heads by attribution and ablate the first of them only: the others have no
+  /// accuracy, no role and no map figures. Instead of `heads`; channels are ablated one by one.
+  std::optional<ScreenOptions> screen;
+  /// Stop testing heads that are sure not to reach min_drop; zero ablation only.
+  std::optional<SequentialLooks> sequential;
   std::function<void(const char* stage, int64_t done, int64_t total)> progress;
+  /// Shares sweeps and map figures with other processes and keeps their results; null: all of it
+  /// here and now. Only the process that leads gets map samples.
+  WorkPool* pool = nullptr;
 };
 
 /// The main job: every head ablated; entropy, gather, aggregate and target of every map; roles and

@@ -53,6 +53,11 @@ struct HeadScore {
   std::optional<Estimate> accuracy_drop;
   std::optional<double> logprob_drop;
   std::optional<int64_t> near_ties;
+  /// What attribution estimates `logprob_drop` to be, nats; searches that were screened only.
+  std::optional<double> screen_drop;
+  std::optional<int64_t> screen_place;  // from 1; absent for a group of channels
+  /// On how many examples the head was tested before sequential testing stopped; absent: on all.
+  std::optional<int64_t> examples;
   /// The drop when the head is cut only at the last prompt token, and only everywhere else;
   /// computed for heads whose drop is significant.
   std::optional<double> drop_at_query;
@@ -72,6 +77,18 @@ struct BaseScore {
   double mean_logprob = 0;
   int64_t near_ties = 0;
   int64_t examples = 0;
+};
+
+/// The screen of a search, and how it compares with exact ablation.
+struct ScreenSummary {
+  int64_t heads = 0;    // estimated; channels, for Mamba-1
+  int64_t ablated = 0;  // exactly
+  int64_t chosen = 0;   // the first so many by estimate
+  /// Spearman's rank correlation of the screen's order and the exact log-probability drop over the
+  /// ablated heads; absent with fewer than 2.
+  std::optional<double> rank_correlation;
+  /// Heads that matter and are not among the chosen; absent unless all were ablated.
+  std::optional<std::vector<HeadId>> missed;
 };
 
 /// The map of a head over one prompt, for reports.
@@ -105,8 +122,11 @@ struct FindResult {
   std::vector<HeadId> gather;  // strongest drop first
   std::vector<HeadId> aggregate;
   std::vector<MapSample> maps;
+  std::optional<ScreenSummary> screen;
   std::string placement;  // "post_norm" or "pre_norm"
-  std::string mode;       // "zero", "mean", "resample"
+  std::string mode;       // "zero", "mean", "resample", "scale"
+  /// Batches of the sweeps that did not fit in memory and were halved.
+  int64_t out_of_memory = 0;
 };
 
 }  // namespace headlens

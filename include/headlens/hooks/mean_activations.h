@@ -17,6 +17,9 @@ class MeanActivations final : public Tap {
   /// `layers` empty: every layer with heads.
   explicit MeanActivations(const ModelConfig& config, const std::vector<int64_t>& layers = {},
                            Placement placement = Placement::PostNorm);
+  /// Chosen sites of shape [batch, pos, head, width] or [batch, pos, width], whose means then are
+  /// [head, width] or [width, 1].
+  explicit MeanActivations(const std::vector<TapPoint>& points);
   /// bool [batch, pos]: the positions of the next forwards that count (not padding); undefined:
   /// all.
   void set_valid(Tensor valid) { valid_ = std::move(valid); }

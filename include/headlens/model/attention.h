@@ -29,6 +29,8 @@ class QkvProjection {
 
   /// x [batch, pos, d_in] -> q [batch, pos, head, d_head]; k, v [batch, pos, kv_head, d_head]
   std::array<Tensor, 3> operator()(const Tensor& x) const;
+  /// The same, q only at `positions` [batch, n] int64: [batch, n, head, d_head].
+  std::array<Tensor, 3> queries_at(const Tensor& x, const Tensor& positions) const;
 
   std::vector<Tensor> weights() const;
   /// The rows of q, k and v; not for a layout that mixes them. Biases undefined where there are
@@ -58,6 +60,10 @@ class Attention {
   /// state, and it is brought up to date.
   Tensor forward(const Tensor& x, const LayerTap& tap, LayerState* state,
                  const Prompt& prompt) const;
+  /// The z of forward at `positions` [batch, n] int64 only, [batch, n, head, d_head]: keys and
+  /// values are made of all positions, queries of these. No taps are called.
+  Tensor heads_at(const Tensor& x, const Tensor& positions, LayerState* state,
+                  const Prompt& prompt) const;
   /// The last step of forward: z [batch, pos, head * d_head] -> [batch, pos, d_model].
   Tensor project(const Tensor& z) const;
 

@@ -32,6 +32,11 @@ class Block {
 
   /// resid [batch, pos, d_model] -> [batch, pos, d_model]
   Tensor forward(Tensor resid, const LayerTap& tap, LayerState* state, const Prompt& prompt) const;
+  /// What forward gives at `positions` [batch, n] int64 only, [batch, n, d_model], on the device of
+  /// the layer: everything past the mixer, and the queries of attention, are computed there alone.
+  /// No taps are called.
+  Tensor forward_at(const Tensor& resid, const Tensor& positions, LayerState* state,
+                    const Prompt& prompt) const;
   /// The rest of forward once the mixer's output projection has its input z (the tensor of Site::Z
   /// or MixerZ): position by position, so any positions serve. ShapeError unless z fits, and for a
   /// block of two mixers.
@@ -59,6 +64,8 @@ class Block {
                          const Prompt& prompt) const;
   Tensor shared_block(const Tensor& resid, const LayerTap& tap, LayerState* state,
                       const Prompt& prompt) const;
+  Tensor mixed_at(const Tensor& x, const Tensor& positions, LayerState* state,
+                  const Prompt& prompt) const;
   Tensor run_mixer(const Tensor& x, const LayerTap& tap, LayerState* state,
                    const Prompt& prompt) const;
   Tensor after_mixer(Tensor y, const LayerTap& tap) const;

@@ -95,6 +95,12 @@ class LanguageModel {
   /// to_layer - 1 run. A state moves on by `pos` positions when its last layer has run.
   Tensor run_layers(Tensor resid, int64_t from_layer, int64_t to_layer, Tap* tap = nullptr,
                     ModelState* state = nullptr, const Prompt& prompt = {}) const;
+  /// Runs from `from_layer` to the end and gives what leaves the last layer at `positions` [batch,
+  /// n] int64 only: [batch, n, d_model]. The last layer then makes keys, values and scan inputs of
+  /// all positions and the rest of these alone, unless the tap wants something of it.
+  Tensor run_to_end(const Tensor& resid, int64_t from_layer, const Tensor& positions,
+                    Tap* tap = nullptr, ModelState* state = nullptr,
+                    const Prompt& prompt = {}) const;
   /// The prompt to hand to `run_layers` for a first residual: what the layers of this model read
   /// besides it. Nothing but for Zamba2, whose shared blocks read the embedding again.
   Prompt prompt_of(const Tensor& first_residual) const;

@@ -4,6 +4,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -34,8 +35,9 @@ inline constexpr double kNearTie = 1e-3;
 /// How one example came out.
 struct Verdict {
   bool correct = false;
-  double logprob = 0;  // of the right choice, nats
-  double margin = 0;   // best choice minus second best, nats (>= 0)
+  double logprob = 0;                // of the right choice, nats
+  double margin = 0;                 // best choice minus second best, nats (>= 0)
+  std::vector<double> numbers = {};  // what a custom objective says of the example; may be empty
 };
 
 /// The prompt of one example, as map statistics need it.
@@ -58,6 +60,25 @@ class Objective {
   /// Returns [variant][i] for the batch's examples i.
   virtual std::vector<std::vector<Verdict>> judge(int64_t batch, const Tensor& logits,
                                                   int64_t variants) const = 0;
+  /// What attribution differentiates: the log-odds ln p - ln(1 - p) of the right choice of each of
+  /// the batch's examples i, [i] float64, a differentiable function of logits [row, n, vocab]. ln p
+  /// is the `logprob` of its verdict. TaskError unless the objective has such a thing.
+  virtual Tensor answer_log_odds(int64_t batch, const Tensor& logits) const;
+  /// The tokens whose log-probabilities are all that a verdict needs, int64 [3, pick] on the CPU:
+  /// row, slot in `logit_positions`, token id. Undefined: it needs whole logits. Where defined, a
+  /// caller may make the logits a few at a time and use `judge_tokens` in place of `judge`.
+  virtual Tensor judged_tokens(int64_t /*batch*/) const { return {}; }
+  /// Judges by these log-probabilities, [variants, pick] float64 on the CPU; returns as `judge`.
+  virtual std::vector<std::vector<Verdict>> judge_tokens(int64_t /*batch*/,
+                                                         const Tensor& /*logprobs*/) const {
+    return {};
+  }
+};
+
+/// Some of a task's examples as an objective of their own.
+struct ObjectivePart {
+  std::shared_ptr<const Objective> objective;
+  std::vector<int64_t> examples;  // [example of the part] its number in the whole
 };
 
 }  // namespace headlens

@@ -116,6 +116,9 @@ class Tap {
   virtual void visit_map(TapPoint /*point*/, HeadMap& /*map*/) {}
 };
 
+/// Does a tap (none: nullptr) want anything of a layer?
+bool wants_any(const Tap* tap, int64_t layer);
+
 /// A tap bound to one layer; does nothing when there is no tap. This is what layers call.
 class LayerTap {
  public:

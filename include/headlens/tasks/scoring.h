@@ -49,6 +49,16 @@ std::vector<std::vector<std::vector<double>>> choice_logprobs(const Tensor& logi
                                                               const ScoringBatch& batch,
                                                               int64_t variants = 1);
 
+/// The log-odds ln p - ln(1 - p) of the right choice of each example, p the probability of its
+/// tokens: [i] float64, from logits [row, slot, vocab] and differentiable in them. Exact where ln p
+/// would round to 0. ShapeError for another shape.
+Tensor answer_log_odds(const Tensor& logits, const ScoringBatch& batch);
+
+/// The same from the log-probabilities of the batch's picks, [variants, pick] float64 on the CPU
+/// (as `token_logprobs` gives them).
+std::vector<std::vector<std::vector<double>>> choice_logprobs_of_picks(const Tensor& logprobs,
+                                                                       const ScoringBatch& batch);
+
 /// The verdict on one example: the first maximum wins.
 Verdict judge_choices(const std::vector<double>& logprobs, int64_t answer);
 
@@ -58,7 +68,8 @@ struct EvalOptions {
   std::function<void(int64_t done, int64_t total)> progress;  // in examples; may throw to stop
 };
 
-/// Runs every example once. Throws TaskError if there is none.
+/// Runs every prompt once; choices of several tokens go on from its state (without a tap, which
+/// sees whole rows). Logits are made a few rows at a time. Throws TaskError if there is none.
 EvalResult evaluate(const LanguageModel& model, const std::vector<TokenizedExample>& examples,
                     const EvalOptions& options = {});
 

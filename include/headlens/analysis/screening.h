@@ -1,0 +1,48 @@
+// headlens/analysis: which heads attribution sends on to exact ablation.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "headlens/analysis/attribution.h"
+#include "headlens/analysis/types.h"
+
+namespace headlens {
+
+/// How many heads (single channels, for Mamba-1) are ablated after the screen.
+struct ScreenOptions {
+  int64_t count = 0;   // this many; 0: `percent` of them
+  double percent = 5;  // rounded up, at least 8
+  bool exact =
+      false;  // ablate all of them all the same, and tell what the screen would have missed
+};
+
+/// What attribution says of all heads, by two backward rules that fail in different places.
+struct ScreenEstimates {
+  std::vector<HeadId> heads;   // every head and every Mamba-1 channel, layer by layer
+  std::vector<double> drop;    // [head] the larger of the two mean drops of ln p, nats
+  std::vector<int64_t> place;  // [head] from 0: by the better of its two places, then the other
+};
+
+/// Integrated gradients over all heads by slopes and by secants (attribution.h). Of `options` the
+/// path, steps and rule are set here.
+ScreenEstimates estimate_heads(const LanguageModel& model, const Objective& objective,
+                               AttributionOptions options = {});
+
+/// The heads of a screened search: those to ablate, and entries for all others.
+struct ScreenPlan {
+  std::vector<HeadScore> chosen;  // by place, with nothing but head, kind and estimate
+  std::vector<HeadScore> rest;
+};
+
+/// UsageError for a count or percentage out of range. Channels that are not chosen are put together
+/// in `groups` contiguous groups a layer, cut where a chosen one lies between; a group's estimate
+/// is the sum of its channels', and it has no place unless it is one channel.
+ScreenPlan plan_screen(const ModelConfig& config, const ScreenEstimates& estimates, int64_t groups,
+                       const ScreenOptions& options);
+
+/// Spearman's rank correlation; ties get their mean rank. 0 where one side has no spread.
+/// ShapeError for unlike lengths.
+double spearman(const std::vector<double>& a, const std::vector<double>& b);
+
+}  // namespace headlens

@@ -1,0 +1,50 @@
+// headlens/model: rows that begin alike, run once up to where they part.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <optional>
+
+#include "headlens/core/dtype.h"
+#include "headlens/model/config.h"
+#include "headlens/model/language_model.h"
+#include "headlens/model/objective.h"
+#include "headlens/model/state.h"
+
+namespace headlens {
+
+/// A batch as a tree of two levels: one trunk an example, which all its rows begin with, and what
+/// each row has after it. Trunks are of one length and none of them is padded where it matters, so
+/// rows go on from a trunk's state.
+struct RowFork {
+  int64_t length = 0;  // of the trunks
+  Tensor trunk_rows;   // int64 [example]: the row that a trunk is taken from
+  Tensor owner;        // int64 [row]: the example whose trunk the row goes on from
+  Tensor trunk_ids;    // int64 [example, length]
+  Tensor rest_ids;     // int64 [row, pos - length]
+  // Where judged positions are: each trunk's [example, n], each row's [row, slot] after its trunk
+  // (0 for one in the trunk), and for one in the trunk which of the n it is.
+  Tensor trunk_positions, rest_positions, slot_in_trunk;
+  Tensor is_in_trunk;  // bool [row, slot]
+};
+
+/// How to run a batch that way; nothing where every example has one row, where the rows of one
+/// begin unlike, or where the model cannot go on from a state (rotary positions that depend on the
+/// length).
+std::optional<RowFork> fork_rows(const ModelConfig& config, const ObjectiveBatch& batch);
+
+/// What leaves the trunks at their judged positions [copies * example, n, d] and the rest [copies *
+/// row, slot, d], put together: [copies * row, slot, d].
+Tensor join_fork(const RowFork& fork, const Tensor& trunk, const Tensor& rest, int64_t copies = 1);
+
+/// What leaves the last layer at the judged positions of a batch, [row, slot, d_model]: each prompt
+/// is run once, and rows go on from its state.
+Tensor run_judged(const LanguageModel& model, const ObjectiveBatch& batch);
+
+/// The state of the trunks `owner` [row], each as often as it is named; the one given is not
+/// changed.
+ModelState forked_state(const ModelState& state, const Tensor& owner);
+LayerState forked_state(const LayerState& state, const Tensor& owner);
+
+}  // namespace headlens

@@ -1,0 +1,225 @@
+// headlens/analysis: the file that keeps what a run has finished, so that a killed one can go on.
+#include "headlens/analysis/journal.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+#include <zlib.h>
+
+#include <bit>
+#include <cerrno>
+#include <cstring>
+#include <nlohmann/json.hpp>
+
+#include "core/check.h"
+#include "core/whole_file.h"
+#include "headlens/core/log.h"
+
+namespace headlens {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::ordered_json;
+
+static_assert(std::endian::native == std::endian::little, "numbers in a journal are little-endian");
+
+constexpr std::string_view kMagic = "headlens.journal/1\n";
+constexpr size_t kHead = 12;  // of a record: CRC-32, length of the key, length of the value
+
+uint32_t crc(std::string_view bytes) {
+  return static_cast<uint32_t>(
+      ::crc32_z(0, reinterpret_cast<const Bytef*>(bytes.data()), bytes.size()));
+}
+
+void put(std::string& bytes, uint32_t number) {
+  bytes.append(reinterpret_cast<const char*>(&number), sizeof number);
+}
+
+uint32_t number_at(std::string_view bytes, size_t at) {
+  uint32_t number = 0;
+  std::memcpy(&number, bytes.data() + at, sizeof number);
+  return number;
+}
+
+/// CRC-32 of what follows it, the two lengths, the key, the value.
+std::string record_bytes(std::string_view key, std::string_view value) {
+  HEADLENS_CHECK(Error, key.size() <= UINT32_MAX && value.size() <= UINT32_MAX,
+                 "[journal] record, expected at most 4 GB, got {} bytes",
+                 key.size() + value.size());
+  std::string body;
+  put(body, static_cast<uint32_t>(key.size()));
+  put(body, static_cast<uint32_t>(value.size()));
+  body.append(key).append(value);
+  std::string record;
+  put(record, crc(body));
+  return record + body;
+}
+
+struct Record {
+  std::string key, value;
+  size_t end = 0;  // offset of what follows it
+};
+
+/// The record at `at`, or nothing where none is whole.
+std::optional<Record> record_at(std::string_view bytes, size_t at) {
+  if (bytes.size() - at < kHead) return std::nullopt;
+  const uint64_t key = number_at(bytes, at + 4), value = number_at(bytes, at + 8);
+  if (key + value > bytes.size() - at - kHead) return std::nullopt;
+  const std::string_view body = bytes.substr(at + 4, kHead - 4 + key + value);
+  if (crc(body) != number_at(bytes, at)) return std::nullopt;
+  return Record{std::string(body.substr(kHead - 4, key)), std::string(body.substr(kHead - 4 + key)),
+                at + kHead + key + value};
+}
+
+std::string read_all(int fd, const fs::path& path) {
+  std::string bytes;
+  char block[1 << 16];
+  for (;;) {
+    const ssize_t got = ::read(fd, block, sizeof block);
+    if (got < 0 && errno == EINTR) continue;
+    HEADLENS_CHECK(Error, got >= 0, "[{}] journal, expected to be read, got {}", path.string(),
+                   std::strerror(errno));
+    if (got == 0) return bytes;
+    bytes.append(block, static_cast<size_t>(got));
+  }
+}
+
+Json header_json(const RunIdentity& identity, const std::map<std::string, std::string>& notes) {
+  Json fields = Json::object();
+  for (const auto& [name, value] : identity) fields[name] = value;
+  return {{"identity", fields}, {"notes", notes}};
+}
+
+/// JSON holds UTF-8 only; a file name need not be.
+std::string text_of(const Json& json) {
+  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+}  // namespace
+
+std::optional<std::string> first_difference(const RunIdentity& expected, const RunIdentity& got) {
+  for (size_t i = 0; i < std::max(expected.size(), got.size()); ++i) {
+    const bool both = i < expected.size() && i < got.size();
+    if (both && expected[i] == got[i]) continue;
+    const auto value = [&](const RunIdentity& side) {
+      return i < side.size() ? side[i].second : "nothing";
+    };
+    const auto& name = i < expected.size() ? expected[i].first : got[i].first;
+    return fmt::format("{}, expected '{}', got '{}'", name, value(expected), value(got));
+  }
+  return std::nullopt;
+}
+
+std::string checksum_text(std::string_view bytes) {
+  return fmt::format("{:08x}", crc(bytes));
+}
+
+Journal::Journal(Journal&& other) noexcept
+    : path_(std::move(other.path_)),
+      fd_(std::exchange(other.fd_, -1)),
+      records_(std::move(other.records_)),
+      notes_(std::move(other.notes_)) {}
+
+Journal& Journal::operator=(Journal&& other) noexcept {
+  std::swap(path_, other.path_);
+  std::swap(fd_, other.fd_);
+  std::swap(records_, other.records_);
+  std::swap(notes_, other.notes_);
+  return *this;
+}
+
+Journal::~Journal() {
+  if (fd_ >= 0) ::close(fd_);
+}
+
+Journal Journal::open(const fs::path& path, const RunIdentity& identity,
+                      const std::map<std::string, std::string>& notes, Existing existing) {
+  std::error_code ignored;
+  const bool there = fs::exists(path, ignored);
+  HEADLENS_CHECK(UsageError, !there || existing == Existing::Resume,
+                 "[resume] {}, expected --resume to go on with an unfinished run (or the file "
+                 "removed), got neither",
+                 path.string());
+  if (!there) {  // whole or not at all: a journal always says whose it is
+    write_whole_file(path,
+                     std::string(kMagic) + record_bytes("", text_of(header_json(identity, notes))));
+  }
+  Journal journal(path);
+  journal.fd_ = ::open(path.c_str(), O_RDWR | O_APPEND | O_CLOEXEC);
+  HEADLENS_CHECK(Error, journal.fd_ >= 0, "[{}] journal, expected to be opened, got {}",
+                 path.string(), std::strerror(errno));
+  journal.lock();
+  journal.read(identity);
+  return journal;
+}
+
+void Journal::lock() {
+  HEADLENS_CHECK(Error, ::flock(fd_, LOCK_EX | LOCK_NB) == 0,
+                 "[{}] journal, expected no other run to write it, got {}", path_.string(),
+                 std::strerror(errno));
+}
+
+void Journal::read(const RunIdentity& identity) {
+  const std::string bytes = read_all(fd_, path_);
+  const auto header =
+      bytes.starts_with(kMagic) ? record_at(bytes, kMagic.size()) : std::optional<Record>();
+  HEADLENS_CHECK(Error, header.has_value(), "[{}] file, expected a journal of a run, got {} bytes",
+                 path_.string(), bytes.size());
+  const Json json = Json::parse(header->value, nullptr, /*allow_exceptions=*/false);
+  const bool known = json.is_object() && json.contains("identity") && json.contains("notes");
+  HEADLENS_CHECK(Error, known, "[{}] header, expected identity and notes, got '{}'", path_.string(),
+                 header->value);
+  RunIdentity own;
+  for (const auto& [name, value] : json["identity"].items()) own.emplace_back(name, value);
+  const RunIdentity asked = [&] {  // as JSON gives it back
+    RunIdentity fields;
+    const Json written = Json::parse(text_of(header_json(identity, {})));
+    for (const auto& [name, value] : written["identity"].items()) fields.emplace_back(name, value);
+    return fields;
+  }();
+  const auto difference = first_difference(own, asked);
+  HEADLENS_CHECK(UsageError, !difference, "[resume] {} is of another run: {}", path_.string(),
+                 difference.value_or(""));
+  notes_ = json["notes"].get<std::map<std::string, std::string>>();
+  size_t end = header->end;
+  while (auto record = record_at(bytes, end)) {
+    end = record->end;
+    records_.emplace(std::move(record->key), std::move(record->value));
+  }
+  if (end == bytes.size()) return;
+  log_info(fmt::format("[resume] {}: the last {} bytes are not whole and are done again",
+                       path_.string(), bytes.size() - end));
+  HEADLENS_CHECK(Error, ::ftruncate(fd_, static_cast<off_t>(end)) == 0,
+                 "[{}] journal, expected to be cut at its last whole record, got {}",
+                 path_.string(), std::strerror(errno));
+}
+
+const std::string* Journal::find(const std::string& key) const {
+  const auto at = records_.find(key);
+  return at == records_.end() ? nullptr : &at->second;
+}
+
+void Journal::append(const std::string& key, const std::string& value) {
+  if (records_.contains(key)) return;
+  const std::string record = record_bytes(key, value);
+  std::string_view rest = record;
+  while (!rest.empty()) {
+    const ssize_t written = ::write(fd_, rest.data(), rest.size());
+    if (written < 0 && errno == EINTR) continue;
+    HEADLENS_CHECK(Error, written > 0, "[{}] journal, expected to be written, got {}",
+                   path_.string(), std::strerror(errno));
+    rest.remove_prefix(static_cast<size_t>(written));
+  }
+  HEADLENS_CHECK(Error, ::fdatasync(fd_) == 0, "[{}] journal, expected to reach the disk, got {}",
+                 path_.string(), std::strerror(errno));
+  records_.emplace(key, value);
+}
+
+void Journal::remove() {
+  std::error_code error;
+  fs::remove(path_, error);
+  HEADLENS_CHECK(Error, !error, "[{}] journal, expected to be removed, got {}", path_.string(),
+                 error.message());
+}
+
+}  // namespace headlens

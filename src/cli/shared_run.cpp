@@ -1,0 +1,117 @@
+// headlens/cli: one command's work shared by processes and kept in a journal.
+#include "cli/shared_run.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+
+#include "core/check.h"
+#include "headlens/core/device.h"
+
+namespace headlens::cli {
+namespace {
+
+constexpr double kMostSeconds = 86'400;
+
+template <typename T>
+void put(std::string& bytes, const T& value) {
+  bytes.append(reinterpret_cast<const char*>(&value), sizeof value);
+}
+
+void put(std::string& bytes, const std::vector<int64_t>& values) {
+  put(bytes, values.size());
+  bytes.append(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(int64_t));
+}
+
+/// A process that is shown one device only has it under the number 0, whatever its own is.
+std::string device_of(const Launch& launch) {
+  return fmt::format("cuda:{}", cuda_device_count() == 1 ? 0 : launch.local_rank);
+}
+
+std::unique_ptr<WorkPool> pool_of(const std::optional<Launch>& launch, double lost_after) {
+  if (!launch || launch->world_size == 1) return make_local_pool();
+  StorePoolOptions options;
+  options.lost_after = std::chrono::milliseconds(std::llround(lost_after * 1000));
+  return make_store_pool(*launch, options);
+}
+
+}  // namespace
+
+void add_shared_run_flags(CLI::App& command, SharedRunFlags& flags) {
+  command.add_flag("--resume", flags.resume,
+                   "go on from the journal that a killed run left beside its output");
+  command.add_option("--lost-after", flags.lost_after,
+                     "under torchrun, mpirun or srun: seconds of silence after which a process's "
+                     "work goes to others (default 30)");
+}
+
+std::string task_digest(const std::vector<TokenizedExample>& examples) {
+  std::string bytes;
+  for (const TokenizedExample& e : examples) {
+    put(bytes, e.prompt_ids);
+    put(bytes, e.choice_ids.size());
+    for (const std::vector<int64_t>& choice : e.choice_ids) put(bytes, choice);
+    put(bytes, e.answer);
+    put(bytes, e.segments.size());
+    for (const Segment& segment : e.segments) {
+      put(bytes, segment.start);
+      put(bytes, segment.end);
+    }
+  }
+  return checksum_text(bytes);
+}
+
+RunIdentity run_identity(const Manifest& manifest, const CommonFlags& flags, const TaskInfo& task,
+                         const std::string& digest,
+                         const std::map<std::string, std::string>& options) {
+  const std::string& devices = manifest.device;
+  RunIdentity identity = {
+      {"model", manifest.checkpoint},
+      {"task", task.spec},
+      {"examples", fmt::format("{} ({})", task.examples, digest)},
+      {"seed", fmt::format("{}", manifest.seed)},
+      {"dtype", manifest.dtype},
+      {"device", devices.substr(0, devices.find_first_of(":,"))},
+      {"tf32", flags.tf32 ? "true" : "false"},
+      {"headlens", fmt::format("{} {}", manifest.headlens_version, manifest.git_revision)},
+      {"torch", manifest.torch_version}};
+  identity.insert(identity.end(), options.begin(), options.end());
+  return identity;
+}
+
+SharedRun::SharedRun(CommonFlags& flags, const SharedRunFlags& shared,
+                     std::filesystem::path journal)
+    : journal_(std::move(journal)), resume_(shared.resume) {
+  HEADLENS_CHECK(UsageError, shared.lost_after >= 0.1 && shared.lost_after <= kMostSeconds,
+                 "[flags] --lost-after, expected 0.1 to {} seconds, got {}", kMostSeconds,
+                 shared.lost_after);
+  HEADLENS_CHECK(UsageError, !shared.resume || !journal_.empty(),
+                 "[resume] --out, expected the one that was killed, got {}", "none");
+  const std::optional<Launch> launch = read_launch();
+  if (launch && launch->restarts > 0) resume_ = true;  // torchrun --max-restarts
+  std::error_code ignored;
+  const bool first = !launch || launch->rank == 0;
+  HEADLENS_CHECK(
+      UsageError,
+      !first || resume_ || journal_.empty() || !std::filesystem::exists(journal_, ignored),
+      "[resume] {}, expected --resume to go on with an unfinished run (or the file "
+      "removed), got neither",
+      journal_.string());
+  if (launch && flags.device.empty() && cuda_available()) flags.device = device_of(*launch);
+  if (!first) flags.quiet = true;
+  pool_ = pool_of(launch, shared.lost_after);
+}
+
+void SharedRun::start(const RunIdentity& identity, Manifest& manifest) {
+  std::optional<Journal> journal;
+  if (leads() && !journal_.empty()) {
+    journal = Journal::open(journal_, identity,
+                            {{"command", manifest.command}, {"started", manifest.started}},
+                            resume_ ? Journal::Existing::Resume : Journal::Existing::Refuse);
+    manifest.command = journal->notes().at("command");
+    manifest.started = journal->notes().at("started");
+  }
+  pool_->start(identity, std::move(journal));
+}
+
+}  // namespace headlens::cli

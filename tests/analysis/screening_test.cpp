@@ -1,0 +1,154 @@
+// headlens/tests: which heads a screen sends on, and what find makes of them.
+#include "headlens/analysis/screening.h"
+
+#include <gtest/gtest.h>
+
+#include "analysis_tools.h"
+#include "core/error_message.h"
+#include "headlens/analysis/gather_aggregate.h"
+#include "retrieval_model.h"
+
+namespace headlens {
+namespace {
+
+using testing::channel_model;
+using testing::error_message;
+using testing::last_token_examples;
+using testing::objective_of;
+using testing::retrieval_examples;
+using testing::RetrievalModel;
+
+TEST(Spearman, AgainstValuesWorkedOutByHand) {
+  EXPECT_DOUBLE_EQ(spearman({1, 2, 3, 4}, {10, 20, 30, 1000}), 1);
+  EXPECT_DOUBLE_EQ(spearman({1, 2, 3, 4}, {4, 3, 2, 1}), -1);
+  EXPECT_DOUBLE_EQ(spearman({1, 2, 3, 4, 5}, {2, 1, 4, 3, 5}), 0.8);  // 1 - 6 * 4 / (5 * 24)
+  // Ranks 0, 1.5, 1.5, 3 against 0, 1, 2, 3: 4.5 / sqrt(4.5 * 5).
+  EXPECT_NEAR(spearman({1, 2, 2, 3}, {1, 2, 3, 4}), 4.5 / std::sqrt(22.5), 1e-12);
+  EXPECT_EQ(spearman({1, 1}, {1, 2}), 0);
+}
+
+ScreenEstimates channel_estimates() {
+  ScreenEstimates estimates;
+  int64_t next = 3;
+  for (int64_t c = 0; c < 16; ++c) {
+    estimates.heads.push_back({0, c, c});
+    estimates.drop.push_back(0.01 * static_cast<double>(c));
+    estimates.place.push_back(c == 5 ? 0 : c == 6 ? 1 : c == 11 ? 2 : next++);
+  }
+  return estimates;
+}
+
+TEST(PlanScreen, PutsTheOtherChannelsInGroups) {
+  const ModelConfig config = channel_model().config();
+  ScreenOptions options;
+  options.count = 3;
+  const ScreenPlan plan = plan_screen(config, channel_estimates(), 2, options);
+  ASSERT_EQ(plan.chosen.size(), 3u);
+  EXPECT_EQ(plan.chosen[0].head, (HeadId{0, 5, 5}));
+  EXPECT_EQ(plan.chosen[2].head, (HeadId{0, 11, 11}));
+  EXPECT_EQ(plan.chosen[2].screen_place, 3);
+  const std::vector<HeadId> rest = {{0, 0, 4}, {0, 7, 7}, {0, 8, 10}, {0, 12, 15}};
+  ASSERT_EQ(plan.rest.size(), rest.size());
+  for (size_t i = 0; i < rest.size(); ++i) EXPECT_EQ(plan.rest[i].head, rest[i]);
+  EXPECT_NEAR(*plan.rest[0].screen_drop, 0.1, 1e-12);
+  EXPECT_FALSE(plan.rest[0].screen_place.has_value());
+  EXPECT_EQ(plan.rest[1].screen_place, 9);
+  options.count = 0;
+  options.percent = 60;  // of 16, rounded up
+  EXPECT_EQ(plan_screen(config, channel_estimates(), 2, options).chosen.size(), 10u);
+  options.percent = 5;  // at least 8
+  EXPECT_EQ(plan_screen(config, channel_estimates(), 2, options).chosen.size(), 8u);
+  options.percent = 101;
+  EXPECT_EQ(
+      error_message<UsageError>([&] { plan_screen(config, channel_estimates(), 2, options); }),
+      "[screen] percentage of heads to ablate, expected above 0 and up to 100, got 101");
+}
+
+// The two heads of the circuit are among the first four of eight, although one has no slope to
+// speak of.
+TEST(Screen, FindsTheCircuitOfARetrievalModel) {
+  const LanguageModel model = RetrievalModel::make();
+  const auto objective = objective_of(retrieval_examples());
+  const FindResult exact = find_gather_aggregate(model, *objective);
+  FindOptions options;
+  options.screen = ScreenOptions{};
+  options.screen->count = 4;
+  const FindResult screened = find_gather_aggregate(model, *objective, options);
+  EXPECT_EQ(screened.gather, exact.gather);
+  EXPECT_EQ(screened.aggregate, exact.aggregate);
+  EXPECT_EQ(screened.screen->heads, 8);
+  EXPECT_EQ(screened.screen->ablated, 4);
+  EXPECT_FALSE(screened.screen->missed.has_value());
+  ASSERT_EQ(screened.heads.size(), 8u);
+  for (size_t i = 0; i < screened.heads.size(); ++i) {
+    const HeadScore& s = screened.heads[i];
+    EXPECT_EQ(s.head, exact.heads[i].head);
+    EXPECT_TRUE(s.screen_drop.has_value());
+    const bool confirmed = *s.screen_place <= 4;
+    EXPECT_EQ(s.accuracy_drop.has_value(), confirmed);
+    EXPECT_EQ(s.map.entropy.has_value(), confirmed);
+    if (confirmed) {
+      EXPECT_NEAR(*s.logprob_drop, *exact.heads[i].logprob_drop, 1e-9);
+    }
+  }
+}
+
+// With everything ablated as well, what one place would have missed is told.
+TEST(Screen, NamesWhatItWouldHaveMissed) {
+  const LanguageModel model = RetrievalModel::make();
+  const auto objective = objective_of(retrieval_examples());
+  FindOptions options;
+  options.screen = ScreenOptions{};
+  options.screen->count = 1;
+  options.screen->exact = true;
+  const FindResult found = find_gather_aggregate(model, *objective, options);
+  EXPECT_EQ(found.screen->chosen, 1);
+  EXPECT_EQ(found.screen->ablated, 8);
+  ASSERT_EQ(found.screen->missed->size(), 1u);
+  const HeadId missed = found.screen->missed->front();
+  EXPECT_TRUE(missed == (HeadId{0, 1, 1}) || missed == (HeadId{1, 0, 0}));
+  EXPECT_GT(*found.screen->rank_correlation, 0.5);
+  for (const HeadScore& s : found.heads) EXPECT_TRUE(s.accuracy_drop.has_value());
+}
+
+// Channel 11 alone tells token 1; 1 and 6 stand in for each other.
+TEST(Screen, GoesDownToSingleChannels) {
+  const auto objective = objective_of(last_token_examples());
+  FindOptions options;
+  options.mamba1_groups = 2;
+  options.screen = ScreenOptions{};
+  options.screen->count = 3;
+  const FindResult found = find_gather_aggregate(channel_model(), *objective, options);
+  EXPECT_EQ(found.screen->heads, 16);
+  int64_t covered = 0;
+  for (const HeadScore& s : found.heads) {
+    covered += s.head.last - s.head.first + 1;
+    if (!s.accuracy_drop) continue;
+    EXPECT_EQ(s.head.first, s.head.last);
+    EXPECT_EQ(s.accuracy_drop->value > 0.2, s.head.first == 11) << s.head.first;
+  }
+  EXPECT_EQ(covered, 16);
+}
+
+TEST(Find, SequentialTestingKeepsTheCircuit) {
+  const LanguageModel model = RetrievalModel::make();
+  const auto objective = objective_of(retrieval_examples());
+  FindOptions options;
+  options.min_drop = 0.5;
+  const FindResult whole = find_gather_aggregate(model, *objective, options);
+  options.sequential = SequentialLooks{0.05, make_choice_parts(retrieval_examples(), 4, 1)};
+  const FindResult found = find_gather_aggregate(model, *objective, options);
+  EXPECT_EQ(found.gather, whole.gather);
+  EXPECT_EQ(found.aggregate, whole.aggregate);
+  EXPECT_NEAR(found.base.mean_logprob, whole.base.mean_logprob, 1e-9);
+  for (size_t i = 0; i < found.heads.size(); ++i) {
+    const bool matters = whole.heads[i].accuracy_drop->value >= 0.5;
+    EXPECT_EQ(found.heads[i].examples.has_value(), !matters);
+    if (matters) {
+      EXPECT_EQ(found.heads[i].accuracy_drop->value, whole.heads[i].accuracy_drop->value);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace headlens

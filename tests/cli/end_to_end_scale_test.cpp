@@ -1,0 +1,317 @@
+// headlens/tests: commands that are killed, alone and among other processes, end with the same
+// result.
+#include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <fstream>
+#include <random>
+#include <regex>
+#include <thread>
+
+#include "cli/command_tools.h"
+
+extern char** environ;  // NOLINT: POSIX says so
+
+namespace headlens {
+namespace {
+
+using testing::read_file;
+using testing::TempDir;
+using Words = std::vector<std::string>;
+namespace fs = std::filesystem;
+
+/// A call of the command in a process of its own, in the directory `where`.
+class Process {
+ public:
+  Process(const fs::path& where, const Words& words, const Words& variables = {}) {
+    errors_ = where / ("errors-" + std::to_string(counter_++));
+    Words all = {HEADLENS_COMMAND};
+    all.insert(all.end(), words.begin(), words.end());
+    // Of what this test itself was started with, a launcher's variables must not get through.
+    Words inherited = variables;
+    inherited.push_back("OMP_NUM_THREADS=1");
+    for (char** v = environ; *v != nullptr; ++v) {
+      if (!std::regex_search(*v, std::regex("^(RANK|WORLD_|LOCAL_|MASTER_|OMP|PMI|SLURM|TORCH)"))) {
+        inherited.emplace_back(*v);
+      }
+    }
+    std::vector<char*> argv, envp;
+    for (std::string& word : all) argv.push_back(word.data());
+    for (std::string& variable : inherited) envp.push_back(variable.data());
+    argv.push_back(nullptr);
+    envp.push_back(nullptr);
+    pid_ = ::fork();
+    if (pid_ < 0) throw std::runtime_error("cannot fork");  // kill(-1) would be everybody's end
+    if (pid_ > 0) return;
+    const bool ready = ::chdir(where.c_str()) == 0 &&
+                       std::freopen("/dev/null", "w", stdout) != nullptr &&
+                       std::freopen(errors_.c_str(), "w", stderr) != nullptr;
+    if (ready) ::execve(argv[0], argv.data(), envp.data());
+    ::_exit(127);
+  }
+  ~Process() {
+    if (!running()) return;
+    signal(SIGKILL);
+    ::waitpid(pid_, &status_, 0);
+  }
+  Process(const Process&) = delete;
+  Process& operator=(const Process&) = delete;
+
+  bool running() {
+    if (!ended_) ended_ = ::waitpid(pid_, &status_, WNOHANG) == pid_;
+    return !ended_;
+  }
+  void signal(int number) const { ::kill(pid_, number); }
+  /// Its exit status; -1 if it was killed, -2 if it has not ended after two minutes.
+  int wait() {
+    for (int tries = 0; running(); ++tries) {
+      if (tries == 24'000) return -2;
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
+    return WIFEXITED(status_) ? WEXITSTATUS(status_) : -1;
+  }
+  std::string errors() const { return read_file(errors_); }
+
+ private:
+  static inline int counter_ = 0;
+  fs::path errors_;
+  pid_t pid_ = -1;
+  int status_ = 0;
+  bool ended_ = false;
+};
+
+uintmax_t size_of(const fs::path& path) {
+  std::error_code ignored;
+  const uintmax_t size = fs::file_size(path, ignored);
+  return ignored ? 0 : size;
+}
+
+/// Waits until the journal has grown to `size` bytes; false if the process ended before.
+bool grows_to(Process& process, const fs::path& journal, uintmax_t size) {
+  while (size_of(journal) < size) {
+    if (!process.running()) return false;
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  return true;
+}
+
+/// All of a scores.json but when it was begun and how long it took.
+std::string scores_of(const fs::path& dir) {
+  const std::string text = read_file(dir / "out" / "scores.json");
+  EXPECT_FALSE(text.empty()) << dir;
+  return std::regex_replace(text, std::regex("\"(started|seconds)\": [^\n]*"), "\"$1\"");
+}
+
+Words find_words(bool resume = false, int examples = 48) {
+  Words words = {"find",
+                 "zoo:transformer",
+                 "--task",
+                 "mcq:options=4,n=" + std::to_string(examples),
+                 "--batch-tokens",
+                 "512",
+                 "--device",
+                 "cpu",
+                 "--out",
+                 "out",
+                 "--quiet",
+                 "--lost-after",
+                 "1"};
+  if (resume) words.push_back("--resume");
+  return words;
+}
+
+/// What the same command leaves when nobody kills it.
+class ScaleTest : public ::testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    const TempDir dir;
+    Process process(dir.path(), find_words());
+    ASSERT_EQ(process.wait(), 0) << process.errors();
+    EXPECT_FALSE(fs::exists(dir.path() / "out" / "find.journal"));
+    scores_ = scores_of(dir.path());
+    table_ = read_file(dir.path() / "out" / "scores.csv");
+  }
+  /// Process `rank` of two, by the variables of torchrun.
+  std::unique_ptr<Process> process_of(int rank, const Words& words) const {
+    return std::make_unique<Process>(
+        dir_.path(), words,
+        Words{"RANK=" + std::to_string(rank), "WORLD_SIZE=2", "LOCAL_RANK=" + std::to_string(rank),
+              "MASTER_ADDR=127.0.0.1", "MASTER_PORT=" + std::to_string(port_)});
+  }
+  /// Waits until so many processes are at the store, each with two connections.
+  void wait_for(int processes, Process& first) const {
+    char port[6];
+    std::snprintf(port, sizeof port, ":%04X", port_);
+    // Local address, remote one, state 01: established. The store listens for both IP versions.
+    const std::regex connection("[0-9A-F]+:[0-9A-F]{4} [0-9A-F]+" + std::string(port) + " 01 ");
+    for (ptrdiff_t connections = 0; connections < 2 * processes;) {
+      ASSERT_TRUE(first.running()) << first.errors();
+      const std::string table = read_file("/proc/net/tcp") + read_file("/proc/net/tcp6");
+      connections = std::distance(std::sregex_iterator(table.begin(), table.end(), connection),
+                                  std::sregex_iterator());
+      std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    }
+  }
+  void expect_same_result() const {
+    EXPECT_EQ(scores_of(dir_.path()), scores_);
+    EXPECT_EQ(read_file(dir_.path() / "out" / "scores.csv"), table_);
+    EXPECT_FALSE(fs::exists(journal_));
+  }
+  static uint16_t free_port() {
+    const int fd = ::socket(AF_INET, SOCK_STREAM, 0);
+    sockaddr_in address = {};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t size = sizeof address;
+    EXPECT_EQ(::bind(fd, reinterpret_cast<sockaddr*>(&address), size), 0);
+    EXPECT_EQ(::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size), 0);
+    ::close(fd);
+    return ntohs(address.sin_port);
+  }
+
+  static inline std::string scores_, table_;
+  const TempDir dir_;
+  const fs::path journal_ = dir_.path() / "out" / "find.journal";
+  const uint16_t port_ = free_port();
+};
+
+TEST_F(ScaleTest, AFindKilledAtAnyMomentGoesOn) {
+  std::mt19937 random(std::random_device{}());
+  int kills = 0;
+  for (bool resume = false;; resume = true) {
+    Process process(dir_.path(), find_words(resume));
+    const uintmax_t more = std::uniform_int_distribution<uintmax_t>(1, 12'000)(random);
+    if (!grows_to(process, journal_, size_of(journal_) + more)) {
+      ASSERT_EQ(process.wait(), 0) << process.errors();
+      break;
+    }
+    std::this_thread::sleep_for(std::chrono::microseconds(random() % 3000));
+    process.signal(SIGKILL);
+    kills += process.wait() == -1;
+  }
+  EXPECT_GE(kills, 3);
+  expect_same_result();
+}
+
+TEST_F(ScaleTest, AJournalIsNeitherOverwrittenNorTakenForAnotherTask) {
+  {
+    Process process(dir_.path(), find_words());
+    ASSERT_TRUE(grows_to(process, journal_, 2000));
+    process.signal(SIGKILL);
+  }
+  const uintmax_t size = size_of(journal_);
+  Process unasked(dir_.path(), find_words());
+  EXPECT_EQ(unasked.wait(), 2);
+  EXPECT_EQ(unasked.errors(),
+            "headlens: error: [resume] out/find.journal, expected --resume to go on with an "
+            "unfinished run (or the file removed), got neither\n");
+  Words other = find_words(true);
+  other[3] = "mcq:options=4,n=47";
+  Process elsewhere(dir_.path(), other);
+  EXPECT_EQ(elsewhere.wait(), 2);
+  EXPECT_EQ(elsewhere.errors(),
+            "headlens: error: [resume] out/find.journal is of another run: task, expected "
+            "'mcq:options=4,n=48', got 'mcq:options=4,n=47'\n");
+  EXPECT_EQ(size_of(journal_), size);
+  Process asked(dir_.path(), find_words(true));
+  EXPECT_EQ(asked.wait(), 0) << asked.errors();
+  expect_same_result();
+}
+
+TEST_F(ScaleTest, TwoProcessesFindTheSame) {
+  const auto second = process_of(1, find_words());
+  const auto first = process_of(0, find_words());
+  EXPECT_EQ(first->wait(), 0) << first->errors();
+  EXPECT_EQ(second->wait(), 0) << second->errors();
+  EXPECT_EQ(second->errors(), "");
+  expect_same_result();
+}
+
+/// Two processes at work, of so many examples that one cannot have done them alone before the other
+/// was there.
+class TwoAtWork : public ScaleTest {
+ protected:
+  static constexpr int kMany = 192;
+  void SetUp() override {
+    first_ = process_of(0, find_words(false, kMany));
+    wait_for(1, *first_);
+    second_ = process_of(1, find_words(false, kMany));
+    wait_for(2, *first_);
+    ASSERT_TRUE(grows_to(*first_, journal_, size_of(journal_) + 3000)) << first_->errors();
+  }
+  /// Against one process that nobody disturbs.
+  void expect_result_of_one() const {
+    const TempDir dir;
+    Process alone(dir.path(), find_words(false, kMany));
+    ASSERT_EQ(alone.wait(), 0) << alone.errors();
+    EXPECT_EQ(scores_of(dir_.path()), scores_of(dir.path()));
+    EXPECT_FALSE(fs::exists(journal_));
+  }
+
+  std::unique_ptr<Process> first_, second_;
+};
+
+TEST_F(TwoAtWork, TheSecondIsKilled) {
+  second_->signal(SIGKILL);
+  EXPECT_EQ(first_->wait(), 0) << first_->errors();
+  expect_result_of_one();
+}
+
+// Its connections stay: nothing tells the first but its silence.
+TEST_F(TwoAtWork, TheSecondStandsStill) {
+  second_->signal(SIGSTOP);
+  EXPECT_EQ(first_->wait(), 0) << first_->errors();
+  EXPECT_TRUE(second_->running());
+  expect_result_of_one();
+}
+
+TEST_F(TwoAtWork, TheFirstIsKilled) {
+  first_->signal(SIGKILL);
+  EXPECT_EQ(second_->wait(), 1);
+  const std::string errors = second_->errors();
+  EXPECT_TRUE(errors.starts_with("headlens: error: [processes] process 0, expected")) << errors;
+  EXPECT_EQ(std::count(errors.begin(), errors.end(), '\n'), 1) << errors;
+  Process alone(dir_.path(), find_words(true, kMany));
+  EXPECT_EQ(alone.wait(), 0) << alone.errors();
+  expect_result_of_one();
+}
+
+TEST_F(ScaleTest, AnAblateKilledGoesOnAndTwoDoTheSame) {
+  const Words words = {"ablate",         "zoo:transformer",
+                       "--task",         "mcq:options=4,n=256",
+                       "--heads",        "3.0,2.2",
+                       "--batch-tokens", "256",
+                       "--device",       "cpu",
+                       "--out",          "x.json",
+                       "--quiet"};
+  Words resumed = words;
+  resumed.push_back("--resume");
+  const fs::path out = dir_.path() / "x.json", journal = dir_.path() / "x.json.journal";
+  Process whole(dir_.path(), words);
+  ASSERT_EQ(whole.wait(), 0) << whole.errors();
+  const std::string expected = read_file(out);
+  EXPECT_FALSE(fs::exists(journal));
+  fs::remove(out);
+  {
+    Process process(dir_.path(), words);
+    ASSERT_TRUE(grows_to(process, journal, 2000));
+    process.signal(SIGKILL);
+  }
+  EXPECT_FALSE(fs::exists(out));
+  Process again(dir_.path(), resumed);
+  EXPECT_EQ(again.wait(), 0) << again.errors();
+  EXPECT_EQ(read_file(out), expected);
+  fs::remove(out);
+  const auto second = process_of(1, words), first = process_of(0, words);
+  EXPECT_EQ(first->wait(), 0) << first->errors();
+  EXPECT_EQ(second->wait(), 0) << second->errors();
+  EXPECT_EQ(read_file(out), expected);
+}
+
+}  // namespace
+}  // namespace headlens
