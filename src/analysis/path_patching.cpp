@@ -344,6 +344,7 @@ PathPatching path_patching(const LanguageModel& model, const Objective& objectiv
   c10::NoGradGuard no_grad;
   for (const HeadId& sender : senders) check_sender(model.config(), sender);
   for (const HeadId& receiver : receivers) check_one_mixer(model.config(), receiver);
+  check_replaces(options.mode);
   check_pairs(senders, receivers);
   check_objective(objective, options.positions);
   return PathPatcher(model, objective, senders, receivers, options).run();

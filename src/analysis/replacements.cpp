@@ -115,6 +115,11 @@ HeadReplacement put_given(HeadOutputs given) {
   };
 }
 
+void check_replaces(AblationMode mode) {
+  HEADLENS_CHECK(UsageError, mode != AblationMode::Scale,
+                 "[circuit] mode, expected zero, mean or resample, got {}", "scale");
+}
+
 InterventionPtr cut_variants(const ModelConfig& config, const std::vector<VariantCuts>& cuts,
                              HeadOutputs given, const HeadCutOptions& where) {
   return std::make_shared<HeadIntervention>(config, cuts, put_given(std::move(given)), where);

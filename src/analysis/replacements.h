@@ -47,6 +47,9 @@ class Replacements {
 /// What puts `given`, as `for_batch` returns it, in place of outputs; zeros where it is empty.
 HeadReplacement put_given(HeadOutputs given);
 
+/// UsageError for Scale, which puts nothing in place: `cut_variants` would give zeros.
+void check_replaces(AblationMode mode);
+
 /// The tap that cuts `cuts`, each variant its own heads, `given` as `for_batch` returns it.
 InterventionPtr cut_variants(const ModelConfig& config, const std::vector<VariantCuts>& cuts,
                              HeadOutputs given, const HeadCutOptions& where);

@@ -300,6 +300,7 @@ std::vector<SelfRepair> self_repair(const LanguageModel& model, const Objective&
                                     const RepairOptions& options) {
   c10::NoGradGuard no_grad;
   for (const HeadId& head : heads) check_heads(model.config(), {group_of(head)});
+  check_replaces(options.mode);
   check_model(model.config());
   check_answers(model.config(), objective, answers);
   HEADLENS_CHECK(UsageError, options.top >= 0,

@@ -42,6 +42,7 @@ SetSweep::SetSweep(const LanguageModel& model, const Objective& objective,
       replacements_(model, objective, layers, options.mode, options.placement) {
   HEADLENS_CHECK(UsageError, options.max_batch_tokens > 0,
                  "[ablate] tokens a batch, expected at least 1, got {}", options.max_batch_tokens);
+  check_replaces(options.mode);
   HEADLENS_CHECK(UsageError, options.positions == CutPositions::All,
                  "[circuit] positions, expected all of them, got {}", "some");
 }

@@ -39,6 +39,9 @@ T one_of(const char* flag, const std::string& word,
 CircuitOptions circuit_options(const Flags& flags) {
   CircuitOptions options = flags.circuit;
   options.sweep = sweep_options(flags.ablation);
+  HEADLENS_CHECK(UsageError, options.sweep.mode != AblationMode::Scale,
+                 "[circuit] --mode, expected zero, mean or resample, got '{}'",
+                 flags.ablation.mode);
   options.heads = parse_heads(flags.heads);
   options.measure = one_of<CircuitMeasure>(
       "--measure", flags.measure,

@@ -261,6 +261,8 @@ TEST(CircuitSearch, RefusesWhatItCannotDo) {
             "[circuit] head 0.1, expected once, got it twice");
   EXPECT_EQ(refused([](auto& o) { o.sweep.positions = CutPositions::FromQuery; }),
             "[circuit] positions, expected all of them, got some");
+  EXPECT_EQ(refused([](auto& o) { o.sweep.mode = AblationMode::Scale; }),
+            "[circuit] mode, expected zero, mean or resample, got scale");
   CircuitOptions idle;
   idle.heads = {{0, 2, 2}};
   idle.scope = CircuitScope::Layers;

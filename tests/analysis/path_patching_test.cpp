@@ -312,6 +312,12 @@ TEST(PathPatching, RefusesWhatItCannotDo) {
   EXPECT_EQ(task({all[3], all[4]}), "[pairs] segments of the task, expected some, got none");
   EXPECT_EQ(task({all[0]}), "[pairs] examples, expected at least 2, got 1");
   PathOptions options;
+  options.mode = AblationMode::Scale;
+  EXPECT_EQ(error_message<UsageError>([&] {
+              path_patching(model, *objective, {{0, 0, 0}}, {{4, 1, 1}}, options);
+            }),
+            "[circuit] mode, expected zero, mean or resample, got scale");
+  options.mode = AblationMode::Zero;
   options.positions = SenderPositions::All;  // needs no segments
   path_patching(model, *objective_of({all[3], all[4]}), {{0, 0, 0}}, {{4, 1, 1}}, options);
 }

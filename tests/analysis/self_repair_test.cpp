@@ -189,6 +189,11 @@ TEST(SelfRepair, RefusesWhatItCannotDo) {
                 [&] { self_repair(load_model("olmo2"), *objective, answers, {head}); }),
             "[self_repair] layer 0, expected heads that write straight to the residual, got a norm "
             "between");
+  RepairOptions scaled;
+  scaled.mode = AblationMode::Scale;
+  EXPECT_EQ(
+      error_message<UsageError>([&] { self_repair(model, *objective, answers, {head}, scaled); }),
+      "[circuit] mode, expected zero, mean or resample, got scale");
   answers[2].others = {97};
   EXPECT_EQ(error_message<ShapeError>([&] { self_repair(model, *objective, answers, {head}); }),
             "[self_repair] answer tokens of example 2, expected 0 to 96, got another");
