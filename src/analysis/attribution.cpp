@@ -116,6 +116,7 @@ Attribution::Attribution(const LanguageModel& model, const Objective& objective,
                  options.steps);
   HEADLENS_CHECK(UsageError, options.path == GradientPath::Clean || !options.grad_drop,
                  "[attribute] path, expected {} with grad_drop, got another", "Clean");
+  check_replaces(options.mode);
   HEADLENS_CHECK(UsageError, options.max_batch_tokens > 0,
                  "[attribute] tokens a batch, expected at least 1, got {}",
                  options.max_batch_tokens);

@@ -117,7 +117,7 @@ HeadReplacement put_given(HeadOutputs given) {
 
 void check_replaces(AblationMode mode) {
   HEADLENS_CHECK(UsageError, mode != AblationMode::Scale,
-                 "[circuit] mode, expected zero, mean or resample, got {}", "scale");
+                 "[ablate] mode, expected zero, mean or resample, got {}", "scale");
 }
 
 InterventionPtr cut_variants(const ModelConfig& config, const std::vector<VariantCuts>& cuts,

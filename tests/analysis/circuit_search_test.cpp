@@ -262,7 +262,7 @@ TEST(CircuitSearch, RefusesWhatItCannotDo) {
   EXPECT_EQ(refused([](auto& o) { o.sweep.positions = CutPositions::FromQuery; }),
             "[circuit] positions, expected all of them, got some");
   EXPECT_EQ(refused([](auto& o) { o.sweep.mode = AblationMode::Scale; }),
-            "[circuit] mode, expected zero, mean or resample, got scale");
+            "[ablate] mode, expected zero, mean or resample, got scale");
   CircuitOptions idle;
   idle.heads = {{0, 2, 2}};
   idle.scope = CircuitScope::Layers;

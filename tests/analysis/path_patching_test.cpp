@@ -316,7 +316,7 @@ TEST(PathPatching, RefusesWhatItCannotDo) {
   EXPECT_EQ(error_message<UsageError>([&] {
               path_patching(model, *objective, {{0, 0, 0}}, {{4, 1, 1}}, options);
             }),
-            "[circuit] mode, expected zero, mean or resample, got scale");
+            "[ablate] mode, expected zero, mean or resample, got scale");
   options.mode = AblationMode::Zero;
   options.positions = SenderPositions::All;  // needs no segments
   path_patching(model, *objective_of({all[3], all[4]}), {{0, 0, 0}}, {{4, 1, 1}}, options);

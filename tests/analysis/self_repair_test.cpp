@@ -193,7 +193,7 @@ TEST(SelfRepair, RefusesWhatItCannotDo) {
   scaled.mode = AblationMode::Scale;
   EXPECT_EQ(
       error_message<UsageError>([&] { self_repair(model, *objective, answers, {head}, scaled); }),
-      "[circuit] mode, expected zero, mean or resample, got scale");
+      "[ablate] mode, expected zero, mean or resample, got scale");
   answers[2].others = {97};
   EXPECT_EQ(error_message<ShapeError>([&] { self_repair(model, *objective, answers, {head}); }),
             "[self_repair] answer tokens of example 2, expected 0 to 96, got another");
