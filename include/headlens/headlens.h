@@ -2,6 +2,7 @@
 #pragma once
 
 #include "headlens/analysis/ablation_sweep.h"
+#include "headlens/analysis/attribution.h"
 #include "headlens/analysis/circuit_search.h"
 #include "headlens/analysis/function_objective.h"
 #include "headlens/analysis/gather_aggregate.h"
@@ -19,7 +20,9 @@
 #include "headlens/hooks/interventions.h"
 #include "headlens/hooks/recorder.h"
 #include "headlens/hooks/reducers.h"
+#include "headlens/model/decoder.h"
 #include "headlens/model/families.h"
+#include "headlens/model/graphed_forward.h"
 #include "headlens/model/head_map.h"
 #include "headlens/model/language_model.h"
 #include "headlens/model/tokenizer.h"
