@@ -8,6 +8,7 @@
 #include <functional>
 #include <iterator>
 
+#include "analysis/replacements.h"
 #include "core/check.h"
 #include "headlens/analysis/map_figures.h"
 #include "headlens/analysis/work_items.h"
@@ -293,20 +294,6 @@ ModelSummary model_summary(const LanguageModel& model) {
     s.head_counts.push_back(head_count(layer));
   }
   return s;
-}
-
-const char* mode_name(AblationMode mode) {
-  switch (mode) {
-    case AblationMode::Zero:
-      return "zero";
-    case AblationMode::Mean:
-      return "mean";
-    case AblationMode::Resample:
-      return "resample";
-    case AblationMode::Scale:
-      break;
-  }
-  return "scale";
 }
 
 BaseScore base_score(const SweepOutcome& base) {

@@ -125,4 +125,18 @@ InterventionPtr cut_variants(const ModelConfig& config, const std::vector<Varian
   return std::make_shared<HeadIntervention>(config, cuts, put_given(std::move(given)), where);
 }
 
+const char* mode_name(AblationMode mode) {
+  switch (mode) {
+    case AblationMode::Zero:
+      return "zero";
+    case AblationMode::Mean:
+      return "mean";
+    case AblationMode::Resample:
+      return "resample";
+    case AblationMode::Scale:
+      break;
+  }
+  return "scale";
+}
+
 }  // namespace headlens

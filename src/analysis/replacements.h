@@ -44,6 +44,9 @@ class Replacements {
   std::vector<size_t> first_of_batch_;  // into places_
 };
 
+/// "zero", "mean", "resample", "scale".
+const char* mode_name(AblationMode mode);
+
 /// What puts `given`, as `for_batch` returns it, in place of outputs; zeros where it is empty.
 HeadReplacement put_given(HeadOutputs given);
 

@@ -58,20 +58,6 @@ const char* positions_name(CutPositions positions) {
   return "";
 }
 
-const char* mode_name(AblationMode mode) {
-  switch (mode) {
-    case AblationMode::Zero:
-      return "zero";
-    case AblationMode::Mean:
-      return "mean";
-    case AblationMode::Resample:
-      return "resample";
-    case AblationMode::Scale:
-      return "scale";
-  }
-  return "";
-}
-
 std::string heads_text(const std::vector<HeadId>& heads) {
   std::string text;
   for (const HeadId& h : heads) text += fmt::format(" {}.{}-{}", h.layer, h.first, h.last);
