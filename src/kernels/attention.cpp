@@ -62,8 +62,8 @@ Tensor attend_flash(const Tensor& q, const Tensor& k, const Tensor& v, const Att
       /*is_causal=*/true, /*return_debug_mask=*/false, rule.scale, left, right));
 }
 
-/// Where SDPA's own choice, cuDNN on Hopper, beats flash attention by more than the 75 ms that
-/// cuDNN takes to plan for each new shape (docs/performance.md): large squares.
+/// Where SDPA's own choice, cuDNN on Hopper, is worth the 75 ms that it takes to plan for each new
+/// shape (docs/performance.md): large squares.
 bool is_large(const Tensor& q, const Tensor& k) {
   if (q.size(1) != k.size(1)) return false;
   const double pairs = static_cast<double>(q.size(0) * q.size(2) * q.size(1)) * q.size(1) / 2;

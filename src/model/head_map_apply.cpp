@@ -19,7 +19,7 @@ Tensor all_queries(const HeadMap& map) {
 
 /// What an edit multiplies a value by: [batch or 1, key, head or 1].
 Tensor scale_of(const HeadMap& map, const MapEdit& edit) {
-  const auto options = at::TensorOptions().device(map.device()).dtype(at::kFloat);
+  const auto options = at::TensorOptions().device(map.device()).dtype(at::kDouble);
   Tensor scale = at::full({1, map.keys(), 1}, edit.factor, options);
   if (edit.keys.defined()) {
     scale = at::where(edit.keys.unsqueeze(-1), scale, at::ones({1}, options));
@@ -110,7 +110,7 @@ Tensor HeadMap::apply() const {
 /// passes with different values.
 Tensor HeadMap::apply_fused(const Edits& hides, const Edits& scalings) const {
   const auto scaled = [&](unsigned subset) {
-    Tensor scale = at::ones({1, 1, 1}, at::TensorOptions().device(device()).dtype(at::kFloat));
+    Tensor scale = at::ones({1, 1, 1}, at::TensorOptions().device(device()).dtype(at::kDouble));
     for (size_t i = 0; i < scalings.size(); ++i) {
       if ((subset >> i & 1) != 0) scale = scale * scale_of(*this, *scalings[i]);
     }

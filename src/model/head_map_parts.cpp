@@ -39,7 +39,8 @@ bool within_limits(const MapStatsRequest& request) {
 }
 
 Tensor scaled_values(const Tensor& values, const Tensor& scale) {
-  return (values * scale).to(values.scalar_type()).masked_fill(scale == 0, 0);
+  const Tensor factor = scale.to(at::promote_types(values.scalar_type(), at::kFloat));
+  return (values * factor).to(values.scalar_type()).masked_fill(scale == 0, 0);
 }
 
 std::vector<std::vector<int64_t>> head_blocks(const HeadMap& map, const std::vector<int64_t>& heads,

@@ -41,7 +41,7 @@ const EditCase kScalings[] = {
        return {{.heads = {1},
                 .rows = mask_of(m.queries(), {2, 4}),
                 .keys = mask_of(m.keys(), {1}),
-                .factor = -2.5}};
+                .factor = -2.3}};
      }},
     {"overlapping",
      [](const HeadMap& m) -> std::vector<MapEdit> {
@@ -89,7 +89,7 @@ const EditCase kHides[] = {
                {.heads = {1},
                 .rows = mask_of(m.queries(), {3, 4}),
                 .keys = mask_of(m.keys(), {1, 2}),
-                .factor = 0.25}};
+                .factor = 0.3}};
      }},
 };
 
