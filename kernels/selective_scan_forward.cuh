@@ -39,7 +39,12 @@ struct ScanShared {
   float D[ScanTile<T>::kChannels], dt_bias[ScanTile<T>::kChannels];
 };
 constexpr int kScanBlock = 256;
-constexpr int kFull = 1, kDone = 3;  // barriers: a buffer is filled; its positions are done
+
+/// Both halves at the end of a round: one has staged tile i and written tile i - 2, in one buffer,
+/// while the other advanced tile i - 1 in the other.
+__device__ __forceinline__ void next_round() {
+  asm volatile("bar.sync 0, %0;" ::"n"(kScanBlock) : "memory");
+}
 
 /// y of a thread's vector from what the lanes of each channel added.
 template <typename Tile>
@@ -166,18 +171,17 @@ struct ScanProducer {
 #pragma unroll 1
     for (int first = begin, buffer = 0; first < end + 2 * kSteps; first += kSteps, buffer ^= 1) {
       const int ready = first - 2 * kSteps;  // the tile that this one follows in its buffer
-      if (ready >= end) break;
       if (ready >= begin) {
-        barrier_wait<kScanBlock>(kDone + buffer);
         if (!kCarry) write(shared.ring[last], ready, shared.buffers[buffer]);
         turn(last);
       }
-      if (first >= end) continue;
-      copies_wait<kScanAhead - 1>();
-      stage(shared.ring[near], first, shared.buffers[buffer]);
-      barrier_arrive<kScanBlock>(kFull + buffer);
-      turn(near);
-      send(first + kScanAhead * kSteps);
+      if (first < end) {
+        copies_wait<kScanAhead - 1>();
+        stage(shared.ring[near], first, shared.buffers[buffer]);
+        turn(near);
+        send(first + kScanAhead * kSteps);
+      }
+      if (first - kSteps < end) next_round();
     }
   }
 };
@@ -284,14 +288,14 @@ __global__ void __launch_bounds__(kScanBlock, 2)
   const float* start = in.state == nullptr ? nullptr : in.state + batch * state_size;
   owner.load(kCarry ? nullptr : pass.pieces > 1 ? carry : start, in.d_state, 1, h);
   const int64_t saves = (in.pos + kScanSaveEvery - 1) / kScanSaveEvery;
+  next_round();
 #pragma unroll 1
   for (int first = begin, buffer = 0; first < end; first += Tile::kSteps, buffer ^= 1) {
     if (!kCarry && p.saved != nullptr && first % static_cast<int>(kScanSaveEvery) == 0) {
       owner.store(h, in.d_state, p.saved + (batch * saves + first / kScanSaveEvery) * state_size);
     }
-    barrier_wait<kScanBlock>(kFull + buffer);
     advance_tile<Tile, kCarry>(shared.buffers[buffer], owner, A, h, dt_sum);
-    barrier_arrive<kScanBlock>(kDone + buffer);
+    next_round();
   }
   if (kCarry) {
     owner.store(h, in.d_state, carry);

@@ -53,16 +53,6 @@ __device__ __forceinline__ int swizzled_channel(int c) {
   return c ^ ((c >> 3) & 7);
 }
 
-/// The part of a block that calls it waits for the other part, or lets it go on.
-template <int kThreads>
-__device__ __forceinline__ void barrier_wait(int id) {
-  asm volatile("bar.sync %0, %1;" ::"r"(id), "n"(kThreads) : "memory");
-}
-template <int kThreads>
-__device__ __forceinline__ void barrier_arrive(int id) {
-  asm volatile("bar.arrive %0, %1;" ::"r"(id), "n"(kThreads) : "memory");
-}
-
 __device__ __forceinline__ float exp2_fast(float x) {
   float y;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
