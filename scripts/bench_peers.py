@@ -286,6 +286,61 @@ def mamba_bridge():
     return bridge
 
 
+# --- sweeps: what a plain loop pays for a head ---------------------------------------------------------------------------
+
+
+@rows("llama-8b sweep a head {}x{}", (64, 256))
+def lens_sweep(batch, length):
+    """TransformerLens' run_with_hooks with one head's z zeroed: one forward of all prompts a head."""
+    from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_from_module
+
+    def bridge():
+        plain = llama()
+        plain.set_attn_implementation("eager")  # as its own loader sets it
+        return build_bridge_from_module(plain, "LlamaForCausalLM", hf_config=plain.config)
+
+    m = model("llama bridge", bridge)
+    config = MODELS["llama bridge"].original_model.config
+    ids = tokens(config, batch if CUDA else 2, length if CUDA else 32)
+
+    def cut(z, hook):
+        z[:, :, 1] = 0
+        return z
+
+    site = f"blocks.{config.num_hidden_layers // 2}.attn.hook_z"
+    return whole(lambda: m.run_with_hooks(ids, fwd_hooks=[(site, cut)]), version("transformer_lens"), None, repeats=3)
+
+
+@rows("falcon-mamba-7b forward {}x{}", (64, 240))
+def falcon_mamba_forward(batch, length):
+    """With mamba_ssm's and causal_conv1d's kernels where they can be imported: a plain loop pays this a head and choice."""
+    import transformers
+
+    full = dict(hidden_size=4096, num_hidden_layers=64, state_size=16, vocab_size=65024)
+    toy = dict(hidden_size=64, num_hidden_layers=2, state_size=4, vocab_size=512)
+    m = model("falcon-mamba", lambda: random_model(transformers.FalconMambaConfig(
+        **(full if CUDA else toy), expand=2, conv_kernel=4, tie_word_embeddings=False, use_mambapy=False)))
+    return mamba_loop(m, batch, length)
+
+
+@rows("mamba2-8b forward {}x{}", (64, 240))
+def mamba2_8b_forward(batch, length):
+    import transformers
+
+    full = dict(hidden_size=4096, num_heads=128, head_dim=64, state_size=128, n_groups=8, num_hidden_layers=64, vocab_size=32768)
+    toy = dict(hidden_size=64, num_heads=8, head_dim=16, state_size=16, n_groups=1, num_hidden_layers=2, vocab_size=512)
+    m = model("mamba2-8b", lambda: random_model(transformers.Mamba2Config(
+        **(full if CUDA else toy), expand=2, conv_kernel=4, chunk_size=256, tie_word_embeddings=False,
+        bos_token_id=0, eos_token_id=0, pad_token_id=0)))
+    return mamba_loop(m, batch, length)
+
+
+def mamba_loop(m, batch, length):
+    ids = tokens(m.config, batch if CUDA else 2, length if CUDA else 32)
+    flops = 2 * sum(p.numel() for p in m.parameters()) * ids.numel()
+    return whole(lambda: m(ids, use_cache=False), version("transformers"), limit(flops=flops), repeats=3)
+
+
 # --- mamba_ssm and causal_conv1d --------------------------------------------------------------------------------------
 
 
@@ -436,7 +491,7 @@ def run_rows(only, cap):
             continue
         if function is llama_decode_compiled and not OPTIONS.compiled:
             continue
-        if function is not last and not function.__name__.startswith(("llama", "mamba")):
+        if function is not last and not function.__name__.startswith(("llama", "mamba", "lens", "falcon")):
             drop_models()
         last = function
         start = time.perf_counter()

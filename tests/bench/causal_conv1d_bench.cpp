@@ -29,10 +29,7 @@ void bench_length(const Flags& flags, const Ceilings& card, Report& report, int6
   const std::string what = fmt::format("causal_conv1d {} 1x{} forward", channels, pos);
   if (flags.wants(what)) {
     const c10::NoGradGuard no_grad;
-    report.row(what,
-               median_ms(
-                   flags.device, 20, [&] { in.run(); }, /*calls=*/10),
-               2 * bytes / card.bytes_per_ms);
+    report.kernel(what, 2 * bytes / card.bytes_per_ms, [&] { in.run(); });
   }
   if (!flags.wants(what + "+backward")) return;
   std::vector<Tensor> leaves;
@@ -42,8 +39,7 @@ void bench_length(const Flags& flags, const Ceilings& card, Report& report, int6
   }
   const Tensor dy = at::randn_like(in.x.detach());
   const auto both = [&] { torch::autograd::grad({in.run()}, leaves, {dy}); };
-  report.row(what + "+backward", median_ms(flags.device, 20, both, /*calls=*/10),
-             5 * bytes / card.bytes_per_ms);
+  report.kernel(what + "+backward", 5 * bytes / card.bytes_per_ms, both);
 }
 
 void bench_step(const Flags& flags, const Ceilings& card, Report& report, int64_t channels) {

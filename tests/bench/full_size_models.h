@@ -27,17 +27,38 @@ inline ModelConfig llama_8b(const Flags& flags) {
   return parse_model_config(json, "llama_8b");
 }
 
-/// Eight layers of Mamba-2 of width 4096: 128 heads of 64, state 128, one group.
-inline ModelConfig mamba2_8_layers(const Flags& flags) {
-  const int64_t heads = flags.scaled(128, 4);
+/// Mamba-2 of width 4096: 128 heads of 64, state 128.
+inline ModelConfig mamba2_of(const Flags& flags, int64_t layers, int64_t groups, int64_t vocab) {
+  const int64_t heads = flags.scaled(128, 2 * groups);
   const std::string json = fmt::format(
       R"({{"architectures": ["Mamba2ForCausalLM"], "model_type": "mamba2", "vocab_size": {},
-           "hidden_size": {}, "num_heads": {}, "head_dim": 64, "state_size": 128, "n_groups": 1,
-           "expand": 2, "conv_kernel": 4, "num_hidden_layers": 8, "chunk_size": 256,
+           "hidden_size": {}, "num_heads": {}, "head_dim": 64, "state_size": 128, "n_groups": {},
+           "expand": 2, "conv_kernel": 4, "num_hidden_layers": {}, "chunk_size": 256,
            "use_conv_bias": true, "use_bias": false, "rms_norm": true,
            "layer_norm_epsilon": 1e-5, "residual_in_fp32": true, "tie_word_embeddings": false}})",
-      flags.scaled(32768, 128), heads * 32, heads);
-  return parse_model_config(json, "mamba2_8_layers");
+      vocab, heads * 32, heads, groups, layers);
+  return parse_model_config(json, "mamba2");
+}
+inline ModelConfig mamba2_8_layers(const Flags& flags) {
+  return mamba2_of(flags, 8, 1, flags.scaled(32768, 128));
+}
+/// Mamba-Codestral-7B's shape: 64 layers, 8 groups.
+inline ModelConfig mamba2_8b(const Flags& flags) {
+  return mamba2_of(flags, flags.scaled(64, 3), 8, flags.scaled(32768, 128));
+}
+
+/// Falcon-Mamba-7B.
+inline ModelConfig falcon_mamba_7b(const Flags& flags) {
+  const int64_t width = flags.scaled(4096, 32);
+  const std::string json = fmt::format(
+      R"({{"architectures": ["FalconMambaForCausalLM"], "model_type": "falcon_mamba", "vocab_size": {},
+           "hidden_size": {}, "intermediate_size": {}, "num_hidden_layers": {}, "state_size": 16,
+           "time_step_rank": {}, "conv_kernel": 4, "expand": 2, "use_conv_bias": true,
+           "use_bias": false, "mixer_rms_eps": 1e-6, "layer_norm_epsilon": 1e-5,
+           "residual_in_fp32": true, "tie_word_embeddings": false}})",
+      flags.scaled(65024, 128), width, 2 * width, flags.scaled(64, 3),
+      std::max<int64_t>(width / 16, 4));
+  return parse_model_config(json, "falcon_mamba");
 }
 
 inline LanguageModel random_model(const ModelConfig& config, const Flags& flags) {

@@ -7,7 +7,6 @@
 #include <c10/core/GradMode.h>
 
 #include "bench/bench_tools.h"
-#include "headlens/kernels/device_graph.h"
 #include "headlens/kernels/s6_map_stats.h"
 #include "headlens/kernels/selective_scan.h"
 #include "headlens/kernels/ssd_map_stats.h"
@@ -22,17 +21,13 @@ double larger_limit(const Ceilings& card, double bytes, double flop) {
 void time_row(const Flags& flags, Report& report, const std::string& what, double limit,
               const std::function<void()>& work) {
   nlohmann::json more = nlohmann::json::object();
-  const double called = median_ms(flags.device, 20, work, /*calls=*/10);
-  if (DeviceGraph::can_record(flags.device)) {
-    const auto graph = DeviceGraph::record(flags.device, work);
-    more["replayed_ms"] = median_ms(flags.device, 20, [&] { graph->replay(); });
-  }
+  work();
   reset_peak(flags.device);
   const double before = peak_gib(flags.device);
   work();
   wait(flags.device);
   more["added_gib"] = peak_gib(flags.device) - before;
-  report.row(what, called, limit, more);
+  report.kernel(what, limit, work, more);
 }
 
 /// Steps even in the logarithm and decays -1 to -16, as a fresh Mamba has them; or, slow, so small

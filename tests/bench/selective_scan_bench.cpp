@@ -45,10 +45,8 @@ void bench_length(const Flags& flags, const Ceilings& card, Report& report, int6
   const std::string what = fmt::format("selective_scan {}x{} 1x{} forward", channels, kStates, pos);
   if (flags.wants(what)) {
     const c10::NoGradGuard no_grad;
-    report.row(what,
-               median_ms(
-                   flags.device, 20, [&] { in.scan(); }, /*calls=*/10),
-               limit_ms(card, in.x, /*moved_a_channel=*/4, /*rounds=*/1));
+    report.kernel(what, limit_ms(card, in.x, /*moved_a_channel=*/4, /*rounds=*/1),
+                  [&] { in.scan(); });
   }
   if (!flags.wants(what + "+backward")) return;
   std::vector<Tensor> leaves;
@@ -59,8 +57,7 @@ void bench_length(const Flags& flags, const Ceilings& card, Report& report, int6
   const Tensor dy = at::randn_like(in.x.detach());
   const auto both = [&] { torch::autograd::grad({in.scan()}, leaves, {dy}); };
   // The backward reads x, dt, z and dy and writes three gradients.
-  report.row(what + "+backward", median_ms(flags.device, 20, both, /*calls=*/10),
-             limit_ms(card, in.x, 11, 2));
+  report.kernel(what + "+backward", limit_ms(card, in.x, 11, 2), both);
 }
 
 void bench_step(const Flags& flags, const Ceilings& card, Report& report, int64_t channels) {

@@ -50,10 +50,7 @@ void bench_length(const Flags& flags, const Ceilings& card, Report& report, cons
   const double limit = in.bytes() / card.bytes_per_ms;
   if (flags.wants(what)) {
     const c10::NoGradGuard no_grad;
-    report.row(what,
-               median_ms(
-                   flags.device, 20, [&] { in.scan({}); }, /*calls=*/10),
-               limit);
+    report.kernel(what, limit, [&] { in.scan({}); });
   }
   if (!flags.wants(what + "+backward")) return;
   std::vector<Tensor> leaves;
@@ -64,7 +61,7 @@ void bench_length(const Flags& flags, const Ceilings& card, Report& report, cons
   const Tensor dy = at::randn_like(in.x.detach());
   const auto both = [&] { torch::autograd::grad({in.scan({}).y}, leaves, {dy}); };
   // The forward, then x, dy, B, C and the decays read, their gradients written.
-  report.row(what + "+backward", median_ms(flags.device, 20, both, /*calls=*/10), 2.5 * limit);
+  report.kernel(what + "+backward", 2.5 * limit, both);
 }
 
 void bench_step(const Flags& flags, const Ceilings& card, Report& report, const Shape& shape) {

@@ -1,13 +1,18 @@
-// headlens/bench: exact zero ablation of every head, as issue-sized sweeps.
+// headlens/bench: exact zero ablation of every head, and the screen, on models of full size.
 //
-// sweep_bench [--device cuda|cpu] [--dtype bfloat16] [--scale 1] [--only kv|prompts|zoo] [--sample
+// sweep_bench [--model llama-8b|falcon-mamba-7b|mamba2-8b] [--only kv|prompts|screen|zoo] [--sample
 // 8]
-//             [--max-gpu-memory GIB] [--max-host-memory GIB] [--zoo DIR]
-// Random weights of Llama-3.1-8B's shape, all heads:
+//             [--device cuda|cpu] [--dtype bfloat16] [--scale 1] [--json FILE] [--zoo DIR]
+//             [--max-gpu-memory GIB] [--max-host-memory GIB] [--batch-tokens 16384]
+// Random weights of one shape; all heads, or for state-space models 16 groups of channels or heads
+// a layer:
 //   kv       50 key:value pairs x 64 examples, 50 choices of two tokens. Token ids are drawn; the
 //            lengths, 228 to 242, are what a tokenizer of that size makes of the study's prompt
 //            (GPT-NeoX-20B's gave 227 to 242 without a start token; numbers are one token).
 //   prompts  64 prompts of 256 tokens, judged at their last.
+//   screen   every head and channel estimated, then the first exactly: of Llama's 5 % on the
+//   prompts,
+//            of the others 256 on kv.
 // and, on the CPU, the bundled Transformer (4 layers x 4 heads) on 512 examples, whose plain loop
 // is timed by sweep_peer.py. --sample N times the heads of every N-th layer and says what all would
 // take.
@@ -18,6 +23,7 @@
 
 #include "bench/full_size_models.h"
 #include "headlens/analysis/ablation_sweep.h"
+#include "headlens/analysis/screening.h"
 #include "headlens/core/log.h"
 #include "headlens/model/tokenizer.h"
 #include "headlens/tasks/objective.h"
@@ -30,6 +36,7 @@ namespace {
 struct SweepFlags : Flags {
   int64_t sample = 1;
   SweepOptions options;
+  std::string model = "llama-8b";
   std::string zoo = HEADLENS_BENCH_ZOO;
   std::string dump;  // where sweep_peer.py's batches go
 };
@@ -46,6 +53,7 @@ SweepFlags parse(int argc, char** argv) {
     if (name == "--max-gpu-memory") flags.options.max_gpu_bytes = bytes(argv[i + 1]);
     if (name == "--max-host-memory") flags.options.max_host_bytes = bytes(argv[i + 1]);
     if (name == "--batch-tokens") flags.options.max_batch_tokens = std::stoll(argv[i + 1]);
+    if (name == "--model") flags.model = argv[i + 1];
     if (name == "--dump") flags.dump = argv[i + 1];
     if (name == "--zoo") flags.zoo = argv[i + 1];
   }
@@ -70,13 +78,7 @@ std::vector<TokenizedExample> drawn_examples(int64_t count, int64_t vocab, int64
   return examples;
 }
 
-void report(const SweepFlags& flags, const std::string& what, const SweepResult& result, double ms,
-            size_t timed, size_t all) {
-  const double each = ms * 1e-3 / static_cast<double>(timed);
-  fmt::print("| {:<34} | {:>5} | {:>9.5f} | {:>10.3f} | {:>8.2f} |{}\n", what, timed, each,
-             each * static_cast<double>(all) / 60, peak_gib(flags.device),
-             timed < all ? fmt::format(" minutes for all {}, extrapolated", all) : "");
-  const SweepMemory& m = result.memory;
+void print_memory(const SweepMemory& m) {
   if (m.predicted > 0) {
     fmt::print("  memory: predicted {:.3f} GiB, seen {:.3f} ({:.1f} %); {} variants a batch\n",
                static_cast<double>(m.predicted) / (1 << 30),
@@ -84,46 +86,117 @@ void report(const SweepFlags& flags, const std::string& what, const SweepResult&
                100.0 * static_cast<double>(m.predicted) / static_cast<double>(m.peak), m.variants);
   }
   if (m.out_of_memory > 0) fmt::print("  {} batches ran out of memory\n", m.out_of_memory);
-  std::fflush(stdout);
-  reset_peak(flags.device);
 }
 
-void full_size(const SweepFlags& flags) {
-  const LanguageModel model = random_model(llama_8b(flags), flags);
-  const int64_t vocab = model.config().vocab_size, layers = model.layer_count();
-  const auto all = all_heads(model.config(), 1);
-  std::vector<HeadId> heads;  // of layers spread evenly, so that their mean is that of all
-  for (const HeadId& head : all) {
-    if (head.layer % flags.sample == (flags.sample - 1) / 2) heads.push_back(head);
+ModelConfig config_of(const SweepFlags& flags) {
+  if (flags.model == "llama-8b") return llama_8b(flags);
+  if (flags.model == "falcon-mamba-7b") return falcon_mamba_7b(flags);
+  if (flags.model == "mamba2-8b") return mamba2_8b(flags);
+  throw UsageError(
+      fmt::format("[sweep_bench] --model, expected llama-8b, falcon-mamba-7b or mamba2-8b, got {}",
+                  flags.model));
+}
+
+/// What is cut at a time: heads of attention, and of state-space layers 16 groups.
+std::vector<SweepTarget> all_targets(const ModelConfig& config) {
+  constexpr int64_t kGroups = 16;
+  std::vector<SweepTarget> targets;
+  for (const HeadId& head : all_heads(config, kGroups)) {
+    const HeadBank bank = head_banks(config.layers[static_cast<size_t>(head.layer)]).front();
+    const bool grouped = bank.kind == LayerKind::Mamba2;
+    const int64_t together = grouped ? std::max<int64_t>(1, bank.count / kGroups) : 1;
+    if (head.first % together == 0) targets.emplace_back();
+    targets.back().heads.push_back(head);
   }
-  fmt::print("\n{} layers, {} heads, {:.2f} GB of {} on {}\n\n", layers, all.size(),
-             static_cast<double>(model.weight_bytes()) * 1e-9, dtype_name(model.dtype()),
-             model.device().str());
-  fmt::print("| {:<34} | {:>5} | {:>9} | {:>10} | {:>8} |\n| --- | --- | --- | --- | --- |\n",
-             "exact zero ablation", "heads", "s a head", "minutes", "peak GiB");
-  const auto sweep = [&](const std::string& what, std::vector<TokenizedExample> examples) {
-    const auto objective =
-        make_choice_objective(std::move(examples), flags.options.max_batch_tokens / 4);
-    ablation_sweep(model, *objective, {all.back()}, flags.options);  // libraries set themselves up
-    SweepResult result;
-    const double ms = time_once(
-        flags.device, [&] { result = ablation_sweep(model, *objective, heads, flags.options); });
-    report(flags, what, result, ms, heads.size(), all.size());
-  };
-  const int64_t count = flags.scaled(64, 4);
-  if (flags.wants("kv")) {
-    const auto length = [&](int64_t i) { return flags.scaled(228 + i * 7 % 15, 16); };
-    sweep(fmt::format("kv: 50 pairs x {}", count), drawn_examples(count, vocab, 50, length));
+  return targets;
+}
+
+class FullSize {
+ public:
+  explicit FullSize(const SweepFlags& flags)
+      : flags_(flags), model_(described(random_model(config_of(flags), flags))), report_(flags) {}
+
+  void run() {
+    if (flags_.wants("kv")) sweep(fmt::format("sweep kv 50 pairs x {}", count_), *kv());
+    if (flags_.wants("prompts")) sweep(fmt::format("sweep a head {}x{}", count_, pos_), *prompts());
+    if (flags_.wants("screen")) screen(flags_.model == "llama-8b" ? prompts() : kv());
   }
-  if (flags.wants("prompts")) {
-    const int64_t pos = flags.scaled(256, 16);
-    auto examples = drawn_examples(count, vocab, 4, [&](int64_t) { return pos; });
+
+ private:
+  LanguageModel described(LanguageModel model) const {
+    fmt::print("\n{}: {} layers, {:.2f} GB of {} on {}\n\n", flags_.model, model.layer_count(),
+               static_cast<double>(model.weight_bytes()) * 1e-9, dtype_name(model.dtype()),
+               model.device().str());
+    return model;
+  }
+
+  using Held = std::unique_ptr<const Objective>;
+  Held kv() const {
+    const auto length = [&](int64_t i) { return flags_.scaled(228 + i * 7 % 15, 16); };
+    return objective(drawn_examples(count_, model_.config().vocab_size, 50, length));
+  }
+  Held prompts() const {
+    auto examples =
+        drawn_examples(count_, model_.config().vocab_size, 4, [&](int64_t) { return pos_; });
     for (TokenizedExample& example : examples) {
       for (auto& choice : example.choice_ids) choice.erase(choice.begin());
     }
-    sweep(fmt::format("prompts: {} x {}", count, pos), std::move(examples));
+    return objective(std::move(examples));
   }
-}
+  Held objective(std::vector<TokenizedExample> examples) const {
+    return make_choice_objective(std::move(examples), flags_.options.max_batch_tokens / 4);
+  }
+
+  /// Milliseconds a target; of layers spread evenly with --sample, so that their mean is that of
+  /// all.
+  void sweep(const std::string& what, const Objective& objective) {
+    const std::vector<SweepTarget> all = all_targets(model_.config());
+    std::vector<SweepTarget> some;
+    for (const SweepTarget& target : all) {
+      if (target.heads[0].layer % flags_.sample == (flags_.sample - 1) / 2) some.push_back(target);
+    }
+    sweep_targets(model_, objective, {all.back()}, flags_.options);  // libraries set themselves up
+    reset_peak(flags_.device);
+    SweepResult result;
+    const double ms = time_once(
+        flags_.device, [&] { result = sweep_targets(model_, objective, some, flags_.options); });
+    const double each = ms / static_cast<double>(some.size());
+    report_.row(fmt::format("{} {}", flags_.model, what), each, 0,
+                {{"peak_gib", peak_gib(flags_.device)}, {"timed", some.size()}});
+    fmt::print("  {} of {} targets; {:.2f} minutes for all{}; peak {:.2f} GiB\n", some.size(),
+               all.size(), each * static_cast<double>(all.size()) / 6e4,
+               some.size() < all.size() ? ", extrapolated" : "", peak_gib(flags_.device));
+    print_memory(result.memory);
+  }
+
+  void screen(const Held& objective) {
+    estimate_heads(model_,
+                   *make_choice_objective(drawn_examples(2, 64, 2, [](int64_t) { return 16; })),
+                   {});  // libraries set themselves up
+    reset_peak(flags_.device);
+    ScreenEstimates estimates;
+    const double estimated =
+        time_once(flags_.device, [&] { estimates = estimate_heads(model_, *objective, {}); });
+    const double peak = peak_gib(flags_.device);
+    ScreenOptions options;
+    if (flags_.model != "llama-8b") options.count = flags_.scaled(256, 8);
+    std::vector<HeadId> chosen;
+    for (const HeadScore& s : plan_screen(model_.config(), estimates, 1, options).chosen) {
+      chosen.push_back(s.head);
+    }
+    const double exact = time_once(
+        flags_.device, [&] { ablation_sweep(model_, *objective, chosen, flags_.options); });
+    report_.row(flags_.model + " screen", estimated + exact, 0, {{"peak_gib", peak}});
+    fmt::print(
+        "  {} heads or channels estimated: {:.2f} s, peak {:.2f} GiB; {} exactly: {:.2f} s\n",
+        estimates.heads.size(), estimated * 1e-3, peak, chosen.size(), exact * 1e-3);
+  }
+
+  SweepFlags flags_;
+  LanguageModel model_;
+  Report report_;
+  int64_t count_ = flags_.scaled(64, 4), pos_ = flags_.scaled(256, 16);
+};
 
 nlohmann::json to_json(const Tensor& matrix) {
   nlohmann::json rows = nlohmann::json::array();
@@ -183,7 +256,7 @@ void zoo(const SweepFlags& flags) {
 
 void run(const SweepFlags& flags) {
   const c10::NoGradGuard no_grad;
-  if (flags.wants("kv") || flags.wants("prompts")) full_size(flags);
+  if (flags.wants("kv") || flags.wants("prompts") || flags.wants("screen")) FullSize(flags).run();
   if (flags.wants("zoo") && (flags.device.is_cpu() || !flags.only.empty())) zoo(flags);
 }
 
