@@ -76,18 +76,11 @@ __global__ void __launch_bounds__(kConvThreads, 3)
   }
 }
 
-/// Long enough that what is read twice matters little, short enough to fill the device.
-int64_t block_steps(const ConvInputs& in, int64_t row_blocks) {
-  constexpr int64_t kBlocks = 132 * 3;
-  int64_t steps = 32;
-  while (steps > 8 && row_blocks * in.batch * ((in.pos + steps - 1) / steps) < kBlocks) steps /= 2;
-  return steps;
-}
-
 template <typename T, int kWidth, int N>
 cudaError_t launch(const ConvForwardParams& p, cudaStream_t stream) {
   const int64_t columns = (p.in.channels + kConvThreads * N - 1) / (kConvThreads * N);
-  const int64_t steps = block_steps(p.in, columns);
+  constexpr int64_t kSlots = 132 * 5;  // what the registers leave room for on Hopper
+  const int64_t steps = block_steps(p.in, columns, kSlots, /*least=*/8, /*most=*/128);
   const dim3 grid(static_cast<unsigned>(columns),
                   static_cast<unsigned>((p.in.pos + steps - 1) / steps),
                   static_cast<unsigned>(p.in.batch));

@@ -20,6 +20,21 @@ struct ConvPlace {
         batch(blockIdx.z) {}
 };
 
+/// Positions of a block, a multiple of what a thread has in flight: with which the blocks, `slots`
+/// of which run at once, end soonest. Each takes kStart positions' time more: for what it reads of
+/// the block before it, and until its first inputs are there.
+inline int64_t block_steps(const ConvInputs& in, int64_t columns, int64_t slots, int64_t least,
+                           int64_t most) {
+  constexpr int64_t kStart = 12;
+  int64_t best = least, soonest = 0;
+  for (int64_t steps = least; steps <= most; steps += kConvUnroll) {
+    const int64_t blocks = columns * in.batch * ((in.pos + steps - 1) / steps);
+    const int64_t end = (blocks + slots - 1) / slots * (steps + kStart);
+    if (soonest == 0 || end < soonest) best = steps, soonest = end;
+  }
+  return best;
+}
+
 /// `count` elements of one dtype as floats; in 16-byte vectors where `wide`.
 template <typename W, int kCount>
 __device__ __forceinline__ void load_floats(const W* from, bool wide, float (&to)[kCount]) {

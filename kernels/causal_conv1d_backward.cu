@@ -4,14 +4,11 @@
 namespace headlens {
 namespace {
 
-/// Positions of a block: few enough to fill the device, enough that what it reads twice, and the
-/// sums it leaves, matter little.
+/// Known before it is known whether channels go in vectors, for the sums that the blocks leave.
 int64_t backward_steps(const ConvInputs& in) {
-  constexpr int64_t kThreads = int64_t{132} * 480, kPack = 4;
-  const int64_t columns = (in.channels + kPack - 1) / kPack;
-  int64_t steps = 128;
-  while (steps > 16 && columns * in.batch * ((in.pos + steps - 1) / steps) < kThreads) steps /= 2;
-  return steps;
+  constexpr int64_t kSlots = 132 * 4, kPack = 4, kColumn = kConvThreads * kPack;
+  return block_steps(in, (in.channels + kColumn - 1) / kColumn, kSlots, /*least=*/16,
+                     /*most=*/256);
 }
 
 /// What comes back to one position's pre: of y, and of silu through its slope at `pre`.
