@@ -21,6 +21,8 @@ GOALS = [
     (r".* forward\+backward", r"\g<0>", 1.0),
     (r"mamba2 8 layers forward \+ entropy 1x512", r"mamba2 8 layers forward 1x512", 1 / 30),
     (r"mamba2 8 layers forward \+ entropy (1x\d+)", r"mamba2 8 layers forward \1", 1 / 60),
+    (r"mamba2 8 layers forward \+ statistics (1x\d+)", r"mamba2 8 layers forward \1", None),
+    (r"llama 8b sweep a head 64x256", r"\g<0>", 1 / 3),
     (r"s6 map stats 1536x16 (1x\d+)( 16 segments)?", r"mamba 130m map of one layer \1", None),
     (DECODE, r"llama 8b decode 1x512+64", None),
     (r"(.* forward \d+x\d+) last logits", r"\1", None),

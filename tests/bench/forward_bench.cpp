@@ -36,27 +36,29 @@ double limit_ms(const LanguageModel& model, const Ceilings& card, int64_t batch,
   return (2 * multiplied(model) * tokens + attention) / card.flop_per_ms;
 }
 
-/// Entropy, peak and the mass on 16 equal segments of every head, means over rows.
-MapReduceOptions all_figures(int64_t pos) {
+/// Entropy and peak of every head, and the mass on that many equal segments, means over rows.
+MapReduceOptions figures_of(int64_t pos, int64_t segments, at::Device device) {
   MapReduceOptions options;
-  options.num_segments = 16;
-  options.segments = (at::arange(pos, at::kLong) * 16).floor_divide(pos);
   options.mean_rows = true;
+  if (segments == 0) return options;
+  options.num_segments = segments;
+  options.segments = (at::arange(pos, at::kLong) * segments).floor_divide(pos).to(device);
   return options;
 }
 
 /// A forward with those figures, copied out once.
 void forward_with_figures(const LanguageModel& model, const Tensor& ids,
-                          const ForwardOptions& plain) {
-  MapReducer reducer(model.config(), all_figures(ids.size(1)));
+                          const MapReduceOptions& wanted, const ForwardOptions& plain = {}) {
+  MapReducer reducer(model.config(), wanted);
   ForwardOptions options = plain;
   options.tap = &reducer;
   model.forward(ids, options);
   std::vector<Tensor> figures;
   for (const int64_t layer : reducer.layers()) {
     const MapStats& stats = reducer.stats(layer);
-    figures.push_back(
-        at::cat({stats.entropy.unsqueeze(-1), stats.max.unsqueeze(-1), stats.segment_mass}, -1));
+    std::vector<Tensor> all = {stats.entropy.unsqueeze(-1), stats.max.unsqueeze(-1)};
+    if (stats.segment_mass.defined()) all.push_back(stats.segment_mass);
+    figures.push_back(at::cat(all, -1));
   }
   at::stack(figures).cpu();
 }
@@ -74,7 +76,7 @@ class Bench {
       plain("llama-8b", model, batch, pos);
     }
     for (const int64_t pos : {2048, 8192, 32768})
-      figures("llama-8b forward + statistics", model, pos);
+      figures("llama-8b forward + statistics", model, pos, kSegments);
     long_context(model);
   }
 
@@ -83,7 +85,8 @@ class Bench {
     const LanguageModel model = random_model(mamba2_8_layers(flags_), flags_);
     for (const int64_t pos : {512, 2048, 8192}) {
       plain("mamba2 8 layers", model, 1, pos);
-      figures("mamba2 8 layers forward + entropy", model, pos);
+      figures("mamba2 8 layers forward + entropy", model, pos, 0);
+      figures("mamba2 8 layers forward + statistics", model, pos, kSegments);
     }
   }
 
@@ -105,13 +108,17 @@ class Bench {
     timed(what + ", last logits", limit, [&] { model.forward(ids, {.logit_positions = last}); });
   }
 
-  void figures(const std::string& name, const LanguageModel& model, int64_t full) {
+  static constexpr int64_t kSegments = 16;
+
+  void figures(const std::string& name, const LanguageModel& model, int64_t full,
+               int64_t segments) {
     const std::string what = fmt::format("{} 1x{}", name, full);
     const int64_t pos = flags_.scaled(full, 32);
     if (!flags_.wants(what)) return;
     const Tensor ids = random_ids(model, 1, pos);
     const double limit = limit_ms(model, card_, 1, pos);
-    timed(what, limit, [&] { forward_with_figures(model, ids, {}); });
+    const MapReduceOptions wanted = figures_of(pos, segments, flags_.device);
+    timed(what, limit, [&] { forward_with_figures(model, ids, wanted); });
   }
 
   /// 128k tokens, figures of every head, logits of the last token alone.
@@ -121,9 +128,11 @@ class Bench {
     if (!flags_.wants(what)) return;
     const Tensor ids = random_ids(model, 1, pos);
     const Tensor last = at::full({1, 1}, pos - 1, at::kLong);
+    const MapReduceOptions wanted = figures_of(pos, kSegments, flags_.device);
     reset_peak(flags_.device);
-    const double ms = time_once(
-        flags_.device, [&] { forward_with_figures(model, ids, {.logit_positions = last}); });
+    const double ms = time_once(flags_.device, [&] {
+      forward_with_figures(model, ids, wanted, {.logit_positions = last});
+    });
     report_.row(what, ms, limit_ms(model, card_, 1, pos), {{"peak_gib", peak_gib(flags_.device)}});
   }
 
