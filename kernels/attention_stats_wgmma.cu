@@ -1,5 +1,6 @@
 // headlens/kernels: the figures of all rows in one pass, on Hopper's warpgroup products.
 #include "attention_stats_wgmma.cuh"
+#include "common/tensor_map.cuh"
 
 namespace headlens {
 namespace {
@@ -42,45 +43,13 @@ __global__ void __launch_bounds__(StatsShape<kWidth>::kThreads, 1)
 #endif
 }
 
-/// The encoder of tensor maps is the driver's; found at run time, so that nothing links with it.
-using EncodeTiled = decltype(&cuTensorMapEncodeTiled);
-EncodeTiled find_encoder() {
-  void* found = nullptr;
-  cudaDriverEntryPointQueryResult result{};
-  if (cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &found, 12000, cudaEnableDefault,
-                                       &result) != cudaSuccess ||
-      result != cudaDriverEntryPointSuccess) {
-    return nullptr;
-  }
-  return reinterpret_cast<EncodeTiled>(found);
-}
-
-/// x [batch, pos, head, d] in boxes of 64 channels x `box` positions of one head; 0 past the ends.
-bool encode(CUtensorMap* map, const void* x, KernelDtype dtype, int d, int heads, int positions,
-            int batch, const int64_t (&stride)[3], int box) {
-  static const EncodeTiled encoder = find_encoder();
-  if (encoder == nullptr) return false;
-  const int sizes[4] = {d, heads, positions, batch};
-  cuuint64_t size[4], bytes[3];
-  for (int i = 0; i < 4; ++i) size[i] = static_cast<cuuint64_t>(sizes[i]);
-  for (int i = 0; i < 3; ++i) {  // the stride of a single one is never used, but checked
-    bytes[i] = sizes[i + 1] == 1 ? 16 : static_cast<cuuint64_t>(stride[2 - i]) * 2;
-  }
-  const cuuint32_t boxes[4] = {64, 1, static_cast<cuuint32_t>(box), 1}, ones[4] = {1, 1, 1, 1};
-  const auto type = dtype == KernelDtype::Float16 ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16
-                                                  : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16;
-  return encoder(map, type, 4, const_cast<void*>(x), size, bytes, boxes, ones,
-                 CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
-                 CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
-                 CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
-}
-
 template <typename T, int kWidth>
 cudaError_t launch(const AttentionStatsParams& p, int processors, cudaStream_t stream) {
   using S = StatsShape<kWidth>;
   CUtensorMap q_map, k_map;
-  if (!encode(&q_map, p.q, p.dtype, p.d_head, p.heads, p.queries, p.batch, p.q_stride, 64) ||
-      !encode(&k_map, p.k, p.dtype, p.d_head, p.kv_heads, p.keys, p.batch, p.k_stride, S::kKeys)) {
+  if (!encode_boxes(&q_map, p.q, p.dtype, p.d_head, p.heads, p.queries, p.batch, p.q_stride, 64) ||
+      !encode_boxes(&k_map, p.k, p.dtype, p.d_head, p.kv_heads, p.keys, p.batch, p.k_stride,
+                    S::kKeys)) {
     return cudaErrorNotSupported;
   }
   const auto kernel = p.segments ? stats_kernel<T, kWidth, true> : stats_kernel<T, kWidth, false>;
@@ -101,12 +70,6 @@ cudaError_t launch(const AttentionStatsParams& p, int processors, cudaStream_t s
   const unsigned blocks = static_cast<unsigned>(items < processors ? items : processors);
   kernel<<<blocks, S::kThreads, S::kShared, stream>>>(p, segments, q_map, k_map);
   return cudaGetLastError();
-}
-
-bool starts_even(const void* x, const int64_t (&stride)[3]) {
-  bool even = reinterpret_cast<uintptr_t>(x) % 16 == 0;
-  for (const int64_t step : stride) even = even && step % 8 == 0 && step > 0;
-  return even;
 }
 
 }  // namespace

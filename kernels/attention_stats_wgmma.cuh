@@ -41,19 +41,6 @@ struct StatsMemory {
   }
 };
 
-/// A place in a ring of buffers; the parity tells one round from the next.
-template <int kSize>
-struct Ring {
-  int slot = 0;
-  uint32_t parity = 0;
-  __device__ __forceinline__ void next() {
-    if (++slot == kSize) {
-      slot = 0;
-      parity ^= 1;
-    }
-  }
-};
-
 template <typename S>
 __host__ __device__ int64_t items_of(const AttentionStatsParams& p) {
   return static_cast<int64_t>(p.batch) * p.head_count * ((p.queries + S::kRows - 1) / S::kRows);

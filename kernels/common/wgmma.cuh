@@ -17,6 +17,19 @@
 
 namespace headlens {
 
+/// A place in a ring of buffers; the parity tells one round from the next.
+template <int kSize>
+struct Ring {
+  int slot = 0;
+  uint32_t parity = 0;
+  __device__ __forceinline__ void next() {
+    if (++slot == kSize) {
+      slot = 0;
+      parity ^= 1;
+    }
+  }
+};
+
 #ifdef HEADLENS_HAS_WGMMA
 
 // --- barriers in shared memory: a phase ends when all arrivals and all announced bytes are there

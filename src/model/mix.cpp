@@ -2,12 +2,14 @@
 #include "model/mix.h"
 
 #include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
 
 #include "headlens/kernels/attention.h"
 #include "headlens/kernels/causal_conv1d.h"
 #include "headlens/kernels/selective_scan.h"
 #include "headlens/kernels/ssd_scan.h"
 #include "model/promote.h"
+#include "model/softmax_map.h"
 
 namespace headlens {
 namespace {
@@ -69,9 +71,13 @@ Tensor mix(HeadMap& map, const LayerTap& tap, Site site, const std::function<Ten
 
 Tensor mix_attention(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionRule& rule,
                      const LayerTap& tap) {
-  const auto map = make_softmax_map(q, k, v, rule);
-  tap_scores(*map, q, k, rule, tap);
-  return mix(*map, tap, Site::Pattern, [&] { return attention(q, k, v, rule); });
+  // Who asks for the dense map may replace it, and a z made outside the graph has no gradient.
+  const bool records =
+      c10::GradMode::is_enabled() && (q.requires_grad() || k.requires_grad() || v.requires_grad());
+  const SoftmaxForward forward =
+      make_softmax_forward(q, k, v, rule, /*alone=*/records || tap.wants(Site::Pattern));
+  tap_scores(*forward.map, q, k, rule, tap);
+  return mix(*forward.map, tap, Site::Pattern, forward.z);
 }
 
 Tensor mix_ssd(LayerKind kind, const SsdLayerInputs& in, const LayerTap& tap, LayerState* state) {

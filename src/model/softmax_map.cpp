@@ -5,8 +5,10 @@
 
 #include "headlens/kernels/attention.h"
 #include "headlens/kernels/attention_stats.h"
+#include "headlens/kernels/attention_with_stats.h"
 #include "headlens/model/head_map.h"
 #include "model/head_map_parts.h"
+#include "model/softmax_map.h"
 
 namespace headlens {
 namespace {
@@ -41,6 +43,10 @@ class SoftmaxMap final : public HeadMap {
 
   Tensor values() const override { return by_query_head(v_); }
 
+  /// From now on z is made along with the first figures, where one pass gives both.
+  void want_z() { wants_z_ = true; }
+  Tensor unedited_z() const { return z_.defined() ? z_ : attention(q_, k_, v_, rule_); }
+
  protected:
   Tensor raw_rows(const Tensor& rows, const std::vector<int64_t>& heads,
                   const Tensor& hidden) const override {
@@ -69,7 +75,12 @@ class SoftmaxMap final : public HeadMap {
 
   std::optional<MapStats> streamed(const MapStatsRequest& request) const override {
     if (!device().is_cuda() || !within_limits(request)) return std::nullopt;
-    return attention_stats(q_, k_, rule_, request);
+    if (!wants_z_ || z_.defined() || !attention_is_one_pass(q_, k_, v_, rule_, request)) {
+      return attention_stats(q_, k_, rule_, request);
+    }
+    AttentionWithStats both = attention_with_stats(q_, k_, v_, rule_, request);
+    z_ = both.z;
+    return both.stats;
   }
 
   Tensor first_seen() const override {
@@ -151,11 +162,11 @@ class SoftmaxMap final : public HeadMap {
 
   Tensor q_, k_, v_;
   AttentionRule rule_;
+  bool wants_z_ = false;
+  mutable Tensor z_;  // of the unedited map, where figures brought it
 };
 
-}  // namespace
-
-std::unique_ptr<HeadMap> make_softmax_map(Tensor q, Tensor k, Tensor v, AttentionRule rule) {
+std::unique_ptr<SoftmaxMap> checked_map(Tensor q, Tensor k, Tensor v, AttentionRule rule) {
   const char* map = "make_softmax_map";
   check_map_input(map, "q", q, {-1, -1, -1, -1});
   check_map_input(map, "k", k, {q.size(0), -1, -1, q.size(3)});
@@ -165,6 +176,19 @@ std::unique_ptr<HeadMap> make_softmax_map(Tensor q, Tensor k, Tensor v, Attentio
   HEADLENS_CHECK(ShapeError, q.size(1) <= k.size(1),
                  "[{}] queries, expected at most the {} keys, got {}", map, k.size(1), q.size(1));
   return std::make_unique<SoftmaxMap>(std::move(q), std::move(k), std::move(v), std::move(rule));
+}
+
+}  // namespace
+
+std::unique_ptr<HeadMap> make_softmax_map(Tensor q, Tensor k, Tensor v, AttentionRule rule) {
+  return checked_map(std::move(q), std::move(k), std::move(v), std::move(rule));
+}
+
+SoftmaxForward make_softmax_forward(Tensor q, Tensor k, Tensor v, AttentionRule rule, bool alone) {
+  auto map = checked_map(std::move(q), std::move(k), std::move(v), std::move(rule));
+  if (!alone) map->want_z();
+  const SoftmaxMap* made = map.get();
+  return {std::move(map), [made] { return made->unedited_z(); }};
 }
 
 }  // namespace headlens

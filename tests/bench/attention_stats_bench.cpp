@@ -3,9 +3,11 @@
 #include <c10/core/GradMode.h>
 
 #include <cmath>
+#include <functional>
 
 #include "bench/bench_tools.h"
 #include "headlens/kernels/attention_stats.h"
+#include "headlens/kernels/attention_with_stats.h"
 
 namespace headlens::bench {
 namespace {
@@ -52,6 +54,31 @@ void all_rows(const Flags& flags, const Ceilings& best, Report& report, int64_t 
              time({.segments = segments_of(layer), .num_segments = kSegments}), limit);
 }
 
+/// Attention itself, alone and with the figures of all rows.
+void attention_rows(const Flags& flags, const Ceilings& best, Report& report, int64_t length) {
+  const std::string shape = fmt::format("32x8x128 1x{}", length);
+  if (!flags.wants("attention " + shape) && !flags.wants("attention_with_stats " + shape)) return;
+  const int64_t rows = flags.scaled(length, 64);
+  const Layer layer(flags, 1, rows, rows);
+  const Tensor v = Layer::random(flags, 1, rows, kKvHeads);
+  const double flop =
+      2.0 * static_cast<double>(kHeads * kWidth) * static_cast<double>(rows * (rows + 1));
+  const double limit = flop / best.flop_per_ms;
+  const int runs = length > 50000 ? 3 : 11, calls = length < 4096 ? 20 : 1;
+  const auto time = [&](const std::function<void()>& work) {
+    return median_ms(flags.device, runs, work, calls);
+  };
+  const auto both = [&](const MapStatsRequest& request) {
+    attention_with_stats(layer.q, layer.k, v, layer.rule(), request);
+  };
+  report.row("attention " + shape, time([&] { attention(layer.q, layer.k, v, layer.rule()); }),
+             limit);
+  report.row("attention_with_stats " + shape, time([&] { both({}); }), limit);
+  const Tensor ids = segments_of(layer);
+  report.row("attention_with_stats " + shape + " 16 segments",
+             time([&] { both({.segments = ids, .num_segments = kSegments}); }), limit);
+}
+
 /// The last row of each prompt: k is read once.
 void last_rows(const Flags& flags, const Ceilings& best, Report& report) {
   const std::string what = "attention_stats 32x8x128 8x32768 last row";
@@ -71,6 +98,7 @@ int run(const Flags& flags) {
   Report report(flags);
   for (const int64_t length : {2048, 8192, 32768, 131072}) {
     all_rows(flags, best, report, length);
+    attention_rows(flags, best, report, length);
   }
   last_rows(flags, best, report);
   return 0;

@@ -1,4 +1,5 @@
 // headlens/tests: models on a GPU give what they give on the CPU.
+#include <c10/core/GradMode.h>
 #include <gtest/gtest.h>
 
 #include "headlens/core/device.h"
@@ -58,6 +59,45 @@ TEST_P(LanguageModelCuda, DecodingAndNarrowDtypes) {
     const Tensor rest = model.forward(ids_.narrow(1, 7, 4), {.state = &state});
     const Tensor logits = at::cat({first, rest}, 1).cpu().to(at::kDouble);
     EXPECT_LT(largest_difference(logits, exact), share * scale) << dtype_name(dtype);
+  }
+}
+
+/// Reduces every attention map to figures of all rows, then edits it where told to.
+class Figures final : public Tap {
+ public:
+  explicit Figures(bool reduces, bool edits) : reduces_(reduces), edits_(edits) {}
+  bool wants(TapPoint) const override { return false; }
+  Tensor visit(TapPoint, Tensor value) override { return value; }
+  bool wants_map(TapPoint point) const override { return point.site == Site::Pattern; }
+  void visit_map(TapPoint point, HeadMap& map) override {
+    if (reduces_) stats[point.layer] = map.reduce({});
+    if (edits_) map.edit({.heads = {0}});
+  }
+
+  std::map<int64_t, MapStats> stats;
+
+ private:
+  bool reduces_, edits_;
+};
+
+/// Figures of all rows bring z with them (attention_with_stats): the forward goes on as it would
+/// have, and one whose map is edited after them takes the edited map.
+TEST_P(LanguageModelCuda, FiguresOfAllRows) {
+  const c10::NoGradGuard none;
+  const LanguageModel model = on_cuda(at::kBFloat16);
+  const int64_t learned = model.config().max_position;
+  const Tensor ids = make_ids(2, learned > 0 ? learned : 300);
+  const auto logits = [&](Tap* tap) {
+    return model.forward(ids, {.tap = tap}).cpu().to(at::kDouble);
+  };
+  Figures figures(true, false), both(true, true), edits(false, true);
+  const Tensor plain = logits(nullptr), edited = logits(&edits);
+  EXPECT_LT((logits(&figures) - plain).norm().item<double>(), 0.05 * plain.norm().item<double>());
+  EXPECT_TRUE(at::equal(logits(&both), edited));
+  for (const auto& [layer, stats] : figures.stats) {
+    EXPECT_TRUE(at::equal(stats.entropy, both.stats[layer].entropy) || layer > 0);
+    EXPECT_GT(stats.max.min().item<double>(), 0);
+    EXPECT_LE(stats.max.max().item<double>(), 1);
   }
 }
 
