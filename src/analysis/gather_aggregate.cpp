@@ -56,18 +56,24 @@ struct Finder {
   FindResult result;
 
   SweepResult sweep(const std::vector<HeadId>& heads, CutPositions positions, const char* name) {
+    return sweep_of(objective, "", heads, positions, name);
+  }
+  /// `examples`: which ones, where not all.
+  SweepResult sweep_of(const Objective& some, const char* examples,
+                       const std::vector<HeadId>& heads, CutPositions positions, const char* name) {
     SweepOptions sweep_options = options.sweep;
     sweep_options.positions = positions;
     sweep_options.progress = stage(options, name);
-    SweepResult swept = options.pool == nullptr
-                            ? ablation_sweep(model, objective, heads, sweep_options)
-                            : pooled_sweep(*options.pool, model, objective, heads, sweep_options);
+    SweepResult swept = options.pool == nullptr ? ablation_sweep(model, some, heads, sweep_options)
+                                                : pooled_sweep(*options.pool, model, some, heads,
+                                                               sweep_options, examples);
     result.out_of_memory += swept.memory.out_of_memory;
     return swept;
   }
   SweepResult sweep_all(const std::vector<HeadId>& heads, const char* name,
                         std::vector<int64_t>& examples);
   std::vector<HeadScore> score(const std::vector<HeadId>& heads, const char* name);
+  void measure_shortlist(ScreenEstimates& estimates, ScreenSummary& summary);
   void screen();
   void refine_channels();
   void locate_drops();
@@ -113,6 +119,20 @@ std::vector<HeadScore> Finder::score(const std::vector<HeadId>& heads, const cha
   return scores;
 }
 
+/// Puts the first heads in the order of what they do on a few examples. What the caller puts in
+/// their place belongs to the batches of all.
+void Finder::measure_shortlist(ScreenEstimates& estimates, ScreenSummary& summary) {
+  const std::vector<size_t> listed = shortlist(estimates, *options.screen);
+  if (listed.empty() || options.sweep.replacements) return;
+  const auto few = objective.part(few_examples(objective.example_count()));
+  if (few == nullptr) return;
+  std::vector<HeadId> heads;
+  for (const size_t i : listed) heads.push_back(estimates.heads[i]);
+  reorder(estimates, listed, sweep_of(*few, "a few", heads, CutPositions::All, "shortlist"));
+  summary.shortlist = std::ssize(listed);
+  summary.shortlist_examples = few->example_count();
+}
+
 /// Estimates all heads, ablates the first by place, or all, and compares.
 void Finder::screen() {
   AttributionOptions attribution;
@@ -121,11 +141,12 @@ void Finder::screen() {
   attribution.max_batch_tokens = options.sweep.max_batch_tokens;
   attribution.progress = stage(options, "screen");
   const auto estimate = [&] { return estimate_heads(model, objective, attribution); };
-  const ScreenEstimates estimates =
+  ScreenEstimates estimates =
       options.pool == nullptr ? estimate() : pooled_estimates(*options.pool, estimate);
+  ScreenSummary summary;
+  measure_shortlist(estimates, summary);
   ScreenOptions taken = *options.screen;
   ScreenPlan plan = plan_screen(model.config(), estimates, options.mamba1_groups, taken);
-  ScreenSummary summary;
   summary.heads = std::ssize(estimates.heads);
   summary.chosen = std::ssize(plan.chosen);
   if (taken.exact) {  // after the chosen ones all others, one by one
@@ -142,6 +163,7 @@ void Finder::screen() {
     HeadScore& s = result.heads[i];
     s.screen_drop = plan.chosen[i].screen_drop;
     s.screen_place = plan.chosen[i].screen_place;
+    s.screen_exact = plan.chosen[i].screen_exact;
     place.push_back(-static_cast<double>(*s.screen_place));
     exact.push_back(*s.logprob_drop);
     const bool is_late = *s.screen_place > summary.chosen;

@@ -31,6 +31,8 @@ HeadScore estimated(const ModelConfig& config, const ScreenEstimates& estimates,
   score.kind = head_kind_name(config, score.head);
   score.screen_drop = estimates.drop[i];
   score.screen_place = estimates.place[i] + 1;
+  const auto measured = estimates.measured.find(i);
+  if (measured != estimates.measured.end()) score.screen_exact = measured->second;
   return score;
 }
 
@@ -61,6 +63,22 @@ std::vector<double> ranks_of(const std::vector<double>& values) {
   }
   return ranks;
 }
+
+/// The mean drop of ln p, nats, and its standard error; an error of 0 where one example says none.
+struct MeanDrop {
+  double mean = 0, error = 0;
+
+  MeanDrop(const SweepOutcome& base, const SweepOutcome& cut) : mean(logprob_drop(base, cut)) {
+    const auto n = static_cast<double>(base.verdicts.size());
+    if (n < 2) return;
+    double squares = 0;
+    for (size_t e = 0; e < base.verdicts.size(); ++e) {
+      const double off = base.verdicts[e].logprob - cut.verdicts[e].logprob - mean;
+      squares += off * off;
+    }
+    error = std::sqrt(squares / (n - 1) / n);
+  }
+};
 
 }  // namespace
 
@@ -98,6 +116,49 @@ ScreenEstimates estimate_heads(const LanguageModel& model, const Objective& obje
                    [&](size_t x, size_t y) { return better(x) < better(y); });
   for (size_t i = 0; i < order.size(); ++i) found.place[order[i]] = static_cast<int64_t>(i);
   return found;
+}
+
+std::vector<size_t> shortlist(const ScreenEstimates& estimates, const ScreenOptions& options) {
+  constexpr int64_t kTimes = 4;
+  const int64_t heads = std::ssize(estimates.heads), chosen = chosen_count(heads, options);
+  if (chosen == heads) return {};
+  std::vector<size_t> listed(static_cast<size_t>(std::min(heads, kTimes * chosen)));
+  for (size_t i = 0; i < estimates.place.size(); ++i) {
+    const auto place = static_cast<size_t>(estimates.place[i]);
+    if (place < listed.size()) listed[place] = i;
+  }
+  return listed;
+}
+
+std::vector<int64_t> few_examples(int64_t count) {
+  constexpr int64_t kShare = 16, kAtLeast = 16;
+  constexpr double kGolden = 0.6180339887498949;
+  const int64_t few = std::min(count, std::max((count + kShare - 1) / kShare, kAtLeast));
+  std::vector<int64_t> examples;
+  for (int64_t i = 0; i < few; ++i) {
+    const int64_t first = i * count / few, stretch = (i + 1) * count / few - first;
+    const double turn = std::fmod(static_cast<double>(i) * kGolden, 1.0);
+    examples.push_back(first + static_cast<int64_t>(turn * static_cast<double>(stretch)));
+  }
+  return examples;
+}
+
+void reorder(ScreenEstimates& estimates, const std::vector<size_t>& shortlist,
+             const SweepResult& swept) {
+  HEADLENS_CHECK(ShapeError, swept.variants.size() == shortlist.size(),
+                 "[screen] outcomes of the shortlist, expected {}, got {}", shortlist.size(),
+                 swept.variants.size());
+  std::vector<double> drops;
+  for (size_t i = 0; i < shortlist.size(); ++i) {
+    const MeanDrop drop(swept.base, swept.variants[i]);
+    const double pull = (estimates.drop[shortlist[i]] - drop.mean) / 3;
+    drops.push_back(drop.mean + std::clamp(pull, -2 * drop.error, 2 * drop.error));
+    estimates.measured[shortlist[i]] = {std::ssize(swept.base.verdicts), drop.mean,
+                                        estimates.place[shortlist[i]] + 1};
+  }
+  const Eigen::Map<const Eigen::VectorXd> all(drops.data(), std::ssize(drops));
+  const std::vector<int64_t> places = places_of(all);
+  for (size_t i = 0; i < shortlist.size(); ++i) estimates.place[shortlist[i]] = places[i];
 }
 
 ScreenPlan plan_screen(const ModelConfig& config, const ScreenEstimates& estimates, int64_t groups,

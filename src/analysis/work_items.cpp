@@ -240,7 +240,8 @@ std::vector<SweepItem> sweep_items(int64_t layers, int64_t batches,
 }
 
 SweepResult pooled_sweep(WorkPool& pool, const LanguageModel& model, const Objective& objective,
-                         const std::vector<HeadId>& targets, const SweepOptions& options) {
+                         const std::vector<HeadId>& targets, const SweepOptions& options,
+                         const std::string& examples) {
   const std::vector<SweepItem> items =
       sweep_items(model.layer_count(), objective.batch_count(), targets);
   BatchOptions of_batches(model, objective, one_each(targets), options);
@@ -249,10 +250,11 @@ SweepResult pooled_sweep(WorkPool& pool, const LanguageModel& model, const Objec
     for (const size_t t : item.targets) heads.push_back(targets[t]);
     return heads;
   };
+  const std::string of_examples = examples.empty() ? "" : fmt::format("of {} ", examples);
   std::vector<std::string> keys;
   for (const SweepItem& item : items) {
-    keys.push_back(fmt::format("{} batch {} heads{}", cut_text("each", options), item.batch,
-                               heads_text(heads_of(item))));
+    keys.push_back(fmt::format("{} {}batch {} heads{}", cut_text("each", options), of_examples,
+                               item.batch, heads_text(heads_of(item))));
   }
   int64_t out_of_memory = 0;  // in the items of this process
   const auto compute = [&](size_t i) {

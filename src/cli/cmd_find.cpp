@@ -48,8 +48,11 @@ std::string head_line(const HeadScore& s) {
 
 /// How the screen did, in a line.
 std::string screen_line(const ScreenSummary& s) {
-  std::string text = fmt::format("screen: {} heads estimated, {} chosen, {} ablated", s.heads,
-                                 s.chosen, s.ablated);
+  std::string text = fmt::format("screen: {} heads estimated", s.heads);
+  if (s.shortlist > 0) {
+    text += fmt::format(", {} measured on {} examples", s.shortlist, s.shortlist_examples);
+  }
+  text += fmt::format(", {} chosen, {} ablated", s.chosen, s.ablated);
   if (s.rank_correlation) text += fmt::format(", rank correlation {:.2f}", *s.rank_correlation);
   if (s.missed) {
     text +=
@@ -259,8 +262,9 @@ void add_find(CLI::App& app, Action& action) {
                     "do not refine groups that matter to channels");
   command
       ->add_option("--screen", flags->screen,
-                   "estimate all heads from gradients and ablate only the first K or P% (default "
-                   "5%; on by itself from 2049 heads or channel groups): --screen=64, --screen=10%")
+                   "estimate all heads from gradients, measure a shortlist on a few examples, "
+                   "ablate only the first K or P% (default 5%; on by itself from 2049 heads or "
+                   "channel groups): --screen=64, --screen=10%")
       ->expected(0, 1);
   command->add_flag("--exact", flags->exact,
                     "ablate every head; with --screen, also tell what that would have missed");

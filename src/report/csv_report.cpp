@@ -49,6 +49,8 @@ constexpr Column kColumns[] = {
     {"screen_drop", [](Score s) { return number(s.screen_drop); }},
     {"screen_place",
      [](Score s) { return s.screen_place ? fmt::format("{}", *s.screen_place) : ""; }},
+    {"screen_exact_drop",
+     [](Score s) { return s.screen_exact ? number(s.screen_exact->logprob_drop) : ""; }},
     {"drop_at_query", [](Score s) { return number(s.drop_at_query); }},
     {"drop_elsewhere", [](Score s) { return number(s.drop_elsewhere); }},
     {"drop_in_segments", [](Score s) { return number(s.drop_in_segments); }},

@@ -50,6 +50,11 @@ Json head_entry(const HeadScore& s) {
   if (s.examples) e["examples"] = *s.examples;
   put("screen_drop", s.screen_drop);
   if (s.screen_place) e["screen_place"] = *s.screen_place;
+  if (const auto& exact = s.screen_exact) {
+    e["screen_exact"] = {{"examples", exact->examples},
+                         {"logprob_drop", finite(exact->logprob_drop, where("screen_exact"))},
+                         {"gradient_place", exact->gradient_place}};
+  }
   put("drop_at_query", s.drop_at_query);
   put("drop_elsewhere", s.drop_elsewhere);
   put("drop_in_segments", s.drop_in_segments);
@@ -117,6 +122,10 @@ Json base_entry(const BaseScore& b) {
 
 Json screen_entry(const ScreenSummary& s) {
   Json entry = {{"heads", s.heads}, {"chosen", s.chosen}, {"ablated", s.ablated}};
+  if (s.shortlist > 0) {
+    entry["shortlist"] = s.shortlist;
+    entry["shortlist_examples"] = s.shortlist_examples;
+  }
   if (s.rank_correlation) {
     entry["rank_correlation"] = finite(*s.rank_correlation, "the screen's rank correlation");
   }

@@ -10,7 +10,8 @@
 namespace headlens {
 namespace {
 
-PromptInfo prompt_info(TokenizedExample&& example) {
+/// Takes its tokens.
+PromptInfo prompt_info(TokenizedExample& example) {
   PromptInfo info;
   info.length = std::ssize(example.prompt_ids);
   for (const Segment& segment : example.segments) {
@@ -24,8 +25,10 @@ PromptInfo prompt_info(TokenizedExample&& example) {
 class ChoiceObjective final : public Objective {
  public:
   ChoiceObjective(std::vector<TokenizedExample> examples, int64_t max_batch_tokens)
-      : batches_(make_batches(examples, max_batch_tokens)) {
-    for (TokenizedExample& example : examples) prompts_.push_back(prompt_info(std::move(example)));
+      : batches_(make_batches(examples, max_batch_tokens)),
+        examples_(std::move(examples)),
+        max_batch_tokens_(max_batch_tokens) {
+    for (TokenizedExample& example : examples_) prompts_.push_back(prompt_info(example));
   }
 
   int64_t example_count() const override { return std::ssize(prompts_); }
@@ -44,6 +47,15 @@ class ChoiceObjective final : public Objective {
   std::vector<std::vector<Verdict>> judge_tokens(int64_t batch,
                                                  const Tensor& logprobs) const override {
     return verdicts(batch, choice_logprobs_of_picks(logprobs, scoring(batch)));
+  }
+
+  std::shared_ptr<const Objective> part(const std::vector<int64_t>& examples) const override {
+    std::vector<TokenizedExample> some;
+    for (const int64_t e : examples) {
+      some.push_back(examples_.at(static_cast<size_t>(e)));
+      some.back().tokens = prompt(e).tokens;
+    }
+    return make_choice_objective(std::move(some), max_batch_tokens_);
   }
 
   Tensor answer_log_odds(int64_t batch, const Tensor& logits) const override {
@@ -70,6 +82,8 @@ class ChoiceObjective final : public Objective {
   }
 
   std::vector<ScoringBatch> batches_;
+  std::vector<TokenizedExample> examples_;  // without the text of their tokens
+  int64_t max_batch_tokens_;
   std::vector<PromptInfo> prompts_;
 };
 

@@ -84,6 +84,7 @@ TEST(Screen, FindsTheCircuitOfARetrievalModel) {
     const HeadScore& s = screened.heads[i];
     EXPECT_EQ(s.head, exact.heads[i].head);
     EXPECT_TRUE(s.screen_drop.has_value());
+    EXPECT_TRUE(s.screen_exact.has_value());
     const bool confirmed = *s.screen_place <= 4;
     EXPECT_EQ(s.accuracy_drop.has_value(), confirmed);
     EXPECT_EQ(s.map.entropy.has_value(), confirmed);
@@ -128,6 +129,132 @@ TEST(Screen, GoesDownToSingleChannels) {
     EXPECT_EQ(s.accuracy_drop->value > 0.2, s.head.first == 11) << s.head.first;
   }
   EXPECT_EQ(covered, 16);
+}
+
+/// Its log-odds have no slope: gradients see nothing.
+class Flat final : public Objective {
+ public:
+  Flat(std::shared_ptr<const Objective> objective, bool splits)
+      : objective_(std::move(objective)), splits_(splits) {}
+  int64_t example_count() const override { return objective_->example_count(); }
+  int64_t batch_count() const override { return objective_->batch_count(); }
+  const ObjectiveBatch& batch(int64_t index) const override { return objective_->batch(index); }
+  const PromptInfo& prompt(int64_t example) const override { return objective_->prompt(example); }
+  std::vector<std::vector<Verdict>> judge(int64_t batch, const Tensor& logits,
+                                          int64_t variants) const override {
+    return objective_->judge(batch, logits, variants);
+  }
+  Tensor answer_log_odds(int64_t batch, const Tensor& logits) const override {
+    return 0 * objective_->answer_log_odds(batch, logits);
+  }
+  std::shared_ptr<const Objective> part(const std::vector<int64_t>& examples) const override {
+    return splits_ ? objective_->part(examples) : nullptr;
+  }
+
+ private:
+  std::shared_ptr<const Objective> objective_;
+  bool splits_;
+};
+
+// All estimates are 0, so the channels come in their order, and 11, the only one that matters
+// alone, is the last of a shortlist of twelve. Measured on 16 of 60 examples it is the first.
+TEST(Screen, TheShortlistIsOrderedByWhatItsHeadsDo) {
+  const std::shared_ptr<const Objective> objective = objective_of(last_token_examples());
+  FindOptions options;
+  options.screen = ScreenOptions{};
+  options.screen->count = 3;
+  const FindResult found =
+      find_gather_aggregate(channel_model(), Flat(objective, /*splits=*/true), options);
+  EXPECT_EQ(found.screen->shortlist, 12);
+  EXPECT_EQ(found.screen->shortlist_examples, 16);
+  const auto eleven = std::find_if(found.heads.begin(), found.heads.end(),
+                                   [](const HeadScore& s) { return s.head.first == 11; });
+  ASSERT_EQ(eleven->head.last, 11);
+  EXPECT_EQ(eleven->screen_place, 1);
+  EXPECT_EQ(eleven->screen_drop, 0);  // still the estimate
+  ASSERT_TRUE(eleven->screen_exact.has_value());
+  EXPECT_EQ(eleven->screen_exact->gradient_place, 12);
+  EXPECT_EQ(eleven->screen_exact->examples, 16);
+  EXPECT_NEAR(eleven->screen_exact->logprob_drop, *eleven->logprob_drop,
+              0.3 * *eleven->logprob_drop);
+  EXPECT_GT(eleven->accuracy_drop->value, 0.3);
+}
+
+// The gradients' order stands, and the channel is missed.
+TEST(Screen, LeavesTheShortlistOutWhereAnObjectiveCannotBeSplit) {
+  const std::shared_ptr<const Objective> objective = objective_of(last_token_examples());
+  FindOptions options;
+  options.screen = ScreenOptions{};
+  options.screen->count = 3;
+  const FindResult found =
+      find_gather_aggregate(channel_model(), Flat(objective, /*splits=*/false), options);
+  EXPECT_EQ(found.screen->shortlist, 0);
+  for (const HeadScore& s : found.heads) {
+    EXPECT_FALSE(s.screen_exact.has_value());
+    if (s.accuracy_drop) {
+      EXPECT_LT(s.accuracy_drop->value, 0.2);
+    }
+  }
+}
+
+TEST(Shortlist, HasFourTimesTheChosenHeads) {
+  ScreenOptions options;
+  options.count = 3;
+  const std::vector<size_t> listed = shortlist(channel_estimates(), options);
+  ASSERT_EQ(listed.size(), 12u);
+  EXPECT_EQ(listed[0], 5u);
+  EXPECT_EQ(listed[1], 6u);
+  EXPECT_EQ(listed[3], 0u);
+  options.count = 5;  // no more than there are
+  EXPECT_EQ(shortlist(channel_estimates(), options).size(), 16u);
+  options.count = 16;  // nothing to choose
+  EXPECT_TRUE(shortlist(channel_estimates(), options).empty());
+}
+
+TEST(FewExamples, AreSpreadEvenlyAndOutOfStep) {
+  EXPECT_EQ(few_examples(3), (std::vector<int64_t>{0, 1, 2}));
+  EXPECT_EQ(few_examples(16).size(), 16u);
+  EXPECT_EQ(few_examples(512).size(), 32u);
+  EXPECT_EQ(few_examples(520).size(), 33u);  // rounded up
+  const std::vector<int64_t> few = few_examples(256);
+  std::vector<int> of_four(4);
+  for (int64_t i = 0; i < 16; ++i) {
+    EXPECT_EQ(few[static_cast<size_t>(i)] / 16, i);
+    ++of_four[static_cast<size_t>(few[static_cast<size_t>(i)] % 4)];
+  }
+  for (const int count : of_four) EXPECT_GE(count, 3);
+}
+
+SweepOutcome outcome_of(const std::vector<double>& logprobs) {
+  SweepOutcome outcome;
+  for (const double logprob : logprobs) outcome.verdicts.push_back({true, logprob, 1});
+  return outcome;
+}
+
+// Four examples. Channel 11, third by gradients, loses 1 everywhere: no error, so its estimate of
+// 0.11 moves nothing. 5 loses 0 and 4 in turn: 2 +- 1.15, of which the estimate takes a third of
+// 1.95. 6 loses nothing, whatever was estimated.
+TEST(Reorder, ByDropsMovedTowardsTheEstimatesWithinTheirErrors) {
+  ScreenEstimates estimates = channel_estimates();
+  estimates.drop[6] = 50;
+  SweepResult swept{
+      outcome_of({0, 0, 0, 0}),
+      {outcome_of({0, -4, 0, -4}), outcome_of({0, 0, 0, 0}), outcome_of({-1, -1, -1, -1})}};
+  reorder(estimates, {5, 6, 11}, swept);
+  EXPECT_EQ(estimates.place[5], 0);
+  EXPECT_EQ(estimates.place[11], 1);
+  EXPECT_EQ(estimates.place[6], 2);
+  EXPECT_EQ(estimates.place[0], 3);
+  EXPECT_EQ(estimates.drop[6], 50);
+  EXPECT_EQ(estimates.measured.at(11).gradient_place, 3);
+  EXPECT_EQ(estimates.measured.at(5).logprob_drop, 2);
+  estimates = channel_estimates();  // 0.55 is pulled to 0.38, below 0.5
+  swept.variants = {outcome_of({0, -1.1, 0, -1.1}), outcome_of({0, 0, 0, 0}),
+                    outcome_of({-0.5, -0.5, -0.5, -0.5})};
+  reorder(estimates, {5, 6, 11}, swept);
+  EXPECT_EQ(estimates.place[11], 0);
+  EXPECT_EQ(error_message<ShapeError>([&] { reorder(estimates, {5}, swept); }),
+            "[screen] outcomes of the shortlist, expected 1, got 3");
 }
 
 TEST(Find, SequentialTestingKeepsTheCircuit) {

@@ -180,15 +180,15 @@ void expect_equal(const FindResult& a, const FindResult& b) {
     EXPECT_EQ(a.heads[h].head, b.heads[h].head);
     EXPECT_EQ(a.heads[h].logprob_drop, b.heads[h].logprob_drop) << "head " << h;
     EXPECT_EQ(a.heads[h].map.entropy, b.heads[h].map.entropy) << "head " << h;
+    EXPECT_EQ(a.heads[h].screen_place, b.heads[h].screen_place) << "head " << h;
   }
 }
 
-// Killed after every single item, a run does each of them once and ends with the same bits.
-TEST(WorkItems, AFindThatIsKilledOverAndOverIsTheSameFind) {
+/// Killed after every single item, a run does each of them once and ends with the same bits.
+void expect_same_when_killed(FindOptions options) {
   const LanguageModel model = load_model("llama");
   const auto objective = objective_of(unlike_examples());
   const TempDir dir;
-  FindOptions options;
   DyingPool once(dir.path() / "once.journal", INT64_MAX);
   options.pool = &once;
   const FindResult uninterrupted = find_gather_aggregate(model, *objective, options);
@@ -210,6 +210,18 @@ TEST(WorkItems, AFindThatIsKilledOverAndOverIsTheSameFind) {
   EXPECT_EQ(kills, computed - 1);
 }
 
+TEST(WorkItems, AFindThatIsKilledOverAndOverIsTheSameFind) {
+  expect_same_when_killed({});
+}
+
+// The shortlist's sweep is journalled like the others, under keys of its own.
+TEST(WorkItems, SoIsAScreenedFind) {
+  FindOptions options;
+  options.screen = ScreenOptions{};
+  options.screen->count = 1;
+  expect_same_when_killed(options);
+}
+
 TEST(WorkItems, OtherCutsAreOtherItems) {
   const LanguageModel model = load_model("llama");
   const auto objective = objective_of(unlike_examples());
@@ -226,6 +238,10 @@ TEST(WorkItems, OtherCutsAreOtherItems) {
   const auto sweep = [&] { pooled_sweep(pool, model, *objective, heads, options); };
   EXPECT_EQ(computed_by(sweep), batches);
   EXPECT_EQ(computed_by(sweep), 0);
+  EXPECT_EQ(computed_by([&] {
+              pooled_sweep(pool, model, *objective->part({3, 1}), heads, options, "two");
+            }),
+            objective->part({3, 1})->batch_count());
   options.positions = CutPositions::FromQuery;
   EXPECT_EQ(computed_by(sweep), batches);
   options.mode = AblationMode::Mean;

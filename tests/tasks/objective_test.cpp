@@ -51,6 +51,29 @@ TEST(ChoiceObjective, DescribesItsPrompts) {
   EXPECT_EQ(prompt.target_segment, task.examples[1].answer);
 }
 
+TEST(ChoiceObjective, SomeOfItsExamples) {
+  const Tokenizer tokenizer = testing::word_tokenizer();
+  const LanguageModel model = testing::tiny_model(tokenizer.vocab_size());
+  const auto examples = tokenize(make_task("kv:pairs=5,n=12", 3), tokenizer);
+  const EvalResult result = evaluate(model, examples);
+  const auto objective = make_choice_objective(examples, 60)->part({7, 2, 11, 5});
+  ASSERT_EQ(objective->example_count(), 4);
+  EXPECT_GT(objective->batch_count(), 1);
+  EXPECT_EQ(objective->prompt(2).tokens, examples[11].tokens);
+  EXPECT_EQ(objective->prompt(2).target_segment, examples[11].answer);
+  constexpr size_t kWhole[] = {7, 2, 11, 5};
+  for (int64_t b = 0; b < objective->batch_count(); ++b) {
+    const ObjectiveBatch& batch = objective->batch(b);
+    ForwardOptions options;
+    options.logit_positions = batch.logit_positions;
+    const auto verdicts = objective->judge(b, model.forward(batch.ids, options), 1);
+    for (size_t i = 0; i < batch.examples.size(); ++i) {
+      EXPECT_NEAR(verdicts[0][i].logprob,
+                  result.logprob[kWhole[static_cast<size_t>(batch.examples[i])]], 1e-10);
+    }
+  }
+}
+
 TEST(ChoiceObjective, HasNoTargetWithoutSegments) {
   const Tokenizer tokenizer = testing::word_tokenizer();
   const auto objective =

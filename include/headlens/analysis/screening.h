@@ -2,8 +2,10 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <vector>
 
+#include "headlens/analysis/ablation_sweep.h"
 #include "headlens/analysis/attribution.h"
 #include "headlens/analysis/types.h"
 
@@ -22,12 +24,30 @@ struct ScreenEstimates {
   std::vector<HeadId> heads;   // every head and every Mamba-1 channel, layer by layer
   std::vector<double> drop;    // [head] the larger of the two mean drops of ln p, nats
   std::vector<int64_t> place;  // [head] from 0: by the better of its two places, then the other
+  std::map<size_t, ShortlistMeasure> measured = {};  // by head, what `reorder` went by
 };
 
 /// Integrated gradients over all heads by slopes and by secants (attribution.h). Of `options` the
 /// path, steps and rule are set here.
 ScreenEstimates estimate_heads(const LanguageModel& model, const Objective& objective,
                                AttributionOptions options = {});
+
+/// The heads that are measured on a few examples before the choice, as indices into `estimates` by
+/// place: four times as many as will be chosen. Empty where all are chosen. UsageError as
+/// `plan_screen`.
+std::vector<size_t> shortlist(const ScreenEstimates& estimates, const ScreenOptions& options);
+
+/// Those examples, rising: a sixteenth of `count`, 16 at least (all, where there are fewer). One of
+/// each equal stretch, so that every part of a sorted task is there, at offsets that move by the
+/// golden section and so keep step with nothing that recurs, as answers A, B, C, D in turn.
+std::vector<int64_t> few_examples(int64_t count);
+
+/// Puts the shortlist, whose heads `swept` ablated in this order, in the order of its drops of ln p
+/// there; the other heads keep their places behind it. Few examples are noisy where estimates are
+/// biased, so each drop is moved a third of the way to its estimate, by no more than two of its
+/// standard errors.
+void reorder(ScreenEstimates& estimates, const std::vector<size_t>& shortlist,
+             const SweepResult& swept);
 
 /// The heads of a screened search: those to ablate, and entries for all others.
 struct ScreenPlan {

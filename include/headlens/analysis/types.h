@@ -45,6 +45,13 @@ struct MapFigures {
   std::optional<double> target_uniform;
 };
 
+/// What a head of a screen's shortlist lost when it was ablated on a few examples.
+struct ShortlistMeasure {
+  int64_t examples = 0;
+  double logprob_drop = 0;     // their mean, nats
+  int64_t gradient_place = 0;  // from 1: where the estimates alone had put it
+};
+
 /// One entry of scores.json's `heads`.
 struct HeadScore {
   HeadId head;
@@ -55,7 +62,8 @@ struct HeadScore {
   std::optional<int64_t> near_ties;
   /// What attribution estimates `logprob_drop` to be, nats; searches that were screened only.
   std::optional<double> screen_drop;
-  std::optional<int64_t> screen_place;  // from 1; absent for a group of channels
+  std::optional<int64_t> screen_place;           // from 1; absent for a group of channels
+  std::optional<ShortlistMeasure> screen_exact;  // heads of the shortlist only
   /// On how many examples the head was tested before sequential testing stopped; absent: on all.
   std::optional<int64_t> examples;
   /// The drop when the head is cut only at the last prompt token, and only everywhere else;
@@ -81,9 +89,11 @@ struct BaseScore {
 
 /// The screen of a search, and how it compares with exact ablation.
 struct ScreenSummary {
-  int64_t heads = 0;    // estimated; channels, for Mamba-1
-  int64_t ablated = 0;  // exactly
-  int64_t chosen = 0;   // the first so many by estimate
+  int64_t heads = 0;               // estimated; channels, for Mamba-1
+  int64_t ablated = 0;             // exactly
+  int64_t chosen = 0;              // the first so many by place
+  int64_t shortlist = 0;           // heads measured on a few examples; 0: that was left out
+  int64_t shortlist_examples = 0;  // how many
   /// Spearman's rank correlation of the screen's order and the exact log-probability drop over the
   /// ablated heads; absent with fewer than 2.
   std::optional<double> rank_correlation;

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <string>
 #include <vector>
 
 #include "headlens/analysis/ablation_sweep.h"
@@ -28,8 +29,10 @@ std::vector<SweepItem> sweep_items(int64_t layers, int64_t batches,
 /// `ablation_sweep` and `ablate_jointly` by a pool. The same results, up to the rounding of
 /// products of other sizes; with the modes Mean and Resample the whole objective is the reference
 /// all the same. `options.replacements` cannot be given: what it returns is not in the items' keys.
+/// `examples` goes into them: it says which ones `objective` has, where not all of the run's.
 SweepResult pooled_sweep(WorkPool& pool, const LanguageModel& model, const Objective& objective,
-                         const std::vector<HeadId>& targets, const SweepOptions& options = {});
+                         const std::vector<HeadId>& targets, const SweepOptions& options = {},
+                         const std::string& examples = {});
 SweepResult pooled_joint_ablation(WorkPool& pool, const LanguageModel& model,
                                   const Objective& objective, const std::vector<HeadId>& targets,
                                   bool keep, const SweepOptions& options = {});

@@ -64,6 +64,11 @@ class Objective {
   /// the batch's examples i, [i] float64, a differentiable function of logits [row, n, vocab]. ln p
   /// is the `logprob` of its verdict. TaskError unless the objective has such a thing.
   virtual Tensor answer_log_odds(int64_t batch, const Tensor& logits) const;
+  /// These examples as an objective of their own, in this order: what a search looks at before it
+  /// looks at all. Null: it cannot be split.
+  virtual std::shared_ptr<const Objective> part(const std::vector<int64_t>& /*examples*/) const {
+    return nullptr;
+  }
   /// The tokens whose log-probabilities are all that a verdict needs, int64 [3, pick] on the CPU:
   /// row, slot in `logit_positions`, token id. Undefined: it needs whole logits. Where defined, a
   /// caller may make the logits a few at a time and use `judge_tokens` in place of `judge`.
