@@ -131,7 +131,7 @@ std::vector<size_t> shortlist(const ScreenEstimates& estimates, const ScreenOpti
 }
 
 std::vector<int64_t> few_examples(int64_t count) {
-  constexpr int64_t kShare = 16, kAtLeast = 16;
+  constexpr int64_t kShare = 16, kAtLeast = 8;
   constexpr double kGolden = 0.6180339887498949;
   const int64_t few = std::min(count, std::max((count + kShare - 1) / kShare, kAtLeast));
   std::vector<int64_t> examples;

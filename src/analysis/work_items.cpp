@@ -296,27 +296,6 @@ SweepResult pooled_targets(WorkPool& pool, const LanguageModel& model, const Obj
   return all;
 }
 
-SweepResult pooled_joint_ablation(WorkPool& pool, const LanguageModel& model,
-                                  const Objective& objective, const std::vector<HeadId>& targets,
-                                  bool keep, const SweepOptions& options) {
-  BatchOptions of_batches(model, objective, one_each(targets), options);
-  std::vector<SweepItem> items;
-  std::vector<std::string> keys;
-  for (int64_t b = 0; b < objective.batch_count(); ++b) {
-    items.push_back({b, {0}});
-    keys.push_back(fmt::format("{} batch {} heads{}",
-                               cut_text(keep ? "all but" : "together", options), b,
-                               heads_text(targets)));
-  }
-  const auto compute = [&](size_t i) {
-    const OneBatch batch(objective, items[i].batch);
-    return result_bytes(
-        ablate_jointly(model, batch, targets, keep, of_batches.for_batch(items[i].batch)),
-        batch.batch(0));
-  };
-  return joined(objective, items, pool.run(keys, compute, options.progress), 1);
-}
-
 std::vector<MapFigures> pooled_map_figures(WorkPool& pool, const LanguageModel& model,
                                            const Objective& objective,
                                            const std::vector<HeadId>& targets,

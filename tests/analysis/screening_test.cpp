@@ -157,7 +157,7 @@ class Flat final : public Objective {
 };
 
 // All estimates are 0, so the channels come in their order, and 11, the only one that matters
-// alone, is the last of a shortlist of twelve. Measured on 16 of 60 examples it is the first.
+// alone, is the last of a shortlist of twelve. Measured on 8 of 60 examples it is the first.
 TEST(Screen, TheShortlistIsOrderedByWhatItsHeadsDo) {
   const std::shared_ptr<const Objective> objective = objective_of(last_token_examples());
   FindOptions options;
@@ -166,7 +166,7 @@ TEST(Screen, TheShortlistIsOrderedByWhatItsHeadsDo) {
   const FindResult found =
       find_gather_aggregate(channel_model(), Flat(objective, /*splits=*/true), options);
   EXPECT_EQ(found.screen->shortlist, 12);
-  EXPECT_EQ(found.screen->shortlist_examples, 16);
+  EXPECT_EQ(found.screen->shortlist_examples, 8);
   const auto eleven = std::find_if(found.heads.begin(), found.heads.end(),
                                    [](const HeadScore& s) { return s.head.first == 11; });
   ASSERT_EQ(eleven->head.last, 11);
@@ -174,9 +174,9 @@ TEST(Screen, TheShortlistIsOrderedByWhatItsHeadsDo) {
   EXPECT_EQ(eleven->screen_drop, 0);  // still the estimate
   ASSERT_TRUE(eleven->screen_exact.has_value());
   EXPECT_EQ(eleven->screen_exact->gradient_place, 12);
-  EXPECT_EQ(eleven->screen_exact->examples, 16);
+  EXPECT_EQ(eleven->screen_exact->examples, 8);
   EXPECT_NEAR(eleven->screen_exact->logprob_drop, *eleven->logprob_drop,
-              0.3 * *eleven->logprob_drop);
+              0.5 * *eleven->logprob_drop);  // 8 of 60, of which a third loses anything
   EXPECT_GT(eleven->accuracy_drop->value, 0.3);
 }
 
@@ -213,7 +213,8 @@ TEST(Shortlist, HasFourTimesTheChosenHeads) {
 
 TEST(FewExamples, AreSpreadEvenlyAndOutOfStep) {
   EXPECT_EQ(few_examples(3), (std::vector<int64_t>{0, 1, 2}));
-  EXPECT_EQ(few_examples(16).size(), 16u);
+  EXPECT_EQ(few_examples(8).size(), 8u);
+  EXPECT_EQ(few_examples(100).size(), 8u);
   EXPECT_EQ(few_examples(512).size(), 32u);
   EXPECT_EQ(few_examples(520).size(), 33u);  // rounded up
   const std::vector<int64_t> few = few_examples(256);

@@ -103,21 +103,6 @@ TEST(WorkItems, ALayerMayBeInSeveralItems) {
   }
 }
 
-TEST_P(WorkItemsTest, JointAblationIsTheJointAblation) {
-  const LanguageModel model = load_model(GetParam());
-  const auto objective = objective_of(unlike_examples());
-  const std::vector<HeadId> heads = {all_heads(model.config(), 2).front()};
-  for (const bool keep : {false, true}) {
-    SweepOptions options;
-    options.mode = AblationMode::Mean;
-    const auto pool = make_local_pool();
-    const SweepResult whole = ablate_jointly(model, *objective, heads, keep, options);
-    const SweepResult items = pooled_joint_ablation(*pool, model, *objective, heads, keep, options);
-    expect_same_verdicts(items.base, whole.base, kTolerance);
-    expect_same_verdicts(items.variants.at(0), whole.variants.at(0), kTolerance);
-  }
-}
-
 // Sums of the same terms in another order, in float64.
 TEST_P(WorkItemsTest, MapFiguresAreTheMapFigures) {
   const LanguageModel model = load_model(GetParam());
@@ -246,12 +231,9 @@ TEST(WorkItems, OtherCutsAreOtherItems) {
   EXPECT_EQ(computed_by(sweep), batches);
   options.mode = AblationMode::Mean;
   EXPECT_EQ(computed_by(sweep), batches);
-  for (const bool keep : {false, true}) {
-    EXPECT_EQ(computed_by([&] {
-                pooled_joint_ablation(pool, model, *objective, {heads[0]}, keep, options);
-              }),
-              batches);
-  }
+  const std::vector<SweepTarget> together = {{.heads = heads}};
+  EXPECT_EQ(computed_by([&] { pooled_targets(pool, model, *objective, together, options); }),
+            batches);
   EXPECT_EQ(computed_by([&] { pooled_map_figures(pool, model, *objective, heads); }), batches);
   EXPECT_EQ(computed_by([&] { pooled_map_figures(pool, model, *objective, {heads[1]}); }), batches);
 }

@@ -180,16 +180,29 @@ class FullSize {
     const double peak = peak_gib(flags_.device);
     ScreenOptions options;
     if (flags_.model != "llama-8b") options.count = flags_.scaled(256, 8);
+    const auto ablate = [&](const Objective& on, const std::vector<HeadId>& heads) {
+      return ablation_sweep(model_, on, heads, flags_.options);
+    };
+    const std::vector<size_t> listed = shortlist(estimates, options);
+    std::vector<HeadId> heads;
+    for (const size_t i : listed) heads.push_back(estimates.heads[i]);
+    const double measured = time_once(flags_.device, [&] {
+      const auto few = objective->part(few_examples(objective->example_count()));
+      reorder(estimates, listed, ablate(*few, heads));
+    });
     std::vector<HeadId> chosen;
+    double layers = 0;
     for (const HeadScore& s : plan_screen(model_.config(), estimates, 1, options).chosen) {
       chosen.push_back(s.head);
+      layers += static_cast<double>(s.head.layer) / static_cast<double>(model_.layer_count());
     }
-    const double exact = time_once(
-        flags_.device, [&] { ablation_sweep(model_, *objective, chosen, flags_.options); });
-    report_.row(flags_.model + " screen", estimated + exact, 0, {{"peak_gib", peak}});
+    const double exact = time_once(flags_.device, [&] { ablate(*objective, chosen); });
+    report_.row(flags_.model + " screen", estimated + measured + exact, 0, {{"peak_gib", peak}});
     fmt::print(
-        "  {} heads or channels estimated: {:.2f} s, peak {:.2f} GiB; {} exactly: {:.2f} s\n",
-        estimates.heads.size(), estimated * 1e-3, peak, chosen.size(), exact * 1e-3);
+        "  {} heads or channels estimated: {:.2f} s, peak {:.2f} GiB; a shortlist of {}: {:.2f} s; "
+        "{} exactly: {:.2f} s, on average {:.2f} of the way up the model\n",
+        estimates.heads.size(), estimated * 1e-3, peak, listed.size(), measured * 1e-3,
+        chosen.size(), exact * 1e-3, layers / static_cast<double>(chosen.size()));
   }
 
   SweepFlags flags_;

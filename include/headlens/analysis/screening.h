@@ -37,7 +37,7 @@ ScreenEstimates estimate_heads(const LanguageModel& model, const Objective& obje
 /// `plan_screen`.
 std::vector<size_t> shortlist(const ScreenEstimates& estimates, const ScreenOptions& options);
 
-/// Those examples, rising: a sixteenth of `count`, 16 at least (all, where there are fewer). One of
+/// Those examples, rising: a sixteenth of `count`, 8 at least (all, where there are fewer). One of
 /// each equal stretch, so that every part of a sorted task is there, at offsets that move by the
 /// golden section and so keep step with nothing that recurs, as answers A, B, C, D in turn.
 std::vector<int64_t> few_examples(int64_t count);

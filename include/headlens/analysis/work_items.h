@@ -26,16 +26,13 @@ struct SweepItem {
 std::vector<SweepItem> sweep_items(int64_t layers, int64_t batches,
                                    const std::vector<HeadId>& targets, int64_t forwards = 32);
 
-/// `ablation_sweep` and `ablate_jointly` by a pool. The same results, up to the rounding of
+/// `ablation_sweep` by a pool. The same results, up to the rounding of
 /// products of other sizes; with the modes Mean and Resample the whole objective is the reference
 /// all the same. `options.replacements` cannot be given: what it returns is not in the items' keys.
 /// `examples` goes into them: it says which ones `objective` has, where not all of the run's.
 SweepResult pooled_sweep(WorkPool& pool, const LanguageModel& model, const Objective& objective,
                          const std::vector<HeadId>& targets, const SweepOptions& options = {},
                          const std::string& examples = {});
-SweepResult pooled_joint_ablation(WorkPool& pool, const LanguageModel& model,
-                                  const Objective& objective, const std::vector<HeadId>& targets,
-                                  bool keep, const SweepOptions& options = {});
 
 /// `map_figures` by a pool, an item a batch.
 std::vector<MapFigures> pooled_map_figures(WorkPool& pool, const LanguageModel& model,
