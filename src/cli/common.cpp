@@ -157,6 +157,10 @@ void add_common_flags(CLI::App& command, CommonFlags& flags, const std::string& 
   command
       .add_option("MODEL", flags.model, "checkpoint directory, or zoo:NAME (zoo:list lists them)")
       ->required();
+  add_run_flags(command, flags, out_help);
+}
+
+void add_run_flags(CLI::App& command, CommonFlags& flags, const std::string& out_help) {
   command.add_option("--device", flags.device,
                      "cpu, cuda, cuda:N, or cuda:N,cuda:M.. to spread the layers (default: cuda if "
                      "there is one)");

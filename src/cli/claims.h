@@ -1,0 +1,50 @@
+// headlens/cli: the study's claims, each an experiment that ends in figures and a verdict.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "cli/study.h"
+#include "headlens/analysis/types.h"
+
+namespace headlens::cli {
+
+enum class Verdict { Holds, DoesNotHold, NotRun };
+
+/// One measured figure; `paper` is what the study has in its place (arXiv 2504.18574), if anything.
+struct Figure {
+  std::string what;
+  Estimate ours;
+  std::string paper = {};
+};
+
+/// How a claim came out on one model.
+struct Outcome {
+  std::string model;
+  Verdict verdict = Verdict::NotRun;
+  std::string why = {};  // what decided, or why it was not run
+  std::vector<Figure> figures = {};
+  double seconds = 0;
+};
+
+/// A claim, what decides it, and what it takes to try it on the study's own models.
+struct Claim {
+  std::string id;
+  std::string says;
+  std::string rule;
+  std::string checkpoint;  // the study's, or one of its kind
+  Outcome (*run)(Study& study, const std::string& model);
+};
+
+const std::vector<Claim>& all_claims();
+
+Outcome one_head_off(Study& study, const std::string& model);            // C1
+Outcome minimal_model(Study& study, const std::string& model);           // C2
+Outcome same_heads(Study& study, const std::string& model);              // C3
+Outcome smoother_maps(Study& study, const std::string& model);           // C4
+Outcome aggregate_in_attention(Study& study, const std::string& model);  // C5
+Outcome grafts(Study& study, const std::string& model);                  // C6
+Outcome dictionaries(Study& study, const std::string& model);            // C7
+
+}  // namespace headlens::cli

@@ -1,0 +1,92 @@
+// headlens/cli: models, tasks and heads of the experiments, each loaded or found once.
+#include "cli/study.h"
+
+#include <algorithm>
+
+#include "headlens/analysis/gather_aggregate.h"
+#include "headlens/tasks/objective.h"
+
+namespace headlens::cli {
+
+CommonFlags Study::flags_of(const std::string& name, uint64_t seed) const {
+  CommonFlags flags = flags_;
+  flags.model = name;
+  flags.seed = seed;
+  return flags;
+}
+
+const LoadedModel& Study::loaded(const std::string& name) {
+  const auto known = models_.find(name);
+  if (known != models_.end()) return known->second;
+  return models_.emplace(name, load_model(flags_of(name, flags_.seed))).first->second;
+}
+
+Manifest Study::manifest() {
+  const std::string& name = flags_.models.front();
+  return make_manifest(flags_of(name, flags_.seed), loaded(name));
+}
+
+const std::vector<std::string>& Study::kinds(const std::string& name) {
+  const auto known = kinds_.find(name);
+  if (known != kinds_.end()) return known->second;
+  std::vector<std::string> kinds;
+  for (const LayerSpec& layer : model(name).config().layers) {
+    for (const HeadBank& bank : head_banks(layer)) {
+      const std::string kind = layer_kind_name(bank.kind);
+      if (std::find(kinds.begin(), kinds.end(), kind) == kinds.end()) kinds.push_back(kind);
+    }
+  }
+  return kinds_[name] = kinds;
+}
+
+const std::string& Study::attention_model() {
+  if (attention_model_) return *attention_model_;
+  const std::vector<std::string> attention = {layer_kind_name(LayerKind::Attention)};
+  for (const std::string& name : flags_.models) {
+    if (kinds(name) == attention) return attention_model_.emplace(name);
+    models_.erase(name);
+  }
+  return attention_model_.emplace();
+}
+
+void Study::hold(const std::string& name) {
+  const std::string& beside = attention_model();
+  std::erase_if(models_,
+                [&](const auto& held) { return held.first != name && held.first != beside; });
+}
+
+std::unique_ptr<Objective> Study::fresh(const std::string& name, const std::string& task) {
+  LoadedTask made = load_task(task, loaded(name), flags_of(name, flags_.seed + 1));
+  return make_choice_objective(std::move(made.examples), flags_.batch_tokens);
+}
+
+double Study::chance(const std::string& name, const std::string& task) {
+  const LoadedTask made = load_task(task, loaded(name), flags_of(name, flags_.seed + 1));
+  double sum = 0;
+  for (const TokenizedExample& example : made.examples) {
+    sum += 1 / static_cast<double>(example.choice_ids.size());
+  }
+  return sum / static_cast<double>(made.examples.size());
+}
+
+const FindResult& Study::found(const std::string& name, const std::string& task) {
+  const auto known = found_.find({name, task});
+  if (known != found_.end()) return known->second;
+  LoadedTask made = load_task(task, loaded(name), flags_of(name, flags_.seed));
+  FindOptions options;
+  options.sweep.max_batch_tokens = flags_.batch_tokens;
+  options.map_samples = 0;
+  const auto objective = make_choice_objective(std::move(made.examples), flags_.batch_tokens);
+  FindResult result = find_gather_aggregate(model(name), *objective, options);
+  return found_.emplace(std::pair(name, task), std::move(result)).first->second;
+}
+
+std::vector<HeadId> Study::strongest(const std::string& name, const std::string& task) {
+  const FindResult& result = found(name, task);
+  std::vector<HeadId> heads;
+  if (!result.gather.empty()) heads.push_back(result.gather.front());
+  if (!result.aggregate.empty()) heads.push_back(result.aggregate.front());
+  return heads;
+}
+
+}  // namespace headlens::cli
