@@ -97,15 +97,18 @@ Tensor BatchRun::run_part(const RowPart& part, int64_t variants, bool inside, Ta
   const int64_t end = model_.layer_count();
   const Prompt prompt = repeated_rows(part.prompt, variants);
   const Tensor positions = repeated_rows(part.positions, variants);
-  Tensor resid = repeated_rows(part.resid, variants);
-  if (!inside) return model_.run_to_end(resid, layer_, positions, tap, state, prompt);
+  if (!inside) {
+    const Tensor resid = repeated_rows(part.resid, variants);
+    return model_.run_to_end(resid, layer_, positions, tap, state, prompt);
+  }
   const TapPoint point = head_output_point(model_.config(), layer_);
   const Tensor outputs = tap->visit(point, repeated_rows(part.outputs, variants));
   if (layer_ + 1 == end) {  // what is left goes position by position
-    return model_.finish_layer(layer_, at_positions(resid, positions),
+    const Tensor entering = at_positions(part.resid, part.positions);
+    return model_.finish_layer(layer_, repeated_rows(entering, variants),
                                at_positions(outputs, positions));
   }
-  resid = model_.finish_layer(layer_, resid, outputs);
+  const Tensor resid = model_.finish_layer(layer_, repeated_rows(part.resid, variants), outputs);
   return model_.run_to_end(resid, layer_ + 1, positions, tap, state, prompt);
 }
 

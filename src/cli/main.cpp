@@ -1,6 +1,10 @@
 // headlens/cli: the command's entry point.
 #include <fcntl.h>
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
 #include "cli/commands.h"
 
 namespace {
@@ -13,9 +17,20 @@ void occupy_standard_streams() {
   }
 }
 
+/// Every batch frees what the next one takes. Handing that back to the system in between costs a
+/// sweep on the CPU a fifth of its time in page faults. (Blocks above 32 MiB, weights among them,
+/// go back all the same.)
+void keep_freed_memory() {
+#ifdef __GLIBC__
+  ::mallopt(M_MMAP_THRESHOLD, 32 << 20);
+  ::mallopt(M_TRIM_THRESHOLD, 512 << 20);
+#endif
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
+  keep_freed_memory();
   occupy_standard_streams();
   return headlens::cli::run(argc, argv);
 }

@@ -54,6 +54,22 @@ void check_cuts(const ModelConfig& config, const std::vector<VariantCuts>& cuts)
   }
 }
 
+/// One number in the heads of `mask` [variant, head]: a few fills of a copy are less work than a
+/// choice at every place of outputs [batch, pos, head, width].
+Tensor put_in_heads(const Tensor& outputs, const Tensor& mask, const Tensor& number) {
+  const int64_t rows = outputs.size(0) / mask.size(0);
+  Tensor out = outputs.clone();
+  const auto cuts = mask.accessor<bool, 2>();
+  for (int64_t v = 0; v < mask.size(0); ++v) {
+    const Tensor own = out.narrow(0, v * rows, rows);
+    for (int64_t first = 0, end = 0; first < mask.size(1); first = end) {
+      for (end = first + 1; end < mask.size(1) && cuts[v][end] == cuts[v][first];) ++end;
+      if (cuts[v][first]) own.narrow(2, first, end - first).fill_(number.reshape({}));
+    }
+  }
+  return out;
+}
+
 TapPoint point_of(const HeadBank& bank, int64_t layer, Placement placement) {
   if (bank.kind == LayerKind::Attention) return {Site::Z, layer};
   const bool pre_norm = placement == Placement::PreNorm && bank.kind != LayerKind::Mamba1;
@@ -173,6 +189,9 @@ Tensor HeadIntervention::visit(TapPoint point, Tensor value) {
   ++bank.fired;
   bank.touched += where.sum().item<int64_t>() * (outputs.size(1) / where.size(1));
   const Tensor put = replacement_(outputs, point).to(outputs.options());
+  if (put.numel() == 1 && outputs.is_cpu() && !options_.positions.defined()) {
+    return put_in_heads(outputs, bank.mask, put).view_as(value);
+  }
   return at::where(where.to(outputs.device()), put, outputs).view_as(value);
 }
 

@@ -34,7 +34,9 @@ Tensor gated_activation(const Tensor& gate, const Tensor& up, Activation activat
       return gated_activation_on_device(gate, up, activation);
     }
   }
-  return activate(gate, activation) * up;
+  Tensor open = activate(gate, activation);
+  return records_grad({gate, up}) || open.scalar_type() != up.scalar_type() ? open * up
+                                                                            : open.mul_(up);
 }
 
 }  // namespace headlens

@@ -6,6 +6,7 @@
 #include "kernels/autograd_support.h"
 #include "kernels/device/norm_on_device.h"
 #include "kernels/device_kernels.h"
+#include "kernels/float_rows.h"
 #include "kernels/tensor_checks.h"
 
 namespace headlens {
@@ -26,6 +27,10 @@ bool fits_kernel(const Tensor& x, const Tensor& weight) {
          (x.scalar_type() == weight.scalar_type() || x.scalar_type() == at::kFloat);
 }
 
+bool fits_rows(const Tensor& x, const Tensor& weight) {
+  return is_float_rows(x) && is_float_rows(weight);
+}
+
 }  // namespace
 
 Tensor rms_norm(const Tensor& x, const Tensor& weight, double eps, bool plus_one) {
@@ -34,6 +39,9 @@ Tensor rms_norm(const Tensor& x, const Tensor& weight, double eps, bool plus_one
     if (fits_kernel(x, weight) && !records_grad({x, weight})) {
       return rms_norm_on_device(x, /*addend=*/{}, weight, eps, plus_one).normed;
     }
+  }
+  if (fits_rows(x, weight) && !records_grad({x, weight})) {
+    return rms_norm_of_rows(x, /*addend=*/{}, weight, eps, plus_one).normed;
   }
   const Tensor precise = x.to(at_least_float(x));
   const Tensor normed = precise / root_mean_square(precise, eps);
@@ -51,6 +59,10 @@ AddedNorm add_rms_norm(const Tensor& residual, const Tensor& addend, const Tenso
         !records_grad({residual, addend, weight})) {
       return rms_norm_on_device(residual, addend, weight, eps, plus_one);
     }
+  }
+  if (fits_rows(residual, weight) && is_float_rows(addend) &&
+      !records_grad({residual, addend, weight})) {
+    return rms_norm_of_rows(residual, addend, weight, eps, plus_one);
   }
   const Tensor sum = residual + addend;
   return {sum, rms_norm(sum, weight, eps, plus_one)};

@@ -6,6 +6,7 @@
 #include "kernels/autograd_support.h"
 #include "kernels/device/rotary_on_device.h"
 #include "kernels/device_kernels.h"
+#include "kernels/float_rows.h"
 #include "kernels/tensor_checks.h"
 
 namespace headlens {
@@ -24,6 +25,10 @@ Tensor rotate_heads(const Tensor& x, const Tensor& cos, const Tensor& sin) {
         !records_grad({x, cos, sin})) {
       return rotate_on_device(x, cos, sin);
     }
+  }
+  const bool rows = x.is_cpu() && x.scalar_type() == at::kFloat && x.stride(-1) == 1;
+  if (rows && is_float_rows(cos) && is_float_rows(sin) && !records_grad({x, cos, sin})) {
+    return rotate_rows(x, cos, sin);
   }
   const Tensor first = x.narrow(-1, 0, half), second = x.narrow(-1, half, half);
   const Tensor rotated =

@@ -240,7 +240,12 @@ Tensor Block::finish(Tensor resid, const Tensor& z) const {
                  resid.size(0), resid.size(1), d_inner, shape_string(z.sizes()));
   const LayerTap unseen(nullptr, 0);
   const auto project = [&](const auto& mixer) { return mixer.project(z.flatten(2)); };
-  const Tensor mixed = resid + after_mixer(std::visit(project, *mixer_), unseen);
+  const Tensor written = after_mixer(std::visit(project, *mixer_), unseen);
+  if (mlp_ && has_pre_norm(spec_.wiring) && spec_.wiring != Wiring::Parallel) {
+    const AddedNorm mid = norm2_.add(resid, written, unseen, Site::Ln2Scale, Site::Ln2Normalized);
+    return mid.sum + run_normed_mlp(mid.normed, unseen);
+  }
+  const Tensor mixed = resid + written;
   if (!mlp_) return mixed;
   return mixed + run_mlp(spec_.wiring == Wiring::Parallel ? resid : mixed, unseen);
 }

@@ -4,6 +4,8 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <numeric>
+#include <vector>
 
 #include "core/check.h"
 #include "headlens/model/language_model.h"
@@ -29,6 +31,40 @@ void check_picks(const Tensor& picks, const Tensor& resid, int64_t copies, int64
   }
 }
 
+/// Picks by place: each place's tokens in a row.
+struct PlacedPicks {
+  Tensor place;    // [place] row * slots + slot, rising
+  Tensor tokens;   // [place, most picks of one], 0 where there are fewer
+  Tensor inverse;  // [pick] which place
+  Tensor rank;     // [pick] which of its tokens
+};
+PlacedPicks by_place(const Tensor& picks, int64_t slots) {
+  const auto count = static_cast<size_t>(picks.size(1));
+  const auto* row = picks.const_data_ptr<int64_t>();
+  const auto place_of = [&](size_t pick) { return row[pick] * slots + row[count + pick]; };
+  std::vector<size_t> order(count);
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::stable_sort(order.begin(), order.end(),
+                   [&](size_t a, size_t b) { return place_of(a) < place_of(b); });
+  std::vector<int64_t> place, inverse(count), rank(count);
+  int64_t most = 0;
+  for (size_t i = 0; i < count; ++i) {
+    const size_t pick = order[i];
+    const bool same = i > 0 && place_of(pick) == place.back();
+    if (!same) place.push_back(place_of(pick));
+    inverse[pick] = std::ssize(place) - 1;
+    rank[pick] = same ? rank[order[i - 1]] + 1 : 0;
+    most = std::max(most, rank[pick] + 1);
+  }
+  PlacedPicks placed{at::tensor(place, at::kLong), at::zeros({std::ssize(place), most}, at::kLong),
+                     at::tensor(inverse, at::kLong), at::tensor(rank, at::kLong)};
+  auto* tokens = placed.tokens.mutable_data_ptr<int64_t>();
+  for (size_t pick = 0; pick < count; ++pick) {
+    tokens[inverse[pick] * most + rank[pick]] = row[2 * count + pick];
+  }
+  return placed;
+}
+
 /// ln p of `tokens` [n, m] at n places, from their residuals [n, d_model]; [n, m] float64
 Tensor logprobs_at(const LanguageModel& model, const Tensor& resid, const Tensor& tokens) {
   const Tensor logits = model.unembed(resid);
@@ -46,18 +82,7 @@ Tensor token_logprobs(const LanguageModel& model, const Tensor& resid, const Ten
   const int64_t vocab = model.config().vocab_size, slots = resid.size(1);
   check_picks(picks, resid, copies, vocab);
   if (picks.size(1) == 0) return at::zeros({copies, 0}, at::kDouble);
-  // Picks by place: each place's tokens in a row of `tokens`, its rank among them known.
-  const auto [place, inverse, counts] =
-      at::unique_dim(picks[0] * slots + picks[1], 0, /*sorted=*/true, /*return_inverse=*/true,
-                     /*return_counts=*/true);
-  const Tensor order = inverse.argsort(/*stable=*/true, /*dim=*/0, /*descending=*/false);
-  const Tensor begins = counts.cumsum(0) - counts;
-  Tensor rank = at::empty_like(inverse);
-  rank.index_copy_(0, order,
-                   at::arange(order.numel(), at::kLong) -
-                       begins.index_select(0, inverse.index_select(0, order)));
-  Tensor tokens = at::zeros({place.numel(), counts.max().item<int64_t>()}, at::kLong);
-  tokens.index_put_({inverse, rank}, picks[2]);
+  const auto [place, tokens, inverse, rank] = by_place(picks.contiguous(), slots);
 
   const int64_t places = place.numel(), rows_of_copy = resid.size(0) / copies * slots;
   const Tensor copy = at::arange(copies, at::kLong).unsqueeze(1) * rows_of_copy;

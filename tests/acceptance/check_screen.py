@@ -5,7 +5,7 @@ Runs `find --screen=3 --exact` on each zoo model and task and compares the scree
 exact drops. A run holds if every head with an exact accuracy drop over 0.2 is among the first 3. In
 a run with more than 3 such heads no order can do that: there the first 3 must all be such heads.
 `by gradients` counts the same for the order before the shortlist was measured. Prints a table, each
-head as drop@place; status 1 if a head is missed. The screen's rules were chosen on seed 0.
+head as drop@place; status 1 if a head is missed. The screen's rules were chosen on seeds 0 to 8.
 """
 
 import argparse

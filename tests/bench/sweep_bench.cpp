@@ -18,6 +18,7 @@
 // take.
 #include <ATen/Parallel.h>
 #include <c10/core/GradMode.h>
+#include <malloc.h>
 
 #include <exception>
 
@@ -277,6 +278,8 @@ void run(const SweepFlags& flags) {
 }  // namespace headlens::bench
 
 int main(int argc, char** argv) {
+  ::mallopt(M_MMAP_THRESHOLD, 32 << 20);  // as the command does
+  ::mallopt(M_TRIM_THRESHOLD, 512 << 20);
   try {
     headlens::bench::run(headlens::bench::parse(argc, argv));
     return 0;

@@ -14,6 +14,7 @@ namespace headlens {
 namespace {
 
 using testing::error_of;
+using testing::random_tensor;
 
 Tensor row(std::vector<double> values) {
   return at::tensor(values, at::kDouble).unsqueeze(0);
@@ -39,6 +40,33 @@ TEST(RmsNormTest, AWeightOfAnotherWidthIsRefused) {
   EXPECT_THROW(rms_norm(row({3, 4}), at::ones({3}, at::kDouble), 0, false), ShapeError);
   EXPECT_THROW(add_rms_norm(row({3, 4}), row({3}), at::ones({2}, at::kDouble), 0, false),
                ShapeError);
+}
+
+// The loops over float32 rows against the definition in float64: rows shorter than a vector, and
+// with a remainder. Two roundings of a sum of squares in 16 parts, and of the result.
+TEST(RmsNormTest, FloatRowsEqualTheDefinition) {
+  at::manual_seed(4);
+  for (const int64_t width : {1, 15, 16, 31, 64, 129}) {
+    for (const bool plus_one : {false, true}) {
+      const Tensor x = random_tensor({3, 7, width}), y = random_tensor({3, 7, width});
+      const Tensor weight = random_tensor({width});
+      const auto single = [](const Tensor& t) { return t.to(at::kFloat); };
+      const AddedNorm expected = add_rms_norm(single(x).to(at::kDouble), single(y).to(at::kDouble),
+                                              single(weight).to(at::kDouble), 0.1, plus_one);
+      const AddedNorm got = add_rms_norm(single(x), single(y), single(weight), 0.1, plus_one);
+      EXPECT_LT(error_of(got.sum.to(at::kDouble), expected.sum), 2e-7) << width;
+      EXPECT_LT(error_of(got.normed.to(at::kDouble), expected.normed), 1e-6) << width;
+      const Tensor alone = rms_norm(got.sum, single(weight), 0.1, plus_one);
+      EXPECT_TRUE(at::equal(alone, got.normed)) << width;
+      const Tensor strided = at::stack({got.sum, got.sum}, -1).select(-1, 1);  // the readable way
+      EXPECT_LT(error_of(rms_norm(strided, single(weight), 0.1, plus_one), got.normed), 1e-6);
+    }
+  }
+}
+
+TEST(RmsNormTest, NoRows) {
+  const Tensor none = at::zeros({0, 5}), weight = at::ones({5});
+  EXPECT_EQ(add_rms_norm(none, none, weight, 0.1, false).normed.sizes(), none.sizes());
 }
 
 TEST(GatedRmsNormTest, GateBeforeNormAndGroupsApart) {

@@ -30,6 +30,20 @@ TEST(RotaryTest, ATableThatDoesNotFitIsRefused) {
   EXPECT_THROW(rotate_heads(x, table, table), ShapeError);
 }
 
+// Heads cut out of a wider tensor, parts of a head left alone, odd halves, one table or one a row.
+TEST(RotaryTest, FloatRowsEqualTheDefinition) {
+  at::manual_seed(6);
+  for (const auto& [d_head, half, tables] :
+       {std::tuple{128, 64, 1}, {64, 16, 3}, {80, 40, 1}, {10, 3, 3}, {6, 3, 1}, {2, 1, 1}}) {
+    const Tensor x = random_tensor({3, 31, 7, d_head}).to(at::kFloat).narrow(2, 1, 5);
+    const Tensor angle = random_tensor({tables, 31, 1, half});
+    const Tensor cos = angle.cos().to(at::kFloat), sin = angle.sin().to(at::kFloat);
+    const Tensor expected =
+        rotate_heads(x.to(at::kDouble), cos.to(at::kDouble), sin.to(at::kDouble));
+    EXPECT_LT(error_of(rotate_heads(x, cos, sin).to(at::kDouble), expected), 3e-7) << d_head;
+  }
+}
+
 struct RotaryCase {
   std::string name;
   at::ScalarType dtype;
