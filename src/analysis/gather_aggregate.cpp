@@ -122,7 +122,8 @@ std::vector<HeadScore> Finder::score(const std::vector<HeadId>& heads, const cha
 /// Puts the first heads in the order of what they do on a few examples. What the caller puts in
 /// their place belongs to the batches of all.
 void Finder::measure_shortlist(ScreenEstimates& estimates, ScreenSummary& summary) {
-  const std::vector<size_t> listed = shortlist(estimates, *options.screen);
+  const std::vector<size_t> listed =
+      shortlist(estimates, *options.screen, objective.example_count());
   if (listed.empty() || options.sweep.replacements) return;
   const auto few = objective.part(few_examples(objective.example_count()));
   if (few == nullptr) return;

@@ -118,11 +118,12 @@ ScreenEstimates estimate_heads(const LanguageModel& model, const Objective& obje
   return found;
 }
 
-std::vector<size_t> shortlist(const ScreenEstimates& estimates, const ScreenOptions& options) {
-  constexpr int64_t kTimes = 4;
+std::vector<size_t> shortlist(const ScreenEstimates& estimates, const ScreenOptions& options,
+                              int64_t examples) {
+  const int64_t times = examples >= 96 ? 4 : 2;
   const int64_t heads = std::ssize(estimates.heads), chosen = chosen_count(heads, options);
   if (chosen == heads) return {};
-  std::vector<size_t> listed(static_cast<size_t>(std::min(heads, kTimes * chosen)));
+  std::vector<size_t> listed(static_cast<size_t>(std::min(heads, times * chosen)));
   for (size_t i = 0; i < estimates.place.size(); ++i) {
     const auto place = static_cast<size_t>(estimates.place[i]);
     if (place < listed.size()) listed[place] = i;
@@ -131,7 +132,7 @@ std::vector<size_t> shortlist(const ScreenEstimates& estimates, const ScreenOpti
 }
 
 std::vector<int64_t> few_examples(int64_t count) {
-  constexpr int64_t kShare = 16, kAtLeast = 8;
+  constexpr int64_t kShare = 16, kAtLeast = 16;
   constexpr double kGolden = 0.6180339887498949;
   const int64_t few = std::min(count, std::max((count + kShare - 1) / kShare, kAtLeast));
   std::vector<int64_t> examples;

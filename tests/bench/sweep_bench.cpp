@@ -184,7 +184,7 @@ class FullSize {
     const auto ablate = [&](const Objective& on, const std::vector<HeadId>& heads) {
       return ablation_sweep(model_, on, heads, flags_.options);
     };
-    const std::vector<size_t> listed = shortlist(estimates, options);
+    const std::vector<size_t> listed = shortlist(estimates, options, objective->example_count());
     std::vector<HeadId> heads;
     for (const size_t i : listed) heads.push_back(estimates.heads[i]);
     const double measured = time_once(flags_.device, [&] {

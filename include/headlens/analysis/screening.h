@@ -33,11 +33,12 @@ ScreenEstimates estimate_heads(const LanguageModel& model, const Objective& obje
                                AttributionOptions options = {});
 
 /// The heads that are measured on a few examples before the choice, as indices into `estimates` by
-/// place: four times as many as will be chosen. Empty where all are chosen. UsageError as
-/// `plan_screen`.
-std::vector<size_t> shortlist(const ScreenEstimates& estimates, const ScreenOptions& options);
+/// place: four times as many as will be chosen, or twice where a task of fewer than 96 `examples`
+/// makes the few a larger share. Empty where all are chosen. UsageError as `plan_screen`.
+std::vector<size_t> shortlist(const ScreenEstimates& estimates, const ScreenOptions& options,
+                              int64_t examples);
 
-/// Those examples, rising: a sixteenth of `count`, 8 at least (all, where there are fewer). One of
+/// Those examples, rising: a sixteenth of `count`, 16 at least (all, where there are fewer). One of
 /// each equal stretch, so that every part of a sorted task is there, at offsets that move by the
 /// golden section and so keep step with nothing that recurs, as answers A, B, C, D in turn.
 std::vector<int64_t> few_examples(int64_t count);
