@@ -22,6 +22,7 @@
 #include "headlens/hooks/reducers.h"
 #include "headlens/model/decoder.h"
 #include "headlens/model/families.h"
+#include "headlens/model/generate.h"
 #include "headlens/model/graphed_forward.h"
 #include "headlens/model/head_map.h"
 #include "headlens/model/language_model.h"
