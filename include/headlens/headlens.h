@@ -8,6 +8,7 @@
 #include "headlens/analysis/gather_aggregate.h"
 #include "headlens/analysis/map_figures.h"
 #include "headlens/analysis/path_patching.h"
+#include "headlens/analysis/pruning.h"
 #include "headlens/analysis/self_repair.h"
 #include "headlens/core/checkpoint.h"
 #include "headlens/core/device.h"
