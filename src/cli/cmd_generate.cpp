@@ -123,8 +123,20 @@ std::string generate_text(const std::vector<std::string>& prompts,
   return text;
 }
 
-int generate_texts(Flags flags) {
+/// What would do nothing is wrong use.
+void check_flags(const Flags& flags) {
   check_cut_flags("generate", flags.cut);
+  const bool cuts = flags.cut.names_heads() || !flags.cut.mlps.empty();
+  HEADLENS_CHECK(UsageError, cuts || (flags.mode == "zero" && flags.placement == "post_norm"),
+                 "[generate] --mode and --placement, expected with --heads, --layers or --mlp, got "
+                 "{}",
+                 "none");
+  HEADLENS_CHECK(UsageError, flags.generate.temperature != 0 || flags.generate.top_p == 1,
+                 "[generate] --top-p, expected with a --temperature above 0, got {}", 0);
+}
+
+int generate_texts(Flags flags) {
+  check_flags(flags);
   check_range("--max-new-tokens", flags.generate.max_new_tokens, 1);
   check_range("--batch-tokens", flags.generate.max_batch_tokens, 1);
   const SweepOptions cut = cut_options(flags);

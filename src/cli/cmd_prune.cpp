@@ -25,27 +25,38 @@ struct Flags : CommonFlags {
   std::vector<std::string> heads;    // of the contrast
   std::vector<std::string> without;  // off throughout
   std::vector<std::string> only;     // the others of their layers are off throughout
-  DepthRule rule;
+  std::optional<double> tolerance;
   std::optional<double> threshold;
   std::string placement = "post_norm";
   bool leave_one_out = false;
-  int64_t groups = FindOptions{}.mamba1_groups;
-  double min_drop = FindOptions{}.min_drop;
+  std::optional<int64_t> groups;
+  std::optional<double> min_drop;
   int64_t batch_tokens = SweepOptions{}.max_batch_tokens;
   bool contrasts() const { return !against.empty() || !heads.empty(); }
+  bool searches() const { return !against.empty() && heads.empty(); }
+  bool some_off() const { return !without.empty() || !only.empty(); }
 };
 
 void check_flags(const Flags& flags) {
   check_range("--batch-tokens", flags.batch_tokens, 1);
-  check_range("--groups", flags.groups, 1);
-  HEADLENS_CHECK(UsageError, flags.rule.tolerance >= 0 && flags.rule.tolerance <= 1,
-                 "[prune] --tolerance, expected 0 to 1, got {}", flags.rule.tolerance);
+  if (flags.groups) check_range("--groups", *flags.groups, 1);
+  const double tolerance = flags.tolerance.value_or(0);
+  HEADLENS_CHECK(UsageError, tolerance >= 0 && tolerance <= 1,
+                 "[prune] --tolerance, expected 0 to 1, got {}", tolerance);
+  HEADLENS_CHECK(UsageError, !flags.tolerance || !flags.threshold,
+                 "[prune] rule, expected --tolerance or --threshold, got {}", "both");
   HEADLENS_CHECK(UsageError, !flags.threshold || (*flags.threshold >= 0 && *flags.threshold <= 1),
                  "[prune] --threshold, expected 0 to 1, got {}", flags.threshold.value_or(0));
   HEADLENS_CHECK(UsageError, flags.without.empty() || flags.only.empty(),
                  "[prune] heads that are off, expected --without or --only, got {}", "both");
-  const bool some_off = !flags.without.empty() || !flags.only.empty();
-  HEADLENS_CHECK(UsageError, !some_off || !flags.contrasts() || !flags.heads.empty(),
+  HEADLENS_CHECK(UsageError, flags.searches() || (!flags.groups && !flags.min_drop),
+                 "[prune] --groups and --min-drop, expected where heads are searched (--against "
+                 "without --heads), got {}",
+                 "another call");
+  HEADLENS_CHECK(UsageError,
+                 flags.contrasts() || flags.some_off() || flags.placement == "post_norm",
+                 "[prune] --placement, expected where heads are off, got {}", "none");
+  HEADLENS_CHECK(UsageError, !flags.some_off() || !flags.searches(),
                  "[prune] --against with heads off, expected --heads as well (heads are searched "
                  "in a model that has all of its own), got {}",
                  "none");
@@ -97,8 +108,8 @@ void find_heads(const LanguageModel& minimal, const std::vector<Prepared>& tasks
                 const Flags& flags, Progress& progress, PruneFound& found) {
   FindOptions options;
   options.map_samples = 0;
-  options.mamba1_groups = flags.groups;
-  options.min_drop = flags.min_drop;
+  options.mamba1_groups = flags.groups.value_or(options.mamba1_groups);
+  options.min_drop = flags.min_drop.value_or(options.min_drop);
   options.sweep.placement = sweep_options({.placement = flags.placement}).placement;
   options.progress = [&](const char* stage, int64_t done, int64_t total) {
     progress.update(stage, done, total);
@@ -143,7 +154,7 @@ PruneFound measure(const LanguageModel& model, std::vector<Prepared>& tasks, con
                    Progress& progress) {
   PruneFound found;
   found.layers = model.layer_count();
-  found.rule = flags.rule;
+  found.rule.tolerance = flags.tolerance.value_or(found.rule.tolerance);
   found.rule.threshold = flags.threshold;
   found.full_bytes = model.weight_bytes();
   PruneOptions options;
@@ -238,7 +249,7 @@ void add_prune(CLI::App& app, Action& action) {
       ->add_option("--against", flags->against,
                    "a task of another kind for the contrast; may be given again")
       ->allow_extra_args(false);
-  command->add_option("--tolerance", flags->rule.tolerance,
+  command->add_option("--tolerance", flags->tolerance,
                       "accuracy that the minimal model may lose (default 0.05)");
   command->add_option("--threshold", flags->threshold,
                       "accuracy that it is to have, in place of --tolerance");

@@ -109,10 +109,16 @@ TEST_F(GenerateCommand, SaysWhatIsWrong) {
             "headlens: error: [generate] prompts, expected --text or --file, got none\n");
   EXPECT_EQ(wrong({"--text", ""}),
             "headlens: error: [generate] prompt 0, expected at least 1 token, got 0\n");
-  EXPECT_EQ(wrong({"--text", "w1", "--mode", "mean"}),
+  EXPECT_EQ(wrong({"--text", "w1", "--heads", "1.1", "--mode", "mean"}),
             "headlens: error: [generate] --mode, expected zero or scale:F (there is no task to "
             "take other outputs from), got 'mean'\n");
-  EXPECT_EQ(wrong({"--text", "w1", "--top-p", "1.5"}),
+  EXPECT_EQ(wrong({"--text", "w1", "--placement", "pre_norm"}),
+            "headlens: error: [generate] --mode and --placement, expected with --heads, --layers "
+            "or --mlp, got none\n");
+  EXPECT_EQ(wrong({"--text", "w1", "--top-p", "0.9"}),
+            "headlens: error: [generate] --top-p, expected with a --temperature above 0, got "
+            "0\n");
+  EXPECT_EQ(wrong({"--text", "w1", "--temperature", "1", "--top-p", "1.5"}),
             "headlens: error: [generate] top_p, expected above 0 and at most 1, got 1.5\n");
   EXPECT_EQ(wrong({"--text", "w1", "--heads", "1.9"}),
             "headlens: error: [heads] 1.9, expected a head from 0 to 3 in layer 1, got 9\n");

@@ -103,6 +103,13 @@ TEST_F(PruneCommand, SaysWhatIsWrong) {
   EXPECT_EQ(wrong({"--without", "0.1", "--against", task_}),
             "headlens: error: [prune] --against with heads off, expected --heads as well (heads "
             "are searched in a model that has all of its own), got none\n");
+  EXPECT_EQ(wrong({"--tolerance", "0.1", "--threshold", "0.5"}),
+            "headlens: error: [prune] rule, expected --tolerance or --threshold, got both\n");
+  EXPECT_EQ(wrong({"--groups", "4"}),
+            "headlens: error: [prune] --groups and --min-drop, expected where heads are searched "
+            "(--against without --heads), got another call\n");
+  EXPECT_EQ(wrong({"--placement", "pre_norm"}),
+            "headlens: error: [prune] --placement, expected where heads are off, got none\n");
   EXPECT_EQ(wrong({"--without", "7.1"}),
             "headlens: error: [heads] 7.1, expected a layer from 0 to 2, got 7\n");
   EXPECT_EQ(wrong({"--heads", "2.0", "--tolerance", "1"}),
