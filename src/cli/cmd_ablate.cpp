@@ -2,9 +2,11 @@
 #include <fmt/ranges.h>
 
 #include <charconv>
+#include <utility>
 
 #include "cli/commands.h"
 #include "cli/common.h"
+#include "cli/cut_flags.h"
 #include "cli/heads.h"
 #include "cli/output.h"
 #include "cli/progress.h"
@@ -20,11 +22,8 @@ struct Flags : CommonFlags {
   std::string task;
   AblationFlags ablation;
   SharedRunFlags shared;
-  std::vector<std::string> heads;
-  std::vector<int64_t> mlps;
-  std::vector<int64_t> layers;
+  CutFlags cut;
   std::string segments;  // "all", or their indices; empty: no map is cut
-  bool keep = false;
   bool renormalize = false;
 };
 
@@ -44,19 +43,6 @@ std::vector<int64_t> parse_segments(const std::string& word) {
   return all;
 }
 
-/// Whole layers as ranges of heads. UsageError for a layer that is not there or has none.
-std::vector<HeadId> heads_of_layers(const ModelConfig& config, const std::vector<int64_t>& layers) {
-  std::vector<HeadId> heads;
-  for (const int64_t layer : layers) {
-    check_range("--layers", layer, 0, std::ssize(config.layers) - 1);
-    const int64_t count = head_count(config.layers[static_cast<size_t>(layer)]);
-    HEADLENS_CHECK(UsageError, count > 0, "[ablate] --layers, expected one with heads, got {}",
-                   layer);
-    heads.push_back({layer, 0, count - 1});
-  }
-  return heads;
-}
-
 std::vector<HeadId> heads_of_all(const ModelConfig& config) {
   std::vector<HeadId> heads;
   for (int64_t layer = 0; layer < std::ssize(config.layers); ++layer) {
@@ -69,29 +55,9 @@ std::vector<HeadId> heads_of_all(const ModelConfig& config) {
 /// Without --segments, heads and MLPs are cut; with it the heads named lose what they read from
 /// segments (all heads of all layers, where none is named).
 SweepTarget target_of(const ModelConfig& config, const Flags& flags) {
-  std::vector<HeadId> heads = parse_heads(flags.heads);
-  const auto of_layers = heads_of_layers(config, flags.layers);
-  heads.insert(heads.end(), of_layers.begin(), of_layers.end());
-  check_heads_exist(config, heads);
-  SweepTarget target;
-  for (const int64_t layer : flags.mlps) {
-    check_range("--mlp", layer, 0, std::ssize(config.layers) - 1);
-    HEADLENS_CHECK(UsageError, config.layers[static_cast<size_t>(layer)].mlp.has_value(),
-                   "[ablate] --mlp, expected a layer with an MLP, got {}", layer);
-    target.mlps.push_back(layer);
-  }
-  if (flags.keep) {
-    std::vector<HeadGroup> kept;
-    for (const HeadId& head : heads) kept.push_back({head.layer, head.first, head.last});
-    heads.clear();
-    for (const HeadGroup& other : other_heads(config, kept)) {
-      heads.push_back({other.layer, other.first, other.last});
-    }
-  }
-  if (flags.segments.empty()) {
-    target.heads = heads;
-    return target;
-  }
+  SweepTarget target = cut_target(config, flags.cut);
+  if (flags.segments.empty()) return target;
+  std::vector<HeadId> heads = std::exchange(target.heads, {});
   if (heads.empty()) heads = heads_of_all(config);
   for (const HeadId& head : heads) {
     MapCut cut{.layer = head.layer, .segments = parse_segments(flags.segments)};
@@ -103,13 +69,12 @@ SweepTarget target_of(const ModelConfig& config, const Flags& flags) {
 }
 
 void check_flags(const Flags& flags) {
-  const bool names = !flags.heads.empty() || !flags.layers.empty();
-  HEADLENS_CHECK(UsageError, names || !flags.mlps.empty() || !flags.segments.empty(),
+  const bool names = flags.cut.names_heads() || !flags.cut.mlps.empty();
+  HEADLENS_CHECK(UsageError, names || !flags.segments.empty(),
                  "[ablate] what to switch off, expected --heads, --layers, --mlp or --segments, "
                  "got {}",
                  "none");
-  HEADLENS_CHECK(UsageError, names || !flags.keep,
-                 "[ablate] --keep, expected with --heads or --layers, got it {}", "alone");
+  check_cut_flags("ablate", flags.cut);
   HEADLENS_CHECK(UsageError, !flags.segments.empty() || !flags.renormalize,
                  "[ablate] --renormalize, expected with --segments, got it {}", "alone");
 }
@@ -139,10 +104,10 @@ Json ablate_json(const SweepResult& r, const TaskInfo& task, const Flags& flags)
   return {{"task", task.spec},
           {"seed", task.seed},
           {"examples", task.examples},
-          {"heads", flags.heads},
-          {"keep", flags.keep},
-          {"layers", flags.layers},
-          {"mlp", flags.mlps},
+          {"heads", flags.cut.heads},
+          {"keep", flags.cut.keep},
+          {"layers", flags.cut.layers},
+          {"mlp", flags.cut.mlps},
           {"segments", flags.segments},
           {"renormalize", flags.renormalize},
           {"mode", flags.ablation.mode},
@@ -161,12 +126,12 @@ std::filesystem::path journal_of(const Flags& flags) {
 
 std::map<std::string, std::string> item_options(const Flags& flags) {
   return {{"command", "ablate"},
-          {"heads", fmt::format("{}", fmt::join(flags.heads, ","))},
-          {"layers", fmt::format("{}", fmt::join(flags.layers, ","))},
-          {"mlp", fmt::format("{}", fmt::join(flags.mlps, ","))},
+          {"heads", fmt::format("{}", fmt::join(flags.cut.heads, ","))},
+          {"layers", fmt::format("{}", fmt::join(flags.cut.layers, ","))},
+          {"mlp", fmt::format("{}", fmt::join(flags.cut.mlps, ","))},
           {"segments", flags.segments},
           {"renormalize", flags.renormalize ? "true" : "false"},
-          {"keep", flags.keep ? "true" : "false"},
+          {"keep", flags.cut.keep ? "true" : "false"},
           {"max_gpu_memory", fmt::format("{}", flags.ablation.gpu_memory)},
           {"max_host_memory", fmt::format("{}", flags.ablation.host_memory)},
           {"mode", flags.ablation.mode},
@@ -179,7 +144,7 @@ int ablate(Flags flags) {
   SharedRun run(flags, flags.shared, journal_of(flags));
   SweepOptions options = sweep_options(flags.ablation);
   check_flags(flags);
-  parse_heads(flags.heads);
+  parse_heads(flags.cut.heads);
   if (run.leads()) check_writable(flags.out);
   const LoadedModel loaded = load_model(flags);
   const SweepTarget target = target_of(loaded.model.config(), flags);
@@ -210,18 +175,12 @@ void add_ablate(CLI::App& app, Action& action) {
       app.add_subcommand("ablate", "Accuracy before and after heads are switched off");
   add_common_flags(*command, *flags, "file for the result as JSON");
   add_task_flag(*command, flags->task);
-  add_heads_flag(*command, flags->heads);
-  command->add_option("--layers", flags->layers, "all heads of these layers, comma-separated")
-      ->delimiter(',');
-  command->add_option("--mlp", flags->mlps, "the MLPs of these layers, comma-separated")
-      ->delimiter(',');
+  add_cut_flags(*command, flags->cut);
   command->add_option("--segments", flags->segments,
                       "all, or numbers from 0: the heads named (else all) only lose what the last "
                       "prompt token and the answer read from these segments");
   command->add_flag("--renormalize", flags->renormalize,
                     "softmax rows without those segments sum to 1 again");
-  command->add_flag("--keep", flags->keep,
-                    "keep these heads and switch off the others of their layers");
   add_ablation_flags(*command, flags->ablation);
   add_shared_run_flags(*command, flags->shared);
   add_text_flags(*command, *flags);

@@ -179,6 +179,8 @@ void add_commands(CLI::App& app, Action& action) {
   add_find(app, action);
   add_ablate(app, action);
   add_circuit(app, action);
+  add_prune(app, action);
+  add_generate(app, action);
   add_reproduce(app, action);
 }
 

@@ -320,7 +320,8 @@ Tensor LanguageModel::run_layers(Tensor resid, int64_t from_layer, int64_t to_la
     resid =
         blocks_[layer]->forward(resid.to(device), LayerTap(tap, i), layer_state, seen.on(device));
   }
-  if (state != nullptr && from_layer < to_layer && to_layer == layer_count()) {
+  const bool ran_last = to_layer == layer_count() && (from_layer < to_layer || blocks_.empty());
+  if (state != nullptr && ran_last) {
     state->position += resid.size(1);
   }
   return resid;

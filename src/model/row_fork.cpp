@@ -15,14 +15,6 @@ bool turns_by_length(const AttentionSpec& attention) {
                             std::holds_alternative<LongRopeScaling>(attention.rope->scaling));
 }
 
-bool goes_on_from_states(const ModelConfig& config) {
-  return std::none_of(config.layers.begin(), config.layers.end(), [](const LayerSpec& layer) {
-    const auto* mixer = layer.mixer ? std::get_if<AttentionSpec>(&*layer.mixer) : nullptr;
-    return (mixer != nullptr && turns_by_length(*mixer)) ||
-           (layer.attention && turns_by_length(*layer.attention));
-  });
-}
-
 /// Positions at the start that rows first .. end - 1 have alike.
 int64_t common_length(const Tensor& ids, int64_t first, int64_t end) {
   const auto rows = ids.accessor<int64_t, 2>();
@@ -65,6 +57,14 @@ void plan_slots(const Tensor& positions, RowFork& fork) {
 }
 
 }  // namespace
+
+bool goes_on_from_states(const ModelConfig& config) {
+  return std::none_of(config.layers.begin(), config.layers.end(), [](const LayerSpec& layer) {
+    const auto* mixer = layer.mixer ? std::get_if<AttentionSpec>(&*layer.mixer) : nullptr;
+    return (mixer != nullptr && turns_by_length(*mixer)) ||
+           (layer.attention && turns_by_length(*layer.attention));
+  });
+}
 
 std::optional<RowFork> fork_rows(const ModelConfig& config, const ObjectiveBatch& batch) {
   const int64_t rows = batch.ids.size(0), pos = batch.ids.size(1);

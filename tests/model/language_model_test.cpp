@@ -112,6 +112,16 @@ TEST_P(LanguageModelTest, WithLayersRunsThoseLayers) {
   EXPECT_TRUE(at::equal(cut.forward(ids_), model_.unembed(resid)));
 }
 
+// GPT-2's learned positions go on where a state ended, with no layer as with some.
+TEST_P(LanguageModelTest, AModelWithoutLayersGoesOnFromAState) {
+  const LanguageModel cut = model_.with_layers({});
+  ModelState state;
+  cut.forward(ids_.slice(1, 0, 4), {.state = &state});
+  EXPECT_EQ(state.position, 4);
+  EXPECT_TRUE(
+      at::equal(cut.forward(ids_.slice(1, 4), {.state = &state}), cut.forward(ids_).slice(1, 4)));
+}
+
 TEST_P(LanguageModelTest, HeadsWriteTheirPartOfTheOutput) {
   Recorder recorder;
   model_.forward(ids_, {.tap = &recorder});

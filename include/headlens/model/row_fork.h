@@ -29,9 +29,12 @@ struct RowFork {
   Tensor is_in_trunk;  // bool [row, slot]
 };
 
+/// Whether a forward may go on from what one over a shorter text has left: not where rotary
+/// positions depend on the length.
+bool goes_on_from_states(const ModelConfig& config);
+
 /// How to run a batch that way; nothing where every example has one row, where the rows of one
-/// begin unlike, or where the model cannot go on from a state (rotary positions that depend on the
-/// length).
+/// begin unlike, or where the model cannot go on from a state.
 std::optional<RowFork> fork_rows(const ModelConfig& config, const ObjectiveBatch& batch);
 
 /// What leaves the trunks at their judged positions [copies * example, n, d] and the rest [copies *

@@ -1,0 +1,202 @@
+// headlens/cli: `generate`: text that a model writes after prompts.
+#include <fstream>
+#include <iterator>
+
+#include "cli/commands.h"
+#include "cli/common.h"
+#include "cli/cut_flags.h"
+#include "cli/output.h"
+#include "cli/progress.h"
+#include "core/check.h"
+#include "headlens/hooks/hook_set.h"
+#include "headlens/hooks/mlp_intervention.h"
+#include "headlens/model/generate.h"
+
+namespace headlens::cli {
+namespace {
+
+struct Flags : CommonFlags {
+  std::vector<std::string> texts;
+  std::vector<std::string> files;
+  GenerateOptions generate;
+  std::vector<std::string> stops;
+  CutFlags cut;
+  std::string mode = "zero";
+  std::string placement = "post_norm";
+};
+
+std::vector<std::string> read_prompts(const Flags& flags) {
+  std::vector<std::string> prompts = flags.texts;
+  for (const std::string& path : flags.files) {
+    std::ifstream in(path, std::ios::binary);
+    HEADLENS_CHECK(UsageError, in.good() && !std::filesystem::is_directory(path),
+                   "[generate] --file, expected a readable file, got '{}'", path);
+    prompts.emplace_back(std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>());
+  }
+  HEADLENS_CHECK(UsageError, !prompts.empty(), "[generate] prompts, expected {}, got none",
+                 "--text or --file");
+  return prompts;
+}
+
+/// A shell passes "\n" as two letters, and few stop strings are without one.
+std::string unescaped(const std::string& word) {
+  std::string text;
+  for (size_t i = 0; i < word.size(); ++i) {
+    const char next = word[i] == '\\' && i + 1 < word.size() ? word[i + 1] : '\0';
+    const char meant = next == 'n' ? '\n' : next == 't' ? '\t' : next == '\\' ? '\\' : '\0';
+    text += meant != '\0' ? meant : word[i];
+    i += meant != '\0';
+  }
+  return text;
+}
+
+/// What takes the place of outputs that are cut.
+HeadReplacement replacement_of(const SweepOptions& options) {
+  const double factor = options.mode == AblationMode::Scale ? options.factor : 0;
+  return [factor](const Tensor& outputs, TapPoint) { return outputs * factor; };
+}
+
+void add_cuts(const LanguageModel& model, const Flags& flags, const SweepOptions& options,
+              HookSet& hooks) {
+  const ModelConfig& config = model.config();
+  const SweepTarget target = cut_target(config, flags.cut);
+  HeadList heads;
+  for (const HeadId& head : target.heads) heads.push_back({head.layer, head.first, head.last});
+  if (flags.cut.names_heads()) {
+    hooks.add(std::make_shared<HeadIntervention>(config, cuts_of(heads), replacement_of(options),
+                                                 HeadCutOptions{.placement = options.placement}));
+  }
+  if (target.mlps.empty()) return;
+  std::map<int64_t, std::vector<bool>> mlps;
+  for (const int64_t layer : target.mlps) mlps[layer] = {true};
+  hooks.add(std::make_shared<MlpIntervention>(config, std::move(mlps), replacement_of(options)));
+}
+
+SweepOptions cut_options(const Flags& flags) {
+  AblationFlags ablation;
+  ablation.mode = flags.mode, ablation.placement = flags.placement;
+  const SweepOptions options = sweep_options(ablation);
+  HEADLENS_CHECK(UsageError,
+                 options.mode == AblationMode::Zero || options.mode == AblationMode::Scale,
+                 "[generate] --mode, expected zero or scale:F (there is no task to take other "
+                 "outputs from), got '{}'",
+                 flags.mode);
+  return options;
+}
+
+Json generate_json(const Flags& flags, const LoadedModel& loaded,
+                   const std::vector<std::string>& prompts, const std::vector<Generation>& all) {
+  Json texts = Json::array();
+  for (size_t i = 0; i < all.size(); ++i) {
+    Json text = {{"prompt", prompts[i]},
+                 {"text", all[i].text},
+                 {"end", end_reason_name(all[i].end)},
+                 {"tokens", all[i].tokens},
+                 {"logprobs", all[i].logprobs}};
+    if (!all[i].stop.empty()) text["stop"] = all[i].stop;
+    texts.push_back(std::move(text));
+  }
+  const GenerateOptions& o = flags.generate;
+  return {{"model", flags.model},
+          {"fingerprint", loaded.model.fingerprint()},
+          {"max_new_tokens", o.max_new_tokens},
+          {"temperature", o.temperature},
+          {"top_p", o.top_p},
+          {"seed", flags.seed},
+          {"stops", o.stops},
+          {"heads", flags.cut.heads},
+          {"layers", flags.cut.layers},
+          {"mlp", flags.cut.mlps},
+          {"keep", flags.cut.keep},
+          {"mode", flags.mode},
+          {"placement", flags.placement},
+          {"texts", std::move(texts)}};
+}
+
+/// Each prompt with what was written after it; a line between two.
+std::string generate_text(const std::vector<std::string>& prompts,
+                          const std::vector<Generation>& all) {
+  std::string text;
+  for (size_t i = 0; i < all.size(); ++i) {
+    text += (i > 0 ? "---\n" : "") + prompts[i] + all[i].text + "\n";
+  }
+  return text;
+}
+
+/// What would do nothing is wrong use.
+void check_flags(const Flags& flags) {
+  check_cut_flags("generate", flags.cut);
+  const bool cuts = flags.cut.names_heads() || !flags.cut.mlps.empty();
+  HEADLENS_CHECK(UsageError, cuts || (flags.mode == "zero" && flags.placement == "post_norm"),
+                 "[generate] --mode and --placement, expected with --heads, --layers or --mlp, got "
+                 "{}",
+                 "none");
+  HEADLENS_CHECK(UsageError, flags.generate.temperature != 0 || flags.generate.top_p == 1,
+                 "[generate] --top-p, expected with a --temperature above 0, got {}", 0);
+}
+
+int generate_texts(Flags flags) {
+  check_flags(flags);
+  check_range("--max-new-tokens", flags.generate.max_new_tokens, 1);
+  check_range("--batch-tokens", flags.generate.max_batch_tokens, 1);
+  const SweepOptions cut = cut_options(flags);
+  const std::vector<std::string> prompts = read_prompts(flags);
+  check_writable(flags.out);
+  const LoadedModel loaded = load_model(flags);
+  const Tokenizer tokenizer = load_tokenizer(loaded, flags);
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    check_bos(flags, tokenizer, prompts[i]);
+    HEADLENS_CHECK(UsageError, !tokenizer.encode(prompts[i], flags.bos).empty(),
+                   "[generate] prompt {}, expected at least 1 token, got 0", i);
+  }
+  HookSet hooks(loaded.model.config());
+  check_placement(loaded.model.config(), cut.placement);
+  add_cuts(loaded.model, flags, cut, hooks);
+  for (const std::string& stop : flags.stops) flags.generate.stops.push_back(unescaped(stop));
+  flags.generate.seed = flags.seed;
+  if (hooks.size() > 0) flags.generate.tap = &hooks;
+  Progress progress(flags.quiet);
+  flags.generate.progress = [&](int64_t done, int64_t total) {
+    progress.update("generate", done, total);
+  };
+  const auto all = generate(loaded.model, tokenizer, prompts, flags.generate, flags.bos);
+  hooks.check_all_fired();
+  progress.finish();
+  deliver(flags, generate_json(flags, loaded, prompts, all), generate_text(prompts, all));
+  return 0;
+}
+
+}  // namespace
+
+void add_generate(CLI::App& app, Action& action) {
+  auto flags = std::make_shared<Flags>();
+  CLI::App* command = app.add_subcommand("generate", "Text that the model writes after prompts");
+  add_common_flags(*command, *flags, "file for the result as JSON");
+  command->get_option("--seed")->description("seed of the draws (default 0)");
+  command->add_option("--text", flags->texts, "a prompt; may be given again")
+      ->allow_extra_args(false);
+  command->add_option("--file", flags->files, "a file that is one prompt; may be given again")
+      ->allow_extra_args(false);
+  GenerateOptions& o = flags->generate;
+  command->add_option("--max-new-tokens", o.max_new_tokens, "tokens at most (default 64)");
+  command->add_option("--temperature", o.temperature, "0 (default): the likeliest token each time");
+  command->add_option("--top-p", o.top_p,
+                      "draw among the likeliest tokens that have this share (default 1: all)");
+  command
+      ->add_option("--stop", flags->stops,
+                   "end a text before this string (\\n, \\t and \\\\ as in C); may be given again")
+      ->allow_extra_args(false);
+  command->add_flag("--ignore-end-tokens", o.ignore_end_tokens,
+                    "go on after the model's end tokens");
+  command->add_option("--batch-tokens", o.max_batch_tokens,
+                      "tokens held at once, new ones included (default 16384)");
+  add_cut_flags(*command, flags->cut);
+  command->add_option("--mode", flags->mode,
+                      "of what is cut: zero, or scale:F, its output times F (default zero)");
+  command->add_option("--placement", flags->placement,
+                      "post_norm or pre_norm, for Mamba-2 (default post_norm)");
+  add_text_flags(*command, *flags);
+  command->callback([flags, &action] { action = [flags] { return generate_texts(*flags); }; });
+}
+
+}  // namespace headlens::cli

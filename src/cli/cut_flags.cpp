@@ -1,0 +1,73 @@
+// headlens/cli: heads and MLPs to switch off, as several commands name them.
+#include "cli/cut_flags.h"
+
+#include "cli/common.h"
+#include "cli/heads.h"
+#include "core/check.h"
+#include "headlens/hooks/interventions.h"
+
+namespace headlens::cli {
+namespace {
+
+/// Whole layers as ranges of heads. UsageError for a layer that is not there or has none.
+std::vector<HeadId> heads_of_layers(const ModelConfig& config, const std::vector<int64_t>& layers) {
+  std::vector<HeadId> heads;
+  for (const int64_t layer : layers) {
+    check_range("--layers", layer, 0, std::ssize(config.layers) - 1);
+    const int64_t count = head_count(config.layers[static_cast<size_t>(layer)]);
+    HEADLENS_CHECK(UsageError, count > 0, "[ablate] --layers, expected one with heads, got {}",
+                   layer);
+    heads.push_back({layer, 0, count - 1});
+  }
+  return heads;
+}
+
+/// The other heads of the layers that `heads` name.
+std::vector<HeadId> others(const ModelConfig& config, const std::vector<HeadId>& heads) {
+  std::vector<HeadGroup> kept;
+  for (const HeadId& head : heads) kept.push_back({head.layer, head.first, head.last});
+  std::vector<HeadId> cut;
+  for (const HeadGroup& other : other_heads(config, kept)) {
+    cut.push_back({other.layer, other.first, other.last});
+  }
+  return cut;
+}
+
+}  // namespace
+
+void add_cut_flags(CLI::App& command, CutFlags& flags) {
+  add_heads_flag(command, flags.heads);
+  command.add_option("--layers", flags.layers, "all heads of these layers, comma-separated")
+      ->delimiter(',');
+  command.add_option("--mlp", flags.mlps, "the MLPs of these layers, comma-separated")
+      ->delimiter(',');
+  command.add_flag("--keep", flags.keep,
+                   "keep these heads and switch off the others of their layers");
+}
+
+void check_cut_flags(const char* command, const CutFlags& flags) {
+  HEADLENS_CHECK(UsageError, flags.names_heads() || !flags.keep,
+                 "[{}] --keep, expected with --heads or --layers, got it alone", command);
+}
+
+std::vector<HeadId> cut_heads(const ModelConfig& config, const CutFlags& flags) {
+  std::vector<HeadId> heads = parse_heads(flags.heads);
+  const auto of_layers = heads_of_layers(config, flags.layers);
+  heads.insert(heads.end(), of_layers.begin(), of_layers.end());
+  check_heads_exist(config, heads);
+  return flags.keep ? others(config, heads) : heads;
+}
+
+SweepTarget cut_target(const ModelConfig& config, const CutFlags& flags) {
+  SweepTarget target;
+  target.heads = cut_heads(config, flags);
+  for (const int64_t layer : flags.mlps) {
+    check_range("--mlp", layer, 0, std::ssize(config.layers) - 1);
+    HEADLENS_CHECK(UsageError, config.layers[static_cast<size_t>(layer)].mlp.has_value(),
+                   "[ablate] --mlp, expected a layer with an MLP, got {}", layer);
+    target.mlps.push_back(layer);
+  }
+  return target;
+}
+
+}  // namespace headlens::cli
