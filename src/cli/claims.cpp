@@ -1,13 +1,13 @@
 // headlens/cli: the claims that ask what a task loses: C1, C3, C5, C6, C7, and the list of all.
 #include "cli/claims.h"
 
-#include <fmt/args.h>
 #include <fmt/format.h>
 
 #include <algorithm>
 
 #include "headlens/analysis/ablation_sweep.h"
 #include "headlens/analysis/estimates.h"
+#include "headlens/analysis/pruning.h"
 
 namespace headlens::cli {
 namespace {
@@ -84,6 +84,29 @@ Outcome one_head_off(Study& study, const std::string& model) {
     holds = holds || (after.high <= chance + kGuessing && lost.high <= kAlone);
   }
   return decided(model, holds, fmt::format("heads {}; chance {:.3f}", heads_name(heads), chance),
+                 std::move(figures));
+}
+
+Outcome minimal_model(Study& study, const std::string& model) {
+  const StudyFlags& flags = study.flags();
+  const auto letters = study.fresh(model, flags.retrieval);
+  const auto facts = study.fresh(model, flags.knowledge);
+  const std::vector<SweepOutcome> curve = depth_curve(study.model(model), *letters);
+  const std::optional<int64_t> layers = minimal_depth({curve}, DepthRule{});
+  const int64_t all = std::ssize(curve) - 1;
+  std::vector<Figure> figures;
+  for (int64_t k = 0; k <= all; ++k) {
+    figures.push_back({fmt::format("{}, first {} layers", flags.retrieval, k),
+                       accuracy_estimate(curve[static_cast<size_t>(k)])});
+  }
+  if (!layers || *layers == all) {
+    return decided(model, false, fmt::format("all {} layers are needed", all), std::move(figures));
+  }
+  const std::vector<SweepOutcome> known = depth_curve(study.model(model), *facts);
+  const Estimate lost = accuracy_drop(known.back(), known[static_cast<size_t>(*layers)]);
+  figures.push_back({flags.knowledge + ", whole", accuracy_estimate(known.back())});
+  figures.push_back({fmt::format("{}, drop with {} layers", flags.knowledge, *layers), lost});
+  return decided(model, lost.low >= kLoses, fmt::format("{} of {} layers are enough", *layers, all),
                  std::move(figures));
 }
 

@@ -84,8 +84,4 @@ Outcome smoother_maps(Study& study, const std::string& model) {
   return outcome;
 }
 
-Outcome minimal_model(Study&, const std::string& model) {
-  return {.model = model, .verdict = Verdict::NotRun, .why = "TODO"};
-}
-
 }  // namespace headlens::cli
