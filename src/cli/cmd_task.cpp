@@ -1,11 +1,12 @@
 // headlens/cli: `task`: what a task asks, one JSON object an example.
-#include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "cli/commands.h"
 #include "cli/common.h"
 #include "cli/output.h"
 #include "core/check.h"
 #include "core/whole_file.h"
+#include "headlens/tasks/generative.h"
 #include "headlens/tasks/task.h"
 
 namespace headlens::cli {
@@ -44,9 +45,24 @@ std::string choice_lines(const Flags& flags) {
   return lines;
 }
 
+std::string generative_lines(const Flags& flags) {
+  const GenerativeTask task = make_generative_task(flags.task);
+  std::string lines;
+  for (const GenerativeExample& example : task.examples) {
+    const Json line = {{"prompt", example.prompt},
+                       {"target", example.target},
+                       {"stop", task.stop},
+                       {"max_new_tokens", task.max_new_tokens},
+                       {"source", example.source}};
+    lines += line.dump() + "\n";
+  }
+  return lines;
+}
+
 int show(const Flags& flags) {
   check_writable(flags.out);
-  const std::string lines = choice_lines(flags);
+  const std::string lines =
+      is_generative_task(flags.task) ? generative_lines(flags) : choice_lines(flags);
   if (flags.out.empty()) {
     print(lines);
   } else {
@@ -61,7 +77,11 @@ void add_task(CLI::App& app, Action& action) {
   auto flags = std::make_shared<Flags>();
   CLI::App* command = app.add_subcommand(
       "task", "What a task asks: its examples as JSON Lines, byte spans for segments");
-  command->add_option("TASK", flags->task, "as --task of the other commands")->required();
+  command
+      ->add_option("TASK", flags->task,
+                   fmt::format("as --task of the other commands, or one of {}",
+                               fmt::join(known_generative_tasks(), ", ")))
+      ->required();
   command->add_option("--out", flags->out, "file for the lines");
   add_seed_flag(*command, flags->seed);
   command->callback([flags, &action] { action = [flags] { return show(*flags); }; });
