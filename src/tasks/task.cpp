@@ -4,9 +4,11 @@
 #include <fmt/ranges.h>
 
 #include "core/check.h"
+#include "headlens/tasks/icl_map.h"
 #include "headlens/tasks/jsonl.h"
 #include "headlens/tasks/kv_retrieval.h"
 #include "headlens/tasks/multiple_choice.h"
+#include "headlens/tasks/recall.h"
 #include "headlens/tasks/world.h"
 #include "tasks/data_tasks.h"
 #include "tasks/prompts.h"
@@ -32,8 +34,45 @@ int64_t fact_count() {
   return std::ssize(world.entities) * std::ssize(world.relations);
 }
 
-const std::vector<MadeTask>& made_tasks() {
-  static const std::vector<MadeTask> tasks = {
+/// Tasks of copying and recall; n comes last.
+std::vector<MadeTask> recall_tasks() {
+  const TaskParam n = {"n", 512, 1, kMaxExamples};
+  return {
+      {"mqar",
+       {{"pairs", 16, 2, 128}, {"queries", 4, 1, 128}, n},
+       [](const Params& p, uint64_t seed) {
+         return make_mqar({p.at("pairs"), p.at("queries"), p.at("n")}, seed);
+       }},
+      {"copy",
+       {{"length", 20, 3, 256}, n},
+       [](const Params& p, uint64_t seed) {
+         return make_copy({p.at("length"), p.at("n")}, seed);
+       }},
+      {"copy-ngram",
+       {{"firsts", 4, 2, 11}, {"seconds", 4, 2, 11}, n},
+       [](const Params& p, uint64_t seed) {
+         return make_ngram_lookup({p.at("firsts"), p.at("seconds"), p.at("n")}, seed);
+       }},
+      {"induction",
+       {{"length", 20, 3, 256}, n},
+       [](const Params& p, uint64_t seed) {
+         return make_induction({p.at("length"), p.at("n")}, seed);
+       }},
+      {"selective-copy",
+       {{"items", 8, 3, 128}, {"length", 32, 3, 1024}, n},
+       [](const Params& p, uint64_t seed) {
+         return make_selective_copy({p.at("items"), p.at("length"), p.at("n")}, seed);
+       }},
+      {"icl-map",
+       {{"shots", 4, 1, 6}, n},
+       [](const Params& p, uint64_t seed) {
+         return make_icl_map({p.at("shots"), p.at("n")}, seed);
+       }},
+  };
+}
+
+std::vector<MadeTask> all_made_tasks() {
+  std::vector<MadeTask> tasks = {
       {"kv",
        {{"pairs", 20, 2, kDictionaryValues}, {"n", 512, 1, kMaxExamples}},
        [](const Params& p, uint64_t seed) {
@@ -53,6 +92,13 @@ const std::vector<MadeTask>& made_tasks() {
          return make_world_choice(p.at("options"), p.at("n"), seed);
        }},
   };
+  const std::vector<MadeTask> recall = recall_tasks();
+  tasks.insert(tasks.begin() + 2, recall.begin(), recall.end());
+  return tasks;
+}
+
+const std::vector<MadeTask>& made_tasks() {
+  static const std::vector<MadeTask> tasks = all_made_tasks();
   return tasks;
 }
 
