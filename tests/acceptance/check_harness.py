@@ -185,6 +185,20 @@ def check_sets(report, binary, data):
         check_set(report, binary, "hellaswag (made-up rows)", "hellaswag", "hellaswag/hellaswag.yaml", rows, path)
 
 
+def check_mutual(report, binary, data):
+    """Made-up dialogues: the set has no licence and is not at hand."""
+    draw = random.Random(11)
+    pieces = ["m : ", "f : ", "do n't", " '", "''", "`` ", " ,", " .", " ?", "\n", " ", "hello", "\u2003", " ;", " !", "it 's"]
+    text = lambda: "x" + "".join(draw.choice(pieces) for _ in range(draw.randint(1, 20)))
+    rows = [{"article": text(), "options": [text() for _ in range(4)], "answers": draw.choice("ABCD")} for _ in range(2000)]
+    with tempfile.TemporaryDirectory() as folder:
+        for i, row in enumerate(rows):
+            (pathlib.Path(folder) / f"dev_{i:05}.txt").write_text(json.dumps(row))
+        task = harness_task("mutual/mutual.yaml", {"validation": rows, "train": rows[:1]})
+        report.compare("mutual (made-up dialogues), text", our_requests(binary, f"mutual:{folder},form=text"),
+                       harness_requests(task, 0))
+
+
 def check_ready_made(report, binary, data):
     """Requests of another tool in the same formats: an oracle that shares no code with the harness."""
     for name, spec, file in (("arc_easy", "arc-easy", "arc/ARC-Easy.validation.jsonl"),
@@ -266,7 +280,7 @@ def main():
     parser.add_argument("--only", default="", help="names of checks, comma-separated")
     args = parser.parse_args()
     report = Report()
-    checks = {"mmlu": check_mmlu, "sets": check_sets, "ready_made": check_ready_made, "gsm8k": check_gsm8k,
+    checks = {"mmlu": check_mmlu, "sets": check_sets, "mutual": check_mutual, "ready_made": check_ready_made, "gsm8k": check_gsm8k,
               "bbh": check_bbh}
     for name, check in checks.items():
         if not args.only or name in args.only.split(","):
