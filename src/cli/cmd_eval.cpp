@@ -16,21 +16,30 @@ struct Flags : CommonFlags {
 };
 
 Json eval_json(const TaskInfo& task, const EvalResult& r) {
-  return {{"task", task.spec},
-          {"seed", task.seed},
-          {"examples", r.n},
-          {"accuracy", r.accuracy},
-          {"accuracy_ci", {r.ci_low, r.ci_high}},
-          {"mean_logprob", r.mean_logprob},
-          {"chance", r.chance},
-          {"near_ties", r.near_ties}};
+  Json json = {{"task", task.spec},
+               {"seed", task.seed},
+               {"examples", r.n},
+               {"accuracy", r.accuracy},
+               {"accuracy_ci", {r.ci_low, r.ci_high}},
+               {"mean_logprob", r.mean_logprob},
+               {"chance", r.chance},
+               {"near_ties", r.near_ties}};
+  if (r.norm) {
+    json["accuracy_norm"] = r.norm->accuracy;
+    json["accuracy_norm_ci"] = {r.norm->ci_low, r.norm->ci_high};
+  }
+  return json;
 }
 
 std::string eval_text(const TaskInfo& task, const EvalResult& r) {
+  const std::string norm =
+      r.norm ? fmt::format("divided by length: accuracy {:.4f} (95 % {:.4f} to {:.4f})\n",
+                           r.norm->accuracy, r.norm->ci_low, r.norm->ci_high)
+             : "";
   return fmt::format(
       "{}: accuracy {:.4f} (95 % {:.4f} to {:.4f}) over {} examples\n"
-      "chance {:.4f}; mean log-probability {:.4f}; near ties {}\n",
-      task.spec, r.accuracy, r.ci_low, r.ci_high, r.n, r.chance, r.mean_logprob, r.near_ties);
+      "chance {:.4f}; mean log-probability {:.4f}; near ties {}\n{}",
+      task.spec, r.accuracy, r.ci_low, r.ci_high, r.n, r.chance, r.mean_logprob, r.near_ties, norm);
 }
 
 int eval(const Flags& flags) {

@@ -16,6 +16,7 @@ void add_tokenize(CLI::App& app, Action& action);
 void add_run(CLI::App& app, Action& action);
 void add_verify(CLI::App& app, Action& action);
 void add_map(CLI::App& app, Action& action);
+void add_task(CLI::App& app, Action& action);
 void add_eval(CLI::App& app, Action& action);
 void add_find(CLI::App& app, Action& action);
 void add_ablate(CLI::App& app, Action& action);

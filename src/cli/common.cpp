@@ -168,11 +168,15 @@ void add_run_flags(CLI::App& command, CommonFlags& flags, const std::string& out
                      "float32, bfloat16, float16 or float64 (default: the checkpoint's on CUDA, "
                      "float32 on the CPU)");
   command.add_option("--out", flags.out, out_help);
-  command.add_option("--seed", flags.seed, "seed of made tasks (default 0)")->check(whole_number);
+  add_seed_flag(command, flags.seed);
   command.add_flag("--tf32", flags.tf32,
                    "float32 products on a GPU in TF32: faster, with three digits of seven");
   command.add_flag("--quiet", flags.quiet, "no progress and no notes on stderr");
   command.add_flag("--json", flags.json, "print JSON instead of text");
+}
+
+void add_seed_flag(CLI::App& command, uint64_t& seed) {
+  command.add_option("--seed", seed, "seed of made tasks (default 0)")->check(whole_number);
 }
 
 void add_text_flags(CLI::App& command, CommonFlags& flags) {

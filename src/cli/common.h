@@ -42,6 +42,7 @@ struct AblationFlags {
 
 /// Adds MODEL and the common flags; `out_help` says what --out means here.
 void add_common_flags(CLI::App& command, CommonFlags& flags, const std::string& out_help);
+void add_seed_flag(CLI::App& command, uint64_t& seed);
 /// The same without MODEL, for commands that take several.
 void add_run_flags(CLI::App& command, CommonFlags& flags, const std::string& out_help);
 /// Adds --bos and --tokenizer, for commands that may read text.

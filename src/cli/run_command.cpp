@@ -175,6 +175,7 @@ void add_commands(CLI::App& app, Action& action) {
   add_run(app, action);
   add_verify(app, action);
   add_map(app, action);
+  add_task(app, action);
   add_eval(app, action);
   add_find(app, action);
   add_ablate(app, action);

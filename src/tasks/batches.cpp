@@ -16,6 +16,11 @@ bool begins_with(const Ids& sequence, const Ids& prefix) {
          std::equal(prefix.begin(), prefix.end(), sequence.begin());
 }
 
+/// Tokens at the front of a choice that are read and not scored.
+size_t lead_count(const TokenizedExample& example, size_t choice) {
+  return example.lead_counts.empty() ? 0 : static_cast<size_t>(example.lead_counts.at(choice));
+}
+
 /// What each row of an example holds past the prompt, and which row each choice is read from.
 struct RowPlan {
   std::vector<Ids> tails;
@@ -61,8 +66,9 @@ class BatchBuilder {
     batch_.choices.push_back({std::ssize(tokens_), {}, example.answer});
     for (size_t c = 0; c < example.choice_ids.size(); ++c) {
       const Ids& choice = example.choice_ids[c];
-      batch_.choices.back().counts.push_back(std::ssize(choice));
-      for (size_t slot = 0; slot < choice.size(); ++slot) {
+      const size_t lead = lead_count(example, c);
+      batch_.choices.back().counts.push_back(std::ssize(choice) - static_cast<int64_t>(lead));
+      for (size_t slot = lead; slot < choice.size(); ++slot) {
         pick_rows_.push_back(first_row + plan.row_of_choice[c]);
         pick_slots_.push_back(static_cast<int64_t>(slot));
         tokens_.push_back(choice[slot]);
@@ -110,8 +116,10 @@ class BatchBuilder {
 void check_tokens(const std::vector<TokenizedExample>& examples) {
   for (size_t i = 0; i < examples.size(); ++i) {
     const TokenizedExample& example = examples[i];
-    const bool choices_full = std::none_of(example.choice_ids.begin(), example.choice_ids.end(),
-                                           [](const Ids& choice) { return choice.empty(); });
+    bool choices_full = true;
+    for (size_t c = 0; c < example.choice_ids.size(); ++c) {
+      choices_full = choices_full && example.choice_ids[c].size() > lead_count(example, c);
+    }
     HEADLENS_CHECK(TaskError, !example.prompt_ids.empty() && choices_full,
                    "[score] example {}, expected tokens in prompt and choices, got none", i);
     HEADLENS_CHECK(TaskError,

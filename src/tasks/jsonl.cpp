@@ -1,120 +1,80 @@
 // headlens/tasks: examples as JSON Lines.
 #include "headlens/tasks/jsonl.h"
 
-#include <fstream>
-
 #include "core/check.h"
 #include "core/json_fields.h"
 #include "core/whole_file.h"
 #include "headlens/model/tokenizer.h"
 #include "headlens/tasks/task.h"
-#include "tasks/task_spec.h"
+#include "tasks/json_line.h"
 
 namespace headlens {
 namespace {
 
 using nlohmann::json;
 
-/// One line of a file; every error names it.
-class Line {
- public:
-  Line(const std::string& text, std::string source) : source_(std::move(source)) {
-    value_ = parse(text);
-    HEADLENS_CHECK(TaskError, value_.is_object(),
-                   "[task] {}: value, expected a JSON object, got {}", source_,
-                   describe_json(value_));
-  }
+Segment segment(const JsonLine& line, const json& item) {
+  HEADLENS_CHECK(TaskError, item.is_array() && item.size() == 2,
+                 "[task] {}: 'segments', expected [start, end] pairs, got {}", line.source(),
+                 describe_json(item));
+  const Segment out{line.integer(item[0], "segments"), line.integer(item[1], "segments")};
+  HEADLENS_CHECK(TaskError, out.start >= 0 && out.start <= out.end,
+                 "[task] {}: 'segments', expected 0 <= start <= end, got [{}, {}]", line.source(),
+                 out.start, out.end);
+  return out;
+}
 
-  Example example() const {
-    Example out;
-    out.source = source_;
-    out.prompt = required("prompt", "a string", &json::is_string).get<std::string>();
-    HEADLENS_CHECK(TaskError, !out.prompt.empty(), "[task] {}: 'prompt', expected text, got none",
-                   source_);
-    out.choices = choices();
-    out.answer = integer(required("answer", "an integer", &json::is_number_integer), "answer");
-    HEADLENS_CHECK(TaskError, out.answer >= 0 && out.answer < std::ssize(out.choices),
-                   "[task] {}: 'answer', expected 0 to {}, got {}", source_,
-                   std::ssize(out.choices) - 1, out.answer);
-    out.segments = segments();
-    return out;
-  }
+/// Whether an optional key is there. A misspelt key must not pass for an absent one.
+bool offers(const JsonLine& line, const char* key) {
+  if (line.has(key)) return true;
+  const auto slip = line.near_key(key);
+  HEADLENS_CHECK(TaskError, !slip || *slip == fmt::format("'{}'", key),
+                 "[task] {}: '{}', expected in the line, got {}", line.source(), key, *slip);
+  return false;
+}
 
- private:
-  json parse(const std::string& text) const {
-    try {
-      return parse_json(text, "line");
-    } catch (const ConfigError& error) {
-      const std::string_view what =
-          error.what();  // "[line:1:9] text, expected valid JSON, got ..."
-      HEADLENS_FAIL(TaskError, "[task] {}: {}", source_, what.substr(what.find("] ") + 2));
-    }
+std::vector<Segment> segments(const JsonLine& line) {
+  std::vector<Segment> out;
+  if (!offers(line, "segments")) return out;
+  for (const json& item : line.required("segments", "an array", &json::is_array)) {
+    out.push_back(segment(line, item));
   }
+  return out;
+}
 
-  const json& required(const char* key, const char* kind,
-                       bool (json::*fits)() const noexcept) const {
-    const auto it = value_.find(key);
-    HEADLENS_CHECK(TaskError, it != value_.end(), "[task] {}: '{}', expected in the line, got {}",
-                   source_, key, near_key(key).value_or("none"));
-    HEADLENS_CHECK(TaskError, (it.value().*fits)(), "[task] {}: '{}', expected {}, got {}", source_,
-                   key, kind, describe_json(*it));
-    return *it;
+/// What each choice is preceded by, and how long it counts as: one a choice, or none at all.
+void read_choice_details(const JsonLine& line, Example& out) {
+  const auto check_count = [&](const char* key, size_t count) {
+    HEADLENS_CHECK(TaskError, count == out.choices.size(),
+                   "[task] {}: '{}', expected one a choice, {}, got {}", line.source(), key,
+                   out.choices.size(), count);
+  };
+  if (offers(line, "choice_leads")) {
+    out.leads = line.strings("choice_leads", 0);
+    check_count("choice_leads", out.leads.size());
   }
-
-  int64_t integer(const json& value, const char* what) const {
-    HEADLENS_CHECK(TaskError, JsonType<int64_t>::fits(value),
-                   "[task] {}: '{}', expected an integer, got {}", source_, what,
-                   describe_json(value));
-    return value.get<int64_t>();
+  if (!offers(line, "choice_lengths")) return;
+  for (const json& item : line.required("choice_lengths", "an array", &json::is_array)) {
+    out.lengths.push_back(line.integer(item, "choice_lengths"));
+    HEADLENS_CHECK(TaskError, out.lengths.back() > 0,
+                   "[task] {}: 'choice_lengths', expected at least 1, got {}", line.source(),
+                   out.lengths.back());
   }
+  check_count("choice_lengths", out.lengths.size());
+}
 
-  std::vector<std::string> choices() const {
-    const json& list = required("choices", "an array", &json::is_array);
-    HEADLENS_CHECK(TaskError, list.size() >= 2, "[task] {}: 'choices', expected at least 2, got {}",
-                   source_, list.size());
-    HEADLENS_CHECK(TaskError, JsonType<std::vector<std::string>>::fits(list),
-                   "[task] {}: 'choices', expected strings, got {}", source_, describe_json(list));
-    return list.get<std::vector<std::string>>();
-  }
-
-  std::vector<Segment> segments() const {
-    const auto list = value_.find("segments");
-    if (list == value_.end()) {
-      const auto slip = near_key("segments");
-      HEADLENS_CHECK(TaskError, !slip, "[task] {}: 'segments', expected in the line, got {}",
-                     source_, *slip);
-      return {};
-    }
-    if (list->is_null()) return {};
-    HEADLENS_CHECK(TaskError, list->is_array(), "[task] {}: 'segments', expected an array, got {}",
-                   source_, describe_json(*list));
-    std::vector<Segment> out;
-    for (const json& item : *list) out.push_back(segment(item));
-    return out;
-  }
-
-  Segment segment(const json& item) const {
-    HEADLENS_CHECK(TaskError, item.is_array() && item.size() == 2,
-                   "[task] {}: 'segments', expected [start, end] pairs, got {}", source_,
-                   describe_json(item));
-    const Segment out{integer(item[0], "segments"), integer(item[1], "segments")};
-    HEADLENS_CHECK(TaskError, out.start >= 0 && out.start <= out.end,
-                   "[task] {}: 'segments', expected 0 <= start <= end, got [{}, {}]", source_,
-                   out.start, out.end);
-    return out;
-  }
-
-  /// A misspelt key must not pass for an absent one.
-  std::optional<std::string> near_key(const char* key) const {
-    for (const auto& [name, value] : value_.items()) {
-      if (edit_distance(name, key) <= 2) return fmt::format("'{}'", name);
-    }
-    return std::nullopt;
-  }
-
-  json value_;
-  std::string source_;
-};
+Example to_example(const JsonLine& line) {
+  Example out;
+  out.source = line.source();
+  out.prompt = line.string("prompt");
+  out.choices = line.strings("choices", 2);
+  out.answer = line.index("answer", std::ssize(out.choices));
+  out.segments = segments(line);
+  read_choice_details(line, out);
+  HEADLENS_CHECK(TaskError, !out.prompt.empty() || !out.leads.empty(),
+                 "[task] {}: 'prompt', expected text, got none", line.source());
+  return out;
+}
 
 json to_json(const Example& example, const Tokenizer& tokenizer) {
   json segments = json::array();
@@ -124,26 +84,16 @@ json to_json(const Example& example, const Tokenizer& tokenizer) {
   json line = {
       {"prompt", example.prompt}, {"choices", example.choices}, {"answer", example.answer}};
   if (!segments.empty()) line["segments"] = std::move(segments);
+  if (!example.leads.empty()) line["choice_leads"] = example.leads;
+  if (!example.lengths.empty()) line["choice_lengths"] = example.lengths;
   return line;
 }
 
 }  // namespace
 
 std::vector<Example> load_jsonl(const std::filesystem::path& file) {
-  std::ifstream in(file, std::ios::binary);
-  HEADLENS_CHECK(TaskError, in.good() && !std::filesystem::is_directory(file),
-                 "[task] {}: file, expected a readable one, got none", file.string());
   std::vector<Example> examples;
-  std::string text;
-  for (int64_t number = 1; std::getline(in, text); ++number) {
-    if (number == 1 && text.starts_with("\xEF\xBB\xBF")) text.erase(0, 3);
-    if (text.find_first_not_of(" \t\r") == std::string::npos) continue;
-    examples.push_back(Line(text, fmt::format("{} line {}", file.string(), number)).example());
-  }
-  HEADLENS_CHECK(TaskError, !in.bad(), "[task] {}: file, expected a readable one, got none",
-                 file.string());
-  HEADLENS_CHECK(TaskError, !examples.empty(),
-                 "[task] {}: examples, expected at least one, got none", file.string());
+  for (const JsonLine& line : read_json_lines(file)) examples.push_back(to_example(line));
   return examples;
 }
 

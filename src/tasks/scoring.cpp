@@ -131,6 +131,15 @@ Verdict judge_choices(const std::vector<double>& logprobs, int64_t answer) {
   return verdict;
 }
 
+bool judge_normalized(const std::vector<double>& logprobs, const std::vector<int64_t>& lengths,
+                      int64_t answer) {
+  std::vector<double> scores;
+  for (size_t c = 0; c < logprobs.size(); ++c) {
+    scores.push_back(logprobs[c] / static_cast<double>(lengths.at(c)));
+  }
+  return std::max_element(scores.begin(), scores.end()) - scores.begin() == answer;
+}
+
 EvalResult summarize(const std::vector<Verdict>& verdicts, double chance) {
   EvalResult result;
   result.n = std::ssize(verdicts);
@@ -151,11 +160,28 @@ EvalResult summarize(const std::vector<Verdict>& verdicts, double chance) {
   return result;
 }
 
+namespace {
+
+NormalizedAccuracy normalized_accuracy(std::vector<uint8_t> correct) {
+  NormalizedAccuracy out;
+  const int64_t n = std::ssize(correct);
+  const int64_t right = std::accumulate(correct.begin(), correct.end(), int64_t{0});
+  out.accuracy = static_cast<double>(right) / static_cast<double>(n);
+  std::tie(out.ci_low, out.ci_high) = wilson_bounds(right, n);
+  out.correct = std::move(correct);
+  return out;
+}
+
+}  // namespace
+
 EvalResult evaluate(const LanguageModel& model, const std::vector<TokenizedExample>& examples,
                     const EvalOptions& options) {
   HEADLENS_CHECK(TaskError, !examples.empty(), "[eval] examples, expected at least one, got none");
   const at::NoGradGuard no_grad;
   std::vector<Verdict> verdicts(examples.size());
+  std::vector<uint8_t> normalized(examples.size());
+  const bool has_lengths = std::none_of(examples.begin(), examples.end(),
+                                        [](const auto& e) { return e.lengths.empty(); });
   double chance = 0;
   int64_t done = 0;
   for (const ScoringBatch& batch : make_batches(examples, options.max_batch_tokens)) {
@@ -163,12 +189,18 @@ EvalResult evaluate(const LanguageModel& model, const std::vector<TokenizedExamp
     for (size_t i = 0; i < scores.size(); ++i) {
       const size_t example = static_cast<size_t>(batch.rows.examples[i]);
       verdicts[example] = judge_choices(scores[i], batch.choices[i].answer);
+      if (has_lengths) {
+        normalized[example] =
+            judge_normalized(scores[i], examples[example].lengths, batch.choices[i].answer);
+      }
       chance += 1 / static_cast<double>(scores[i].size());
     }
     done += std::ssize(scores);
     if (options.progress) options.progress(done, std::ssize(examples));
   }
-  return summarize(verdicts, chance / static_cast<double>(examples.size()));
+  EvalResult result = summarize(verdicts, chance / static_cast<double>(examples.size()));
+  if (has_lengths) result.norm = normalized_accuracy(std::move(normalized));
+  return result;
 }
 
 }  // namespace headlens

@@ -4,10 +4,13 @@
 #include <fmt/ranges.h>
 
 #include "core/check.h"
+#include "headlens/tasks/icl_map.h"
 #include "headlens/tasks/jsonl.h"
 #include "headlens/tasks/kv_retrieval.h"
 #include "headlens/tasks/multiple_choice.h"
+#include "headlens/tasks/recall.h"
 #include "headlens/tasks/world.h"
+#include "tasks/data_tasks.h"
 #include "tasks/prompts.h"
 #include "tasks/task_spec.h"
 
@@ -31,8 +34,45 @@ int64_t fact_count() {
   return std::ssize(world.entities) * std::ssize(world.relations);
 }
 
-const std::vector<MadeTask>& made_tasks() {
-  static const std::vector<MadeTask> tasks = {
+/// Tasks of copying and recall; n comes last.
+std::vector<MadeTask> recall_tasks() {
+  const TaskParam n = {"n", 512, 1, kMaxExamples};
+  return {
+      {"mqar",
+       {{"pairs", 16, 2, 128}, {"queries", 4, 1, 128}, n},
+       [](const Params& p, uint64_t seed) {
+         return make_mqar({p.at("pairs"), p.at("queries"), p.at("n")}, seed);
+       }},
+      {"copy",
+       {{"length", 20, 3, 256}, n},
+       [](const Params& p, uint64_t seed) {
+         return make_copy({p.at("length"), p.at("n")}, seed);
+       }},
+      {"copy-ngram",
+       {{"firsts", 4, 2, 11}, {"seconds", 4, 2, 11}, n},
+       [](const Params& p, uint64_t seed) {
+         return make_ngram_lookup({p.at("firsts"), p.at("seconds"), p.at("n")}, seed);
+       }},
+      {"induction",
+       {{"length", 20, 3, 256}, n},
+       [](const Params& p, uint64_t seed) {
+         return make_induction({p.at("length"), p.at("n")}, seed);
+       }},
+      {"selective-copy",
+       {{"items", 8, 3, 128}, {"length", 32, 3, 1024}, n},
+       [](const Params& p, uint64_t seed) {
+         return make_selective_copy({p.at("items"), p.at("length"), p.at("n")}, seed);
+       }},
+      {"icl-map",
+       {{"shots", 4, 1, 6}, n},
+       [](const Params& p, uint64_t seed) {
+         return make_icl_map({p.at("shots"), p.at("n")}, seed);
+       }},
+  };
+}
+
+std::vector<MadeTask> all_made_tasks() {
+  std::vector<MadeTask> tasks = {
       {"kv",
        {{"pairs", 20, 2, kDictionaryValues}, {"n", 512, 1, kMaxExamples}},
        [](const Params& p, uint64_t seed) {
@@ -52,12 +92,20 @@ const std::vector<MadeTask>& made_tasks() {
          return make_world_choice(p.at("options"), p.at("n"), seed);
        }},
   };
+  const std::vector<MadeTask> recall = recall_tasks();
+  tasks.insert(tasks.begin() + 2, recall.begin(), recall.end());
+  return tasks;
+}
+
+const std::vector<MadeTask>& made_tasks() {
+  static const std::vector<MadeTask> tasks = all_made_tasks();
   return tasks;
 }
 
 std::vector<std::string> task_names() {
   std::vector<std::string> names;
   for (const MadeTask& task : made_tasks()) names.push_back(task.name);
+  for (const DataTask& task : data_tasks()) names.push_back(task.name);
   names.emplace_back(kJsonl);
   return names;
 }
@@ -78,17 +126,40 @@ Task make_made_task(const MadeTask& kind, const TaskSpec& spec, uint64_t seed) {
   return task;
 }
 
+Task make_data_task(const DataTask& kind, const TaskSpec& spec) {
+  const DataSpec parts = read_data_spec(spec, kind.kind, kind.params);
+  Task task;
+  task.examples = kind.load(parts);
+  for (const auto& [name, value] : parts.values) {
+    if (!value.empty()) task.info.params[name] = value;
+  }
+  task.info.params["path"] = parts.path;
+  return task;
+}
+
+/// The kind of that name, or nullptr.
+template <typename Kind>
+const Kind* find_kind(const std::vector<Kind>& kinds, const std::string& name) {
+  const auto kind =
+      std::find_if(kinds.begin(), kinds.end(), [&](const Kind& k) { return k.name == name; });
+  return kind == kinds.end() ? nullptr : &*kind;
+}
+
+Task make_any_task(const TaskSpec& spec, uint64_t seed) {
+  if (const MadeTask* made = find_kind(made_tasks(), spec.name)) {
+    return make_made_task(*made, spec, seed);
+  }
+  if (const DataTask* read = find_kind(data_tasks(), spec.name)) return make_data_task(*read, spec);
+  HEADLENS_CHECK(UsageError, spec.name == kJsonl, "[task] task, expected one of {}, got '{}'{}",
+                 fmt::join(task_names(), ", "), spec.name, suggestion(spec.name, task_names()));
+  return make_jsonl_task(spec);
+}
+
 }  // namespace
 
 Task make_task(std::string_view spec, uint64_t seed) {
   const TaskSpec parts = split_spec(spec);
-  const auto kind = std::find_if(made_tasks().begin(), made_tasks().end(),
-                                 [&](const MadeTask& task) { return task.name == parts.name; });
-  const bool made = kind != made_tasks().end();
-  HEADLENS_CHECK(UsageError, made || parts.name == kJsonl,
-                 "[task] task, expected one of {}, got '{}'{}", fmt::join(task_names(), ", "),
-                 parts.name, suggestion(parts.name, task_names()));
-  Task task = made ? make_made_task(*kind, parts, seed) : make_jsonl_task(parts);
+  Task task = make_any_task(parts, seed);
   task.info.spec = std::string(spec);
   task.info.name = parts.name;
   task.info.examples = std::ssize(task.examples);
@@ -104,6 +175,9 @@ std::vector<std::string> known_tasks() {
       params.push_back(fmt::format("{}={}", param.name, param.fallback));
     }
     specs.push_back(fmt::format("{}:{}", task.name, fmt::join(params, ",")));
+  }
+  for (const DataTask& task : data_tasks()) {
+    specs.push_back(data_usage(task.name, task.kind, task.params));
   }
   specs.emplace_back("jsonl:FILE");
   return specs;

@@ -26,7 +26,9 @@ std::vector<std::string_view> split(std::string_view text, char separator) {
   }
 }
 
-int64_t read_value(const TaskSpec& spec, const TaskParam& param, std::string_view text) {
+}  // namespace
+
+int64_t read_integer(const TaskSpec& spec, const TaskParam& param, std::string_view text) {
   int64_t value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   const bool whole = error == std::errc() && end == text.data() + text.size() && !text.empty();
@@ -36,7 +38,11 @@ int64_t read_value(const TaskSpec& spec, const TaskParam& param, std::string_vie
   return value;
 }
 
-}  // namespace
+void fail_unknown_parameter(const std::string& task, const std::string& name,
+                            const std::vector<std::string>& known) {
+  HEADLENS_FAIL(UsageError, "[task] {}: parameter, expected one of {}, got '{}'{}", task,
+                fmt::join(known, ", "), name, suggestion(name, known));
+}
 
 int64_t edit_distance(std::string_view a, std::string_view b) {
   const size_t width = b.size() + 1;
@@ -86,12 +92,10 @@ std::map<std::string, int64_t> read_params(const TaskSpec& spec,
     const std::string name(part.substr(0, equals));
     const auto param = std::find_if(params.begin(), params.end(),
                                     [&](const TaskParam& known) { return known.name == name; });
-    HEADLENS_CHECK(UsageError, param != params.end(),
-                   "[task] {}: parameter, expected one of {}, got '{}'{}", spec.name,
-                   fmt::join(names_of(params), ", "), name, suggestion(name, names_of(params)));
+    if (param == params.end()) fail_unknown_parameter(spec.name, name, names_of(params));
     HEADLENS_CHECK(UsageError, !values.contains(name),
                    "[task] {}: parameter '{}', expected once, got it twice", spec.name, name);
-    values[name] = read_value(spec, *param, part.substr(equals + 1));
+    values[name] = read_integer(spec, *param, part.substr(equals + 1));
   }
   for (const TaskParam& param : params) values.try_emplace(param.name, param.fallback);
   return values;

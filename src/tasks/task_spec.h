@@ -29,6 +29,13 @@ TaskSpec split_spec(std::string_view spec);
 std::map<std::string, int64_t> read_params(const TaskSpec& spec,
                                            const std::vector<TaskParam>& params);
 
+/// An integer within the parameter's range. Throws UsageError.
+int64_t read_integer(const TaskSpec& spec, const TaskParam& param, std::string_view text);
+
+/// Throws UsageError naming the known parameters and the nearest.
+[[noreturn]] void fail_unknown_parameter(const std::string& task, const std::string& name,
+                                         const std::vector<std::string>& known);
+
 /// " (did you mean 'kv'?)" if a known name is close to `name`, else "".
 std::string suggestion(std::string_view name, const std::vector<std::string>& known);
 

@@ -43,6 +43,29 @@ TEST_F(Outputs, Tokenize) {
   EXPECT_EQ(done({"tokenize", model_, "--decode", "3,1", "--json"}).out, "\"w3 w1\"\n");
 }
 
+TEST_F(Outputs, TaskPrintsWhatIsAskedAndEvalDividesByLengths) {
+  const TempDir dir;
+  const std::string line =
+      R"({"prompt": "w1 w2", "choices": [" w3", " w4"], "answer": 0, "choice_lengths": [1, 9000]})";
+  const std::string task = "jsonl:" + dir.write("t.jsonl", line + "\n").string();
+  const Called shown = headlens({"task", task});
+  EXPECT_EQ(shown.status, 0) << shown.err;
+  EXPECT_EQ(shown.json()["choice_lengths"], (Json{1, 9000}));
+  EXPECT_EQ(shown.json()["prompt"], "w1 w2");
+  const Called made = headlens({"task", "mqar:n=2,pairs=3,queries=1", "--seed", "5"});
+  EXPECT_EQ(std::count(made.out.begin(), made.out.end(), '\n'), 2);
+  const std::string gsm8k = dir.write("g.jsonl", R"({"question": "Q?", "answer": "#### 1"})"
+                                                 "\n")
+                                .string();
+  const Json free = headlens({"task", "gsm8k:" + gsm8k + ",shots=0"}).json();
+  EXPECT_EQ(free["prompt"], "Question: Q?\nAnswer:");
+  EXPECT_EQ(free["target"], "#### 1");
+  const std::string model = model_with_words(dir, "llama").string();
+  const Called scored = headlens({"eval", model, "--task", task, "--json", "--quiet"});
+  EXPECT_EQ(scored.status, 0) << scored.err;
+  EXPECT_EQ(scored.json()["accuracy_norm"], 0.0);  // 9000 times closer to 0 is the other one
+}
+
 TEST_F(Outputs, TokenizeAChat) {
   Json config = {{"bos_token", "w8 "}};
   config["chat_template"] = Json::parse(testing::read_file(

@@ -103,6 +103,23 @@ TEST(LoadJsonl, ChecksSegments) {
             "[task] data.jsonl line 3: 'segments', expected in the line, got 'segment'");
 }
 
+TEST(LoadJsonl, ReadsWhatChoicesHaveBeforeThemAndTheirLengths) {
+  const TempDir dir;
+  const std::string start = R"("choices": ["x", "y"], "answer": 0, )";
+  const auto file =
+      dir.write("a.jsonl", with(start + R"("choice_leads": ["a", "b"], "choice_lengths": [3, 4])"));
+  const Example read = load_jsonl(file)[0];
+  EXPECT_EQ(read.leads, (std::vector<std::string>{"a", "b"}));
+  EXPECT_EQ(read.lengths, (std::vector<int64_t>{3, 4}));
+  EXPECT_EQ(line_error(with(start + R"("choice_leads": ["a"])")),
+            "[task] data.jsonl line 3: 'choice_leads', expected one a choice, 2, got 1");
+  EXPECT_EQ(line_error(with(start + R"("choice_lengths": [1, 0])")),
+            "[task] data.jsonl line 3: 'choice_lengths', expected at least 1, got 0");
+  EXPECT_EQ(line_error(with(start + R"("choice_lenghts": [1, 1])")),
+            "[task] data.jsonl line 3: 'choice_lengths', expected in the line, got "
+            "'choice_lenghts'");
+}
+
 TEST(LoadJsonl, RefusesWhatIsNoJsonObject) {
   EXPECT_EQ(line_error("[1]"),
             "[task] data.jsonl line 3: value, expected a JSON object, got array [1]");

@@ -151,6 +151,12 @@ TEST(JudgeChoices, FirstMaximumWins) {
   EXPECT_EQ(judge_choices({-INFINITY, -INFINITY}, 0).margin, 0);
 }
 
+TEST(JudgeNormalized, DividesByLengthAndTheFirstMaximumWins) {
+  EXPECT_TRUE(judge_normalized({-4, -3}, {8, 2}, 0));  // -0.5 against -1.5
+  EXPECT_FALSE(judge_normalized({-4, -3}, {8, 2}, 1));
+  EXPECT_TRUE(judge_normalized({-4, -2}, {2, 1}, 0));
+}
+
 TEST(Summarize, CountsNearTies) {
   const EvalResult result =
       summarize({{true, -1, 0.5}, {false, -3, 0.0009}, {true, -2, 0.0011}, {true, -2, 0}}, 0.25);
@@ -253,6 +259,25 @@ TEST(Evaluate, NeedsAnExample) {
   const LanguageModel model = testing::tiny_model(19);
   EXPECT_EQ(error_message<TaskError>([&] { evaluate(model, {}); }),
             "[eval] examples, expected at least one, got none");
+}
+
+// Winogrande's form: what comes before the scored tokens differs.
+TEST(Evaluate, LeadsAreReadAndNotScored) {
+  const LanguageModel model = testing::tiny_model(20);
+  TokenizedExample one = example({3, 4}, {{5, 6, 9, 10}, {7, 9, 10}}, 1);
+  one.lead_counts = {2, 1};
+  one.lengths = {1, 100};
+  const double first = plain_logprob(model, {3, 4, 5, 6}, {9, 10});
+  const double second = plain_logprob(model, {3, 4, 7}, {9, 10});
+  const EvalResult result = evaluate(model, {one});
+  EXPECT_NEAR(result.logprob[0], second, 1e-9);  // other order of sums in float64
+  EXPECT_EQ(result.correct[0], second > first ? 1 : 0);
+  ASSERT_TRUE(result.norm);
+  EXPECT_EQ(result.norm->accuracy, second / 100 > first ? 1 : 0);
+  EXPECT_FALSE(evaluate(model, {one, example({3}, {{1}, {2}})}).norm);
+  one.lead_counts = {4, 1};
+  EXPECT_EQ(error_message<TaskError>([&] { make_batches({one}, 100); }),
+            "[score] example 0, expected tokens in prompt and choices, got none");
 }
 
 }  // namespace

@@ -158,6 +158,32 @@ TEST(Tokenize, NamesTheSourceOfABadExample) {
   EXPECT_EQ(message(), "[task] data.jsonl line 7: span, expected bytes within 0 to 7, got 3 to 99");
 }
 
+// Contexts "a bc|" and "a bd|" share "a b" only once they are tokens: with no merges, bytes.
+TEST(Tokenize, ScoresWhatComesAfterTheLeads) {
+  const Tokenizer tokenizer = testing::bpe_tokenizer({}, /*split_words=*/false, /*bos=*/true);
+  Example example;
+  example.prompt = "a ";
+  example.leads = {"bcc", "bd"};
+  example.choices = {" x", " x"};
+  example.lengths = {3, 4};
+  const TokenizedExample plain = tokenize(example, tokenizer);
+  EXPECT_EQ(plain.prompt_ids, tokenizer.encode("a b"));
+  EXPECT_EQ(plain.choice_ids[0], tokenizer.encode("cc x"));
+  EXPECT_EQ(plain.choice_ids[1], tokenizer.encode("d x"));
+  EXPECT_EQ(plain.lead_counts, (std::vector<int64_t>{2, 1}));
+  EXPECT_EQ(plain.lengths, (std::vector<int64_t>{3, 4}));
+  EXPECT_EQ(tokenize(example, tokenizer, /*bos=*/true).prompt_ids,
+            tokenizer.encode("a b", /*add_special_tokens=*/true));
+  example.prompt = "";
+  example.leads = {"x", "y"};
+  EXPECT_EQ(error_message<TaskError>([&] { tokenize(example, tokenizer); }),
+            "[task] : contexts, expected to begin with the same token, got none in common");
+  EXPECT_EQ(std::ssize(tokenize(example, tokenizer, /*bos=*/true).prompt_ids), 1);
+  example.leads.pop_back();
+  EXPECT_EQ(error_message<TaskError>([&] { tokenize(example, tokenizer); }),
+            "[task] : leads, expected one a choice, 2, got 1");
+}
+
 TEST(TokenSpans, RefusesASpanWithoutTokens) {
   const Tokenizer tokenizer = testing::word_tokenizer();
   const std::string text = "key  value";

@@ -62,6 +62,11 @@ std::vector<std::vector<std::vector<double>>> choice_logprobs_of_picks(const Ten
 /// The verdict on one example: the first maximum wins.
 Verdict judge_choices(const std::vector<double>& logprobs, int64_t answer);
 
+/// Whether the answer's log-probability divided by its length is the largest; the first maximum
+/// wins.
+bool judge_normalized(const std::vector<double>& logprobs, const std::vector<int64_t>& lengths,
+                      int64_t answer);
+
 struct EvalOptions {
   int64_t max_batch_tokens = 16384;
   Tap* tap = nullptr;                                         // visited in every forward

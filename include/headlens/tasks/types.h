@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -32,13 +33,20 @@ struct Example {
   int64_t answer = 0;             // index of the right choice
   std::vector<Segment> segments;  // token positions, special tokens not counted (JSONL)
   std::vector<ByteSpan> spans;    // bytes of the prompt (made tasks); used when `segments` is empty
-  std::string source;             // where it came from, for messages: "data.jsonl line 7"
+  /// Text read between the prompt and each choice and not scored: the choices of a partial
+  /// evaluation (Winogrande) differ in it. Empty: none.
+  std::vector<std::string> leads;
+  std::vector<int64_t> lengths;  // of each choice, what `accuracy_norm` divides by; empty: none
+  std::string source;            // where it came from, for messages: "data.jsonl line 7"
 };
 
 /// An example as token ids. Positions count from the first id, special tokens included.
 struct TokenizedExample {
   std::vector<int64_t> prompt_ids;
   std::vector<std::vector<int64_t>> choice_ids;  // past the prompt; never empty
+  std::vector<int64_t>
+      lead_counts;               // [choice] tokens at its front that are not scored; empty: none
+  std::vector<int64_t> lengths;  // as in Example
   int64_t answer = 0;
   std::vector<Segment> segments;
   std::string prompt;
@@ -54,6 +62,14 @@ struct TaskInfo {
   std::map<std::string, std::string> params;  // every parameter, defaults included
 };
 
+/// Accuracy when choices are compared by log-probability / length.
+struct NormalizedAccuracy {
+  double accuracy = 0;
+  double ci_low = 0;  // 95 % Wilson interval
+  double ci_high = 0;
+  std::vector<uint8_t> correct;  // [example] 0 or 1
+};
+
 /// How a model did on a task.
 struct EvalResult {
   int64_t n = 0;
@@ -65,6 +81,8 @@ struct EvalResult {
   int64_t near_ties = 0;         // examples whose two best choices lie within kNearTie
   std::vector<uint8_t> correct;  // [example] 0 or 1
   std::vector<double> logprob;   // [example] of the right choice, nats
+  /// By log-probability divided by the choice's length; only where every example has lengths.
+  std::optional<NormalizedAccuracy> norm;
 };
 
 }  // namespace headlens

@@ -1,0 +1,90 @@
+// headlens/cli: `task`: what a task asks, one JSON object an example.
+#include <fmt/ranges.h>
+
+#include "cli/commands.h"
+#include "cli/common.h"
+#include "cli/output.h"
+#include "core/check.h"
+#include "core/whole_file.h"
+#include "headlens/tasks/generative.h"
+#include "headlens/tasks/task.h"
+
+namespace headlens::cli {
+namespace {
+
+struct Flags {
+  std::string task;
+  std::filesystem::path out;
+  uint64_t seed = 0;
+};
+
+Json spans_json(const std::vector<ByteSpan>& spans) {
+  Json list = Json::array();
+  for (const ByteSpan& span : spans) list.push_back({span.begin, span.end});
+  return list;
+}
+
+Json example_json(const Example& example) {
+  Json line = {
+      {"prompt", example.prompt}, {"choices", example.choices}, {"answer", example.answer}};
+  if (!example.segments.empty()) {
+    for (const Segment& s : example.segments) line["segments"].push_back({s.start, s.end});
+  }
+  if (!example.spans.empty()) line["spans"] = spans_json(example.spans);
+  if (!example.leads.empty()) line["choice_leads"] = example.leads;
+  if (!example.lengths.empty()) line["choice_lengths"] = example.lengths;
+  line["source"] = example.source;
+  return line;
+}
+
+std::string choice_lines(const Flags& flags) {
+  std::string lines;
+  for (const Example& example : make_task(flags.task, flags.seed).examples) {
+    lines += example_json(example).dump() + "\n";
+  }
+  return lines;
+}
+
+std::string generative_lines(const Flags& flags) {
+  const GenerativeTask task = make_generative_task(flags.task);
+  std::string lines;
+  for (const GenerativeExample& example : task.examples) {
+    const Json line = {{"prompt", example.prompt},
+                       {"target", example.target},
+                       {"stop", task.stop},
+                       {"max_new_tokens", task.max_new_tokens},
+                       {"source", example.source}};
+    lines += line.dump() + "\n";
+  }
+  return lines;
+}
+
+int show(const Flags& flags) {
+  check_writable(flags.out);
+  const std::string lines =
+      is_generative_task(flags.task) ? generative_lines(flags) : choice_lines(flags);
+  if (flags.out.empty()) {
+    print(lines);
+  } else {
+    write_whole_file(flags.out, lines);
+  }
+  return 0;
+}
+
+}  // namespace
+
+void add_task(CLI::App& app, Action& action) {
+  auto flags = std::make_shared<Flags>();
+  CLI::App* command = app.add_subcommand(
+      "task", "What a task asks: its examples as JSON Lines, byte spans for segments");
+  command
+      ->add_option("TASK", flags->task,
+                   fmt::format("as --task of the other commands, or one of {}",
+                               fmt::join(known_generative_tasks(), ", ")))
+      ->required();
+  command->add_option("--out", flags->out, "file for the lines");
+  add_seed_flag(*command, flags->seed);
+  command->callback([flags, &action] { action = [flags] { return show(*flags); }; });
+}
+
+}  // namespace headlens::cli

@@ -1,0 +1,23 @@
+// headlens/tasks: string methods as Python has them, which published prompt formats are made with.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace headlens {
+
+/// The end of what str.rstrip() leaves. Texts here are valid UTF-8.
+size_t python_rstrip_end(std::string_view text);
+/// str.strip()
+std::string_view python_strip(std::string_view text);
+/// str.capitalize(), but for the few letters whose upper case is two.
+std::string python_capitalize(std::string_view text);
+/// str.lower(), likewise.
+std::string python_lower(std::string_view text);
+/// len(str): code points.
+int64_t python_length(std::string_view text);
+/// str.replace()
+std::string replace_all(std::string_view text, std::string_view from, std::string_view to);
+
+}  // namespace headlens

@@ -1,0 +1,117 @@
+// headlens/tests: answers read out of completions, against what the harness's filters answer.
+#include "tasks/answers.h"
+
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "headlens/tasks/generative.h"
+
+namespace headlens {
+namespace {
+
+/// Random texts of the pieces that matter, and what lm-eval 0.4.9's RegexFilter (and re.sub, for
+/// the last two) makes of them.
+TEST(Answers, AreThoseOfTheHarness) {
+  struct Row {
+    std::string (*read)(std::string_view);
+    const char* text;
+    const char* answer;
+  };
+  const Row rows[] = {
+      {gsm8k_strict, "#### #### 12$\n#### #### ", "12"},
+      {gsm8k_strict, "-##### ,Q(A)", ","},
+      {gsm8k_strict, "#### 12", "12"},
+      {gsm8k_strict, "#### #### #### #### #### 4.5.the answer is ", "4.5."},
+      {gsm8k_strict, "#### \n #### 4.5.124.5.", "4.5.124.5."},
+      {gsm8k_strict, "the answer is \nthe answer is é--#### .é", "."},
+      {gsm8k_strict, "\\##### 1,000-é", "1,000"},
+      {gsm8k_strict, "-x#### #### 1,000-#### #### \\", "1,000"},
+      {gsm8k_strict, "-The answer is #### #### 3", "3"},
+      {gsm8k_strict, "#### ,-", ","},
+      {gsm8k_strict, "3So 1,000\\", "[invalid]"},
+      {gsm8k_strict, "4.5.", "[invalid]"},
+      {gsm8k_cot_strict, "Truethe answer is 4.5.#### #### The answer is 12\"", "12"},
+      {gsm8k_cot_strict, "\\\\The answer is 1,000#### the answer is $", "1,000"},
+      {gsm8k_cot_strict, "éThe answer is 12", "1"},
+      {gsm8k_cot_strict, "Q12,Q--The answer is ,The answer is ", ","},
+      {gsm8k_cot_strict, "The answer is 4.5.12", "4.5.1"},
+      {gsm8k_cot_strict, "##### $Qthe answer is éThe answer is 1,000", "1,00"},
+      {gsm8k_cot_strict, "\\x.$The answer is 4.5.the answer is ", "4.5."},
+      {gsm8k_cot_strict, "The answer is 1,000,--So \n3", "1,000,"},
+      {gsm8k_cot_strict, "\\So (A)1,000The answer is 4.5.", "4.5"},
+      {gsm8k_cot_strict, "(A)4.5.the answer is 4.5.True ", "[invalid]"},
+      {gsm8k_cot_strict, "12 ", "[invalid]"},
+      {gsm8k_flexible, "3.", "3."},
+      {gsm8k_flexible, "--é  3####  ", "3"},
+      {gsm8k_flexible, "#### #### #### #### \u00a0The answer is 1,000#### \\", "1,000"},
+      {gsm8k_flexible, "\né#### 3 ", "3"},
+      {gsm8k_flexible, "--(A)So \n4.5. $", "4.5."},
+      {gsm8k_flexible, "Q3", "3"},
+      {gsm8k_flexible, "(A)-\n1,00012#### ", "1,00012"},
+      {gsm8k_flexible, "\n-1,000(A)the answer is 3", "3"},
+      {gsm8k_flexible, "\\Q12So ", "12"},
+      {gsm8k_flexible, "The answer is #### 3", "3"},
+      {gsm8k_flexible, " ééSo --", "[invalid]"},
+      {gsm8k_flexible, "The answer is #### the answer is é", "[invalid]"},
+      {bbh_cot_answer, "$\"the answer is 12So ", "12So"},
+      {bbh_cot_answer, "the answer is \"the answer is ", "\"the answer is"},
+      {bbh_cot_answer, "the answer is 3\n", ""},
+      {bbh_cot_answer, "the answer is the answer is (A)1212So ", "the answer is (A)1212So"},
+      {bbh_cot_answer, "#### $1,000So the answer is the answer is 12é", "the answer is 12"},
+      {bbh_cot_answer, "$##### \\the answer is 1,000So \n", "1,000So"},
+      {bbh_cot_answer, "\\$the answer is True#### the answer is ", "True#### the answer is"},
+      {bbh_cot_answer, "the answer is .1,000,", ".1,000"},
+      {bbh_cot_answer, "(A)$12##### the answer is x\u00a0The answer is ", "x\u00a0The answer is"},
+      {bbh_cot_answer, "éSo the answer is ##### the answer is \n", "##### the answer is"},
+      {bbh_cot_answer, "3", "[invalid]"},
+      {bbh_cot_answer, "- 4.5.123", "[invalid]"},
+      {gsm8k_normal, "So The answer is é", "so the answer is é"},
+      {gsm8k_normal, "\u00a0(A)-,\u00a0#### ", ""},
+      {gsm8k_normal, "1,000Truex", "1000truex"},
+      {gsm8k_normal, "3 \\4.5.,$1,000", "3 \\4.5.1000"},
+      {gsm8k_normal, "  ", "  "},
+      {gsm8k_normal, "-3\n", "-3\n"},
+      {gsm8k_normal, "12#### #### ", ""},
+      {gsm8k_normal, "$\n.(A)\\\"##### ", ""},
+      {gsm8k_normal, "Q\"---$12#### #### 3", "3"},
+      {gsm8k_normal, "-The answer is ##### #####  #### ,", ""},
+      {bbh_normal, "the answer is \n\"éTrue#### \" ", "the answer is étrue####  "},
+      {bbh_normal, "#### 4.5. .", "#### 4.5. "},
+      {bbh_normal, "124.5.#### #### -é-True\\", "124.5.#### #### -é-true"},
+      {bbh_normal, "the answer is ", "the answer is "},
+      {bbh_normal, "\"1,000#### 12", "1000#### 12"},
+      {bbh_normal, "\u00a0True#### #### 1,00012,", "\u00a0true#### #### 100012"},
+      {bbh_normal, "$\n4.5.-$##### .-", "$4.5.-$##### .-"},
+      {bbh_normal, "$(A)3\u00a0#####  ", "$(a)3\u00a0#####  "},
+      {bbh_normal, " x(A)##### \u00a0So ", " x(a)##### \u00a0so "},
+      {bbh_normal, ".,", "."},
+  };
+  for (const Row& row : rows) EXPECT_EQ(row.read(row.text), row.answer) << row.text;
+}
+
+TEST(Answers, OfGsm8k) {
+  EXPECT_EQ(gsm8k_strict("so 6.\n#### 1,234\n"), "1,234");
+  EXPECT_EQ(gsm8k_cot_strict("The answer is 18."), "18");
+  EXPECT_EQ(gsm8k_cot_strict("The answer is 18"), "1");  // the pattern wants one more character
+  EXPECT_EQ(gsm8k_flexible("5 apples at $2.50 make $12.50."), "$12.50.");
+  EXPECT_EQ(gsm8k_flexible("none"), kNoAnswer);
+  EXPECT_EQ(gsm8k_normal("1 + 1 = 2\n#### 1,050"), "1050");
+  EXPECT_EQ(gsm8k_normal("$12.50."), "12.50");
+}
+
+TEST(Answers, OfBbh) {
+  EXPECT_EQ(bbh_cot_answer("So the answer is (B).\nmore"), "(B)");
+  EXPECT_EQ(bbh_cot_answer("the answer is \nthe answer is no."), "no");
+  EXPECT_EQ(bbh_normal("Yes."), "yes");
+  EXPECT_EQ(bbh_flexible("boolean_expressions", " Untrue, True or False"), "True");
+  EXPECT_EQ(bbh_flexible("navigate", " Nothing: No"), "No");
+  EXPECT_EQ(bbh_flexible("formal_fallacies", "it is invalid"), "invalid");
+  EXPECT_EQ(bbh_flexible("object_counting", "I see -12 of 5"), "-12");
+  EXPECT_EQ(bbh_flexible("date_understanding", "B) or (C) or (D)"), "(C)");
+  EXPECT_EQ(bbh_flexible("word_sorting", " a b\n"), "a b");
+  EXPECT_EQ(bbh_flexible("snarks", "A"), kNoAnswer);
+}
+
+}  // namespace
+}  // namespace headlens
