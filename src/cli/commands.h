@@ -20,6 +20,7 @@ void add_eval(CLI::App& app, Action& action);
 void add_find(CLI::App& app, Action& action);
 void add_ablate(CLI::App& app, Action& action);
 void add_circuit(CLI::App& app, Action& action);
+void add_compare(CLI::App& app, Action& action);
 
 /// Runs the whole command: parses, acts, prints one line for an error. 0 done, 1 failed, 2 wrong
 /// use.

@@ -179,6 +179,7 @@ void add_commands(CLI::App& app, Action& action) {
   add_find(app, action);
   add_ablate(app, action);
   add_circuit(app, action);
+  add_compare(app, action);
 }
 
 }  // namespace
