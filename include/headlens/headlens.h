@@ -7,6 +7,7 @@
 #include "headlens/analysis/compare.h"
 #include "headlens/analysis/function_objective.h"
 #include "headlens/analysis/gather_aggregate.h"
+#include "headlens/analysis/head_scores.h"
 #include "headlens/analysis/logit_attribution.h"
 #include "headlens/analysis/map_figures.h"
 #include "headlens/analysis/path_patching.h"
