@@ -61,10 +61,10 @@ class Errors : public ::testing::Test {
 TEST_F(Errors, CommandsAndFlags) {
   EXPECT_EQ(error(2, {}),
             "[headlens] command, expected one of inspect, tokenize, run, verify, map, eval, find, "
-            "ablate, circuit, compare, got none");
+            "ablate, attribute, circuit, compare, scores, got none");
   EXPECT_EQ(error(2, {"fnd"}),
             "[headlens] command, expected one of inspect, tokenize, run, verify, map, eval, find, "
-            "ablate, circuit, compare, got 'fnd' (did you mean 'find'?)");
+            "ablate, attribute, circuit, compare, scores, got 'fnd' (did you mean 'find'?)");
   EXPECT_EQ(error(2, {"eval", model_, "--tsak", "kv"}),
             "[eval] flag, expected one of headlens eval --help, got '--tsak' (did you mean "
             "'--task'?)");
