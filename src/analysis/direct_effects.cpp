@@ -3,6 +3,10 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
+
+#include "core/check.h"
+
 namespace headlens {
 namespace {
 
@@ -64,6 +68,37 @@ Tensor head_effects(const LanguageModel& model, int64_t layer, const HeadBank& b
   const Tensor written = at::matmul(direction.to(columns.device()), precise(columns));
   const Tensor along = precise(outputs).flatten(1) * written.to(outputs.device());
   return along.unflatten(1, {bank.count, bank.width}).sum(-1) * bank.out_scale;
+}
+
+void check_direct_writes(const char* where, const ModelConfig& config) {
+  for (size_t i = 0; i < config.layers.size(); ++i) {
+    const Wiring wiring = config.layers[i].wiring;
+    HEADLENS_CHECK(HookError, wiring != Wiring::PostNorm && wiring != Wiring::SandwichNorm,
+                   "[{}] layer {}, expected heads that write straight to the residual, "
+                   "got a norm between",
+                   where, i);
+  }
+}
+
+void check_answers(const char* where, const ModelConfig& config, const Objective& objective,
+                   const std::vector<AnswerTokens>& answers) {
+  const int64_t examples = objective.example_count(), vocab = config.vocab_size;
+  HEADLENS_CHECK(TaskError, examples >= 2, "[{}] examples, expected at least 2, got {}", where,
+                 examples);
+  HEADLENS_CHECK(ShapeError, std::ssize(answers) == examples,
+                 "[{}] answers, expected {}, one for each example, got {}", where, examples,
+                 answers.size());
+  const auto exists = [&](int64_t id) { return 0 <= id && id < vocab; };
+  for (size_t i = 0; i < answers.size(); ++i) {
+    const std::vector<int64_t>& others = answers[i].others;
+    HEADLENS_CHECK(TaskError, !others.empty(),
+                   "[{}] example {}, expected another answer that begins with another "
+                   "token, got none",
+                   where, i);
+    HEADLENS_CHECK(
+        ShapeError, exists(answers[i].answer) && std::all_of(others.begin(), others.end(), exists),
+        "[{}] answer tokens of example {}, expected 0 to {}, got another", where, i, vocab - 1);
+  }
 }
 
 }  // namespace headlens

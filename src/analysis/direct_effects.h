@@ -52,4 +52,11 @@ AnswerDirections answer_directions(const LanguageModel& model,
 Tensor head_effects(const LanguageModel& model, int64_t layer, const HeadBank& bank,
                     const Tensor& outputs, const Tensor& direction);
 
+/// HookError, said by `where`, for a model with a norm between mixer and residual.
+void check_direct_writes(const char* where, const ModelConfig& config);
+/// TaskError for fewer than two examples and for one without another answer, ShapeError for answers
+/// that do not fit.
+void check_answers(const char* where, const ModelConfig& config, const Objective& objective,
+                   const std::vector<AnswerTokens>& answers);
+
 }  // namespace headlens

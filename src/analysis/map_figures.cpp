@@ -5,6 +5,7 @@
 #include <c10/core/GradMode.h>
 
 #include <algorithm>
+#include <limits>
 #include <map>
 #include <set>
 
@@ -59,12 +60,22 @@ PromptLayout prompt_layout(const std::vector<const PromptInfo*>& prompts) {
   return layout;
 }
 
-enum Figure { kEntropy, kEntropyNorm, kRowMass, kGather, kAggregate, kTarget, kFigures };
+enum Figure {
+  kEntropy,
+  kEntropyNorm,
+  kRowMass,
+  kGather,
+  kAggregate,
+  kTarget,
+  kEffective,
+  kPeak,
+  kFigures
+};
 
-/// Figures of P's rows, summed over the batch's examples; an example without what a figure needs
-/// adds 0. Formulas of docs/metrics.md: [figure, head] in float64, on the map's device.
-Tensor figure_sums(const HeadMap& map, const PromptLayout& layout,
-                   const std::vector<int64_t>& heads) {
+/// Figures of P's rows; an example without what a figure needs has 0. Formulas of docs/metrics.md:
+/// [figure, batch, head] in float64, on the map's device.
+Tensor batch_figures(const HeadMap& map, const PromptLayout& layout,
+                     const std::vector<int64_t>& heads) {
   MapReduceOptions options;
   options.rows = layout.rows;
   options.heads = heads;
@@ -80,17 +91,22 @@ Tensor figure_sums(const HeadMap& map, const PromptLayout& layout,
   const Tensor aggregate = of_query(stats.set_mass.select(3, 0));
   const Tensor target = of_query(stats.set_mass.select(3, 1));
   const Tensor row_mass = of_query(stats.row_mass);
-  return at::stack({entropy, entropy_norm, row_mass, gather, aggregate, target}).sum(1);
+  const Tensor peak = of_query(stats.max);
+  return at::stack(
+      {entropy, entropy_norm, row_mass, gather, aggregate, target, entropy.exp(), peak});
 }
 
-/// Visits the maps of the heads asked for and adds their figures up.
+/// Visits the maps of the heads asked for and hands their figures over: [figure, batch, head], and
+/// the numbers these heads have in the layer, int64 [head] on the figures' device.
 class FigureTap final : public Tap {
  public:
-  FigureTap(const ModelConfig& config, const std::vector<HeadId>& targets) {
+  using Sink = std::function<void(int64_t layer, const Tensor& heads, const Tensor& figures)>;
+
+  FigureTap(const ModelConfig& config, const std::vector<HeadId>& targets, Sink sink)
+      : sink_(std::move(sink)) {
     for (const HeadId& t : targets) {
       check_heads(config, {{t.layer, t.first, t.last}});
-      const int64_t count = head_count(config.layers[static_cast<size_t>(t.layer)]);
-      sums_[t.layer] = at::zeros({kFigures, count}, at::kDouble);
+      end_layer_ = std::max(end_layer_, t.layer + 1);
       for (const MapGroup& group : map_groups(config, t)) {
         Map& map = maps_[group.point];
         map.first = group.first;
@@ -99,13 +115,7 @@ class FigureTap final : public Tap {
     }
   }
   void set_layout(PromptLayout layout) { layout_ = std::move(layout); }
-  int64_t end_layer() const { return sums_.empty() ? 0 : sums_.rbegin()->first + 1; }
-  /// [figure, head] of each layer, over all examples so far, on the CPU: the one copy out.
-  std::map<int64_t, Tensor> sums() const {
-    std::map<int64_t, Tensor> all;
-    for (const auto& [layer, sums] : sums_) all[layer] = sums.cpu();
-    return all;
-  }
+  int64_t end_layer() const { return end_layer_; }
 
   bool wants(TapPoint) const override { return false; }
   Tensor visit(TapPoint, Tensor value) override { return value; }
@@ -116,10 +126,8 @@ class FigureTap final : public Tap {
     // Once a device: layers come in order, and a device holds a run of them.
     if (layout_.rows.device() != map.device()) layout_ = layout_.on(map.device());
     const std::vector<int64_t> heads(wanted.heads.begin(), wanted.heads.end());
-    Tensor& sums = sums_.at(point.layer);
-    if (sums.device() != map.device()) sums = sums.to(map.device());
-    const Tensor columns = (at::tensor(heads, at::kLong) + wanted.first).to(map.device());
-    sums.index_add_(1, columns, figure_sums(map, layout_, heads));
+    const Tensor numbers = (at::tensor(heads, at::kLong) + wanted.first).to(map.device());
+    sink_(point.layer, numbers, batch_figures(map, layout_, heads));
   }
 
  private:
@@ -127,9 +135,78 @@ class FigureTap final : public Tap {
     int64_t first = 0;        // the number that its first head has in the layer
     std::set<int64_t> heads;  // by the map's own numbers
   };
+  Sink sink_;
   std::map<TapPoint, Map> maps_;
-  std::map<int64_t, Tensor> sums_;  // layer -> [figure, head], heads by the layer's numbers
+  int64_t end_layer_ = 0;
   PromptLayout layout_;
+};
+
+/// Figures of each layer's heads summed over all examples so far.
+class FigureSums {
+ public:
+  FigureSums(const ModelConfig& config, const std::vector<HeadId>& targets) {
+    for (const HeadId& t : targets) {
+      check_heads(config, {{t.layer, t.first, t.last}});
+      const int64_t count = head_count(config.layers[static_cast<size_t>(t.layer)]);
+      sums_[t.layer] = at::zeros({kFigures, count}, at::kDouble);
+    }
+  }
+  void add(int64_t layer, const Tensor& heads, const Tensor& figures) {
+    Tensor& sums = sums_.at(layer);
+    if (sums.device() != figures.device()) sums = sums.to(figures.device());
+    sums.index_add_(1, heads, figures.sum(1));
+  }
+  /// [figure, head] of each layer, on the CPU: the one copy out.
+  std::map<int64_t, Tensor> on_host() const {
+    std::map<int64_t, Tensor> all;
+    for (const auto& [layer, sums] : sums_) all[layer] = sums.cpu();
+    return all;
+  }
+
+ private:
+  std::map<int64_t, Tensor> sums_;  // layer -> [figure, head], heads by the layer's numbers
+};
+
+/// Figures of each target, means over its heads, in the examples of one batch.
+class TargetFigures {
+ public:
+  TargetFigures(const ModelConfig& config, const std::vector<HeadId>& targets) {
+    for (size_t t = 0; t < targets.size(); ++t) members_[targets[t].layer].push_back(t);
+    for (const auto& [layer, members] : members_) {
+      const int64_t count = head_count(config.layers[static_cast<size_t>(layer)]);
+      Tensor shares = at::zeros({count, std::ssize(members)}, at::kDouble);
+      for (size_t m = 0; m < members.size(); ++m) {
+        const HeadId& t = targets[members[m]];
+        shares.slice(0, t.first, t.last + 1).select(1, static_cast<int64_t>(m)) +=
+            1.0 / static_cast<double>(t.last - t.first + 1);
+      }
+      shares_[layer] = shares;
+    }
+  }
+  void add(int64_t layer, const Tensor& heads, const Tensor& figures) {
+    Tensor& shares = shares_.at(layer);
+    if (shares.device() != figures.device()) shares = shares.to(figures.device());
+    Tensor part = at::matmul(figures, shares.index_select(0, heads));  // [figure, batch, member]
+    Tensor& batch = batch_[layer];
+    batch = batch.defined() ? batch + part : part;
+  }
+  /// Calls `put(target, [figure, batch] on the CPU)` for each target, and forgets the batch.
+  template <typename Put>
+  void take(Put put) {
+    for (auto& [layer, figures] : batch_) {
+      const Tensor host = figures.cpu();
+      const std::vector<size_t>& members = members_.at(layer);
+      for (size_t m = 0; m < members.size(); ++m) {
+        put(members[m], host.select(2, static_cast<int64_t>(m)));
+      }
+    }
+    batch_.clear();
+  }
+
+ private:
+  std::map<int64_t, std::vector<size_t>> members_;  // layer -> targets
+  std::map<int64_t, Tensor> shares_;                // layer -> [head, member]
+  std::map<int64_t, Tensor> batch_;                 // layer -> [figure, batch, member]
 };
 
 /// What the uniform row scores, summed over examples, and how many examples a figure is a mean of.
@@ -181,31 +258,87 @@ Tensor prompt_ids(const ObjectiveBatch& batch, const std::vector<const PromptInf
   return batch.ids.index_select(0, at::tensor(batch.example_rows, at::kLong)).slice(1, 0, longest);
 }
 
+/// Runs every batch's prompts through the layers that the tap looks at; `batch_done` is called with
+/// the prompts after each.
+void run_prompts(const LanguageModel& model, const Objective& objective, FigureTap& tap,
+                 const std::function<void(int64_t, int64_t)>& progress,
+                 const std::function<void(const ObjectiveBatch&)>& batch_done) {
+  for (int64_t b = 0; b < objective.batch_count(); ++b) {
+    const ObjectiveBatch& batch = objective.batch(b);
+    std::vector<const PromptInfo*> prompts;
+    for (const int64_t example : batch.examples) prompts.push_back(&objective.prompt(example));
+    const Tensor ids = prompt_ids(batch, prompts);
+    tap.set_layout(prompt_layout(prompts));
+    const Tensor resid = model.embed(ids);
+    model.run_layers(resid, 0, tap.end_layer(), &tap, nullptr, model.prompt_of(resid));
+    batch_done(batch);
+    if (progress) progress(b + 1, objective.batch_count());
+  }
+}
+
+constexpr std::array<Figure, kMapFigures> kCompared = {kEntropyNorm, kEffective, kPeak, kGather,
+                                                       kAggregate};
+
+/// NaN in place of the figures that the example cannot have.
+void hide_absent(const PromptInfo& prompt, Eigen::Ref<Eigen::VectorXd> values) {
+  const double absent = std::numeric_limits<double>::quiet_NaN();
+  const auto hide = [&](MapFigure figure) { values[static_cast<Eigen::Index>(figure)] = absent; };
+  if (prompt.length < 2) hide(MapFigure::EntropyNorm);
+  if (!prompt.segments.empty()) return;
+  hide(MapFigure::Gather);
+  hide(MapFigure::Aggregate);
+}
+
 }  // namespace
 
 std::vector<MapFigures> map_figures(const LanguageModel& model, const Objective& objective,
                                     const std::vector<HeadId>& targets,
                                     const std::function<void(int64_t, int64_t)>& progress) {
   c10::NoGradGuard no_grad;
-  FigureTap tap(model.config(), targets);
+  FigureSums sums(model.config(), targets);
+  FigureTap tap(model.config(), targets, [&](int64_t layer, const Tensor& heads, const Tensor& f) {
+    sums.add(layer, heads, f);
+  });
   UniformSums uniform;
-  for (int64_t b = 0; b < objective.batch_count(); ++b) {
-    const ObjectiveBatch& batch = objective.batch(b);
-    std::vector<const PromptInfo*> prompts;
-    for (const int64_t example : batch.examples) {
-      prompts.push_back(&objective.prompt(example));
-      uniform.add(*prompts.back());
-    }
-    const Tensor ids = prompt_ids(batch, prompts);
-    tap.set_layout(prompt_layout(prompts));
-    const Tensor resid = model.embed(ids);
-    model.run_layers(resid, 0, tap.end_layer(), &tap, nullptr, model.prompt_of(resid));
-    if (progress) progress(b + 1, objective.batch_count());
-  }
-  const std::map<int64_t, Tensor> sums = tap.sums();
+  run_prompts(model, objective, tap, progress, [&](const ObjectiveBatch& batch) {
+    for (const int64_t example : batch.examples) uniform.add(objective.prompt(example));
+  });
+  const std::map<int64_t, Tensor> all = sums.on_host();
   std::vector<MapFigures> figures;
-  for (const HeadId& t : targets) figures.push_back(figures_of(t, sums.at(t.layer), uniform));
+  for (const HeadId& t : targets) figures.push_back(figures_of(t, all.at(t.layer), uniform));
   return figures;
+}
+
+std::vector<HeadValues> map_values(const LanguageModel& model, const Objective& objective,
+                                   const std::vector<HeadId>& targets,
+                                   const std::function<void(int64_t, int64_t)>& progress) {
+  c10::NoGradGuard no_grad;
+  std::vector<HeadValues> all;
+  for (const HeadId& t : targets) {
+    check_heads(model.config(), {{t.layer, t.first, t.last}});
+    const HeadBank bank = bank_of(model.config().layers[static_cast<size_t>(t.layer)], t.first);
+    all.push_back(
+        {t, layer_kind_name(bank.kind),
+         Eigen::MatrixXd::Zero(static_cast<Eigen::Index>(kMapFigures), objective.example_count())});
+  }
+  TargetFigures means(model.config(), targets);
+  FigureTap tap(model.config(), targets, [&](int64_t layer, const Tensor& heads, const Tensor& f) {
+    means.add(layer, heads, f);
+  });
+  run_prompts(model, objective, tap, progress, [&](const ObjectiveBatch& batch) {
+    means.take([&](size_t target, const Tensor& figures) {
+      const auto read = figures.accessor<double, 2>();
+      for (int64_t i = 0; i < std::ssize(batch.examples); ++i) {
+        const int64_t example = batch.examples[static_cast<size_t>(i)];
+        auto column = all[target].values.col(example);
+        for (size_t f = 0; f < kMapFigures; ++f) {
+          column[static_cast<Eigen::Index>(f)] = read[kCompared[f]][i];
+        }
+        hide_absent(objective.prompt(example), column);
+      }
+    });
+  });
+  return all;
 }
 
 }  // namespace headlens

@@ -261,37 +261,6 @@ std::vector<SelfRepair> RepairSearch::run() {
   return results;
 }
 
-void check_model(const ModelConfig& config) {
-  for (size_t i = 0; i < config.layers.size(); ++i) {
-    const Wiring wiring = config.layers[i].wiring;
-    HEADLENS_CHECK(HookError, wiring != Wiring::PostNorm && wiring != Wiring::SandwichNorm,
-                   "[self_repair] layer {}, expected heads that write straight to the residual, "
-                   "got a norm between",
-                   i);
-  }
-}
-
-void check_answers(const ModelConfig& config, const Objective& objective,
-                   const std::vector<AnswerTokens>& answers) {
-  const int64_t examples = objective.example_count(), vocab = config.vocab_size;
-  HEADLENS_CHECK(TaskError, examples >= 2, "[self_repair] examples, expected at least 2, got {}",
-                 examples);
-  HEADLENS_CHECK(ShapeError, std::ssize(answers) == examples,
-                 "[self_repair] answers, expected {}, one for each example, got {}", examples,
-                 answers.size());
-  const auto exists = [&](int64_t id) { return 0 <= id && id < vocab; };
-  for (size_t i = 0; i < answers.size(); ++i) {
-    const std::vector<int64_t>& others = answers[i].others;
-    HEADLENS_CHECK(TaskError, !others.empty(),
-                   "[self_repair] example {}, expected another answer that begins with another "
-                   "token, got none",
-                   i);
-    HEADLENS_CHECK(
-        ShapeError, exists(answers[i].answer) && std::all_of(others.begin(), others.end(), exists),
-        "[self_repair] answer tokens of example {}, expected 0 to {}, got another", i, vocab - 1);
-  }
-}
-
 }  // namespace
 
 std::vector<SelfRepair> self_repair(const LanguageModel& model, const Objective& objective,
@@ -301,8 +270,8 @@ std::vector<SelfRepair> self_repair(const LanguageModel& model, const Objective&
   c10::NoGradGuard no_grad;
   for (const HeadId& head : heads) check_heads(model.config(), {group_of(head)});
   check_replaces(options.mode);
-  check_model(model.config());
-  check_answers(model.config(), objective, answers);
+  check_direct_writes("self_repair", model.config());
+  check_answers("self_repair", model.config(), objective, answers);
   HEADLENS_CHECK(UsageError, options.top >= 0,
                  "[self_repair] heads listed, expected at least 0, got {}", options.top);
   return RepairSearch(model, objective, answers, heads, options).run();

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "cli/answers.h"
 #include "cli/circuit_output.h"
 #include "cli/commands.h"
 #include "cli/common.h"
@@ -72,23 +73,6 @@ PathOptions path_options(const Flags& flags, const SweepOptions& sweep) {
                                            {"keys_values", ReceiverInputs::KeysValues},
                                            {"queries", ReceiverInputs::Queries}});
   return options;
-}
-
-/// What tells the answer at the last prompt token: the first tokens of the choices.
-std::vector<AnswerTokens> answers_of(const std::vector<TokenizedExample>& examples) {
-  std::vector<AnswerTokens> answers;
-  for (const TokenizedExample& example : examples) {
-    AnswerTokens tokens;
-    tokens.answer = example.choice_ids.at(static_cast<size_t>(example.answer)).front();
-    for (const std::vector<int64_t>& choice : example.choice_ids) {
-      const int64_t id = choice.front();
-      const bool known =
-          std::find(tokens.others.begin(), tokens.others.end(), id) != tokens.others.end();
-      if (id != tokens.answer && !known) tokens.others.push_back(id);
-    }
-    answers.push_back(std::move(tokens));
-  }
-  return answers;
 }
 
 /// One run of the command: what it works on, and what it has found so far.

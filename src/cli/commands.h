@@ -20,10 +20,13 @@ void add_task(CLI::App& app, Action& action);
 void add_eval(CLI::App& app, Action& action);
 void add_find(CLI::App& app, Action& action);
 void add_ablate(CLI::App& app, Action& action);
+void add_attribute(CLI::App& app, Action& action);
 void add_circuit(CLI::App& app, Action& action);
 void add_prune(CLI::App& app, Action& action);
 void add_generate(CLI::App& app, Action& action);
 void add_reproduce(CLI::App& app, Action& action);
+void add_compare(CLI::App& app, Action& action);
+void add_scores(CLI::App& app, Action& action);
 
 /// Runs the whole command: parses, acts, prints one line for an error. 0 done, 1 failed, 2 wrong
 /// use.

@@ -179,9 +179,12 @@ void add_commands(CLI::App& app, Action& action) {
   add_eval(app, action);
   add_find(app, action);
   add_ablate(app, action);
+  add_attribute(app, action);
   add_circuit(app, action);
   add_prune(app, action);
   add_generate(app, action);
+  add_compare(app, action);
+  add_scores(app, action);
   add_reproduce(app, action);
 }
 

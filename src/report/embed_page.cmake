@@ -1,4 +1,4 @@
-# headlens/report: writes the C++ file OUTPUT from TEMPLATE with the text of PAGE in it.
+# headlens/report: writes the C++ file OUTPUT from TEMPLATE with the text of PAGE in it, called NAME.
 file(READ ${PAGE} HEADLENS_REPORT_PAGE)
 string(FIND "${HEADLENS_REPORT_PAGE}" ")headlens-page\"" end)
 if(NOT end EQUAL -1)

@@ -81,28 +81,12 @@ Json map_entry(const MapSample& sample) {
           {"values", packed_map(map, scale)}};
 }
 
-/// JSON that may stand inside a script element: no "</script>", no "<!--".
-std::string script_safe(const std::string& json) {
-  std::string text;
-  text.reserve(json.size());
-  for (const char c : json) {
-    if (c == '<') {
-      text += "\\u003c";
-    } else {
-      text += c;
-    }
-  }
-  return text;
-}
-
 }  // namespace
 
 std::string report_html(const FindResult& result, const TaskInfo& task, const Manifest& manifest) {
-  constexpr std::string_view kMark = "@DATA@";
   Json data = {{"scores", scores_document(result, task, manifest)}, {"maps", Json::array()}};
   for (const MapSample& sample : result.maps) data["maps"].push_back(map_entry(sample));
-  std::string page(kReportPage);
-  return page.replace(page.find(kMark), kMark.size(), script_safe(json_text(data, -1)));
+  return page_with(kReportPage, data);
 }
 
 }  // namespace headlens

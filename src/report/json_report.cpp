@@ -16,16 +16,9 @@ using Json = nlohmann::ordered_json;
 
 constexpr std::string_view kChannelKind = "mamba1";  // its entries are groups of channels
 
-/// JSON has no NaN and no infinity, and null would read as "not computed".
-double finite(double value, const std::string& what) {
-  HEADLENS_CHECK(Error, std::isfinite(value), "[scores] {}, expected a finite number, got {}", what,
-                 value);
-  return value;
-}
-
 Json interval(const Estimate& estimate, const std::string& what) {
-  return {finite(estimate.low, what + "'s lower end"),
-          finite(estimate.high, what + "'s upper end")};
+  return {finite_number(estimate.low, what + "'s lower end"),
+          finite_number(estimate.high, what + "'s upper end")};
 }
 
 Json head_entry(const HeadScore& s) {
@@ -34,7 +27,7 @@ Json head_entry(const HeadScore& s) {
     return fmt::format("{} of layer {} head {}", name, s.head.layer, s.head.first);
   };
   const auto put = [&](const char* name, const std::optional<double>& value) {
-    if (value) e[name] = finite(*value, where(name));
+    if (value) e[name] = finite_number(*value, where(name));
   };
   e["layer"] = s.head.layer;
   e["head"] = s.head.first;
@@ -51,9 +44,10 @@ Json head_entry(const HeadScore& s) {
   put("screen_drop", s.screen_drop);
   if (s.screen_place) e["screen_place"] = *s.screen_place;
   if (const auto& exact = s.screen_exact) {
-    e["screen_exact"] = {{"examples", exact->examples},
-                         {"logprob_drop", finite(exact->logprob_drop, where("screen_exact"))},
-                         {"gradient_place", exact->gradient_place}};
+    e["screen_exact"] = {
+        {"examples", exact->examples},
+        {"logprob_drop", finite_number(exact->logprob_drop, where("screen_exact"))},
+        {"gradient_place", exact->gradient_place}};
   }
   put("drop_at_query", s.drop_at_query);
   put("drop_elsewhere", s.drop_elsewhere);
@@ -91,7 +85,50 @@ bool has_groups(const FindResult& result) {
                      [](const HeadScore& s) { return s.kind == kChannelKind; });
 }
 
-Json model_entry(const ModelSummary& m) {
+Json base_entry(const BaseScore& b) {
+  return {{"accuracy", finite_number(b.accuracy.value, "base accuracy")},
+          {"accuracy_ci", interval(b.accuracy, "base accuracy")},
+          {"mean_logprob", finite_number(b.mean_logprob, "base mean_logprob")},
+          {"near_ties", b.near_ties},
+          {"examples", b.examples}};
+}
+
+Json screen_entry(const ScreenSummary& s) {
+  Json entry = {{"heads", s.heads}, {"chosen", s.chosen}, {"ablated", s.ablated}};
+  if (s.shortlist > 0) {
+    entry["shortlist"] = s.shortlist;
+    entry["shortlist_examples"] = s.shortlist_examples;
+  }
+  if (s.rank_correlation) {
+    entry["rank_correlation"] = finite_number(*s.rank_correlation, "the screen's rank correlation");
+  }
+  if (s.missed) entry["missed"] = head_list(*s.missed);
+  return entry;
+}
+
+/// JSON that may stand inside a script element: no "</script>", no "<!--".
+std::string script_safe(const std::string& json) {
+  std::string text;
+  text.reserve(json.size());
+  for (const char c : json) {
+    if (c == '<') {
+      text += "\\u003c";
+    } else {
+      text += c;
+    }
+  }
+  return text;
+}
+
+}  // namespace
+
+double finite_number(double value, const std::string& what) {
+  HEADLENS_CHECK(Error, std::isfinite(value), "[scores] {}, expected a finite number, got {}", what,
+                 value);
+  return value;
+}
+
+nlohmann::ordered_json model_document(const ModelSummary& m) {
   return {{"name", m.name},
           {"family", m.family},
           {"architecture", m.architecture},
@@ -104,7 +141,7 @@ Json model_entry(const ModelSummary& m) {
           {"head_counts", m.head_counts}};
 }
 
-Json task_entry(const TaskInfo& t) {
+nlohmann::ordered_json task_document(const TaskInfo& t) {
   return {{"spec", t.spec},
           {"name", t.name},
           {"examples", t.examples},
@@ -112,28 +149,7 @@ Json task_entry(const TaskInfo& t) {
           {"params", t.params}};
 }
 
-Json base_entry(const BaseScore& b) {
-  return {{"accuracy", finite(b.accuracy.value, "base accuracy")},
-          {"accuracy_ci", interval(b.accuracy, "base accuracy")},
-          {"mean_logprob", finite(b.mean_logprob, "base mean_logprob")},
-          {"near_ties", b.near_ties},
-          {"examples", b.examples}};
-}
-
-Json screen_entry(const ScreenSummary& s) {
-  Json entry = {{"heads", s.heads}, {"chosen", s.chosen}, {"ablated", s.ablated}};
-  if (s.shortlist > 0) {
-    entry["shortlist"] = s.shortlist;
-    entry["shortlist_examples"] = s.shortlist_examples;
-  }
-  if (s.rank_correlation) {
-    entry["rank_correlation"] = finite(*s.rank_correlation, "the screen's rank correlation");
-  }
-  if (s.missed) entry["missed"] = head_list(*s.missed);
-  return entry;
-}
-
-Json manifest_entry(const FindResult& r, const Manifest& m) {
+nlohmann::ordered_json manifest_document(const Manifest& m, const nlohmann::ordered_json& how) {
   Json entry = {{"headlens", m.headlens_version},
                 {"git", m.git_revision},
                 {"torch", m.torch_version},
@@ -143,22 +159,19 @@ Json manifest_entry(const FindResult& r, const Manifest& m) {
                 {"dtype", m.dtype},
                 {"seed", m.seed},
                 {"started", m.started},
-                {"seconds", finite(m.seconds, "seconds")},
-                {"mode", r.mode},
-                {"placement", r.placement},
-                {"options", m.options}};
+                {"seconds", finite_number(m.seconds, "seconds")}};
+  entry.update(how);
+  entry["options"] = m.options;
   if (!m.certificate.empty()) entry["certificate"] = m.certificate;
   return entry;
 }
-
-}  // namespace
 
 nlohmann::ordered_json scores_document(const FindResult& result, const TaskInfo& task,
                                        const Manifest& manifest) {
   Json doc;
   doc["schema"] = "headlens.scores/1";
-  doc["model"] = model_entry(result.model);
-  doc["task"] = task_entry(task);
+  doc["model"] = model_document(result.model);
+  doc["task"] = task_document(task);
   doc["base"] = base_entry(result.base);
   doc["heads"] = Json::array();
   for (const HeadScore& s : result.heads) doc["heads"].push_back(head_entry(s));
@@ -169,12 +182,19 @@ nlohmann::ordered_json scores_document(const FindResult& result, const TaskInfo&
                                {"aggregate", group_list(result.aggregate)}};
   }
   if (result.screen) doc["screen"] = screen_entry(*result.screen);
-  doc["manifest"] = manifest_entry(result, manifest);
+  doc["manifest"] =
+      manifest_document(manifest, {{"mode", result.mode}, {"placement", result.placement}});
   return doc;
 }
 
 std::string json_text(const nlohmann::ordered_json& document, int indent) {
   return document.dump(indent, ' ', false, Json::error_handler_t::replace);
+}
+
+std::string page_with(std::string_view page, const nlohmann::ordered_json& data) {
+  constexpr std::string_view kMark = "@DATA@";
+  std::string text(page);
+  return text.replace(text.find(kMark), kMark.size(), script_safe(json_text(data, -1)));
 }
 
 std::string scores_json(const FindResult& result, const TaskInfo& task, const Manifest& manifest) {

@@ -1,11 +1,12 @@
-// headlens/report: the page that report.html is filled into.
+// headlens/report: the pages that report.html and compare.html are filled into.
 #pragma once
 
 #include <string_view>
 
 namespace headlens {
 
-/// report_page.html, with the place of its data still marked.
+/// report_page.html and compare_page.html, with the place of their data still marked.
 extern const std::string_view kReportPage;
+extern const std::string_view kComparePage;
 
 }  // namespace headlens

@@ -59,14 +59,12 @@ class Errors : public ::testing::Test {
 };
 
 TEST_F(Errors, CommandsAndFlags) {
-  EXPECT_EQ(
-      error(2, {}),
-      "[headlens] command, expected one of inspect, tokenize, run, verify, map, task, eval, find, "
-      "ablate, circuit, got none");
-  EXPECT_EQ(
-      error(2, {"fnd"}),
-      "[headlens] command, expected one of inspect, tokenize, run, verify, map, task, eval, find, "
-      "ablate, circuit, got 'fnd' (did you mean 'find'?)");
+  const std::string commands =
+      "inspect, tokenize, run, verify, map, task, eval, find, ablate, attribute, circuit, prune, "
+      "generate, compare, scores, reproduce";
+  EXPECT_EQ(error(2, {}), "[headlens] command, expected one of " + commands + ", got none");
+  EXPECT_EQ(error(2, {"fnd"}), "[headlens] command, expected one of " + commands +
+                                   ", got 'fnd' (did you mean 'find'?)");
   EXPECT_EQ(error(2, {"eval", model_, "--tsak", "kv"}),
             "[eval] flag, expected one of headlens eval --help, got '--tsak' (did you mean "
             "'--task'?)");

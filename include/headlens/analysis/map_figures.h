@@ -5,6 +5,7 @@
 #include <functional>
 #include <vector>
 
+#include "headlens/analysis/compare_types.h"
 #include "headlens/analysis/types.h"
 #include "headlens/model/language_model.h"
 #include "headlens/model/objective.h"
@@ -18,6 +19,12 @@ namespace headlens {
 std::vector<MapFigures> map_figures(const LanguageModel& model, const Objective& objective,
                                     const std::vector<HeadId>& targets,
                                     const std::function<void(int64_t, int64_t)>& progress = {});
+
+/// The figures that models are compared by, example by example, from the same forward and rows: a
+/// channel group's are the means over its channels. HookError for a head that does not exist.
+std::vector<HeadValues> map_values(const LanguageModel& model, const Objective& objective,
+                                   const std::vector<HeadId>& targets,
+                                   const std::function<void(int64_t, int64_t)>& progress = {});
 
 /// The map of each head over one example's prompt; only its last `max_queries` rows and keys are
 /// kept. A channel group gives the mean of its channels' row-normalised |M|.

@@ -1,0 +1,160 @@
+// headlens/tests: head detectors and the retrieval score against plain code on dense maps.
+#include "headlens/analysis/head_scores.h"
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include <set>
+
+#include "analysis_tools.h"
+#include "core/error_message.h"
+
+namespace headlens {
+namespace {
+
+using testing::dense_maps;
+using testing::error_message;
+using testing::load_model;
+
+/// P of every head of a layer over a text: [head, query, key].
+Tensor patterns(const LanguageModel& model, const Tensor& ids, int64_t layer) {
+  TokenizedExample example;
+  for (int64_t i = 0; i < ids.numel(); ++i) example.prompt_ids.push_back(ids[i].item<int64_t>());
+  const Tensor maps = dense_maps(model, example, layer).abs();
+  return maps / maps.sum(-1, true).clamp_min(1e-300);
+}
+
+class HeadScoresTest : public ::testing::TestWithParam<std::string> {};
+INSTANTIATE_TEST_SUITE_P(Kinds, HeadScoresTest,
+                         ::testing::Values("llama", "gpt2", "mamba2", "llamba", "falcon_mamba",
+                                           "falcon_h1", "jamba"));
+
+TEST_P(HeadScoresTest, PatternsAreMaskedSharesOfTheDenseMaps) {
+  const LanguageModel model = load_model(GetParam());
+  Tensor ids = repeated_tokens(20, 3, 9, /*seed=*/5);  // 20 kinds of token: chance repeats as well
+  ids[0][4] = ids[0][3];                               // and a pair of neighbours
+  const int64_t layer = model.layer_count() - 1, pos = ids.size(1);
+  const std::vector<HeadId> targets = {{layer, 1, 1}, {layer, 0, 2}};
+  const std::vector<PatternScores> found = pattern_scores(model, ids, targets);
+  Tensor expected = at::zeros({2, 3}, at::kDouble);
+  for (int64_t p = 0; p < ids.size(0); ++p) {
+    const Tensor same = ids[p].unsqueeze(1).eq(ids[p].unsqueeze(0)).to(at::kDouble);
+    const Tensor previous = at::diag_embed(at::ones({pos - 1}, at::kDouble), -1);
+    const Tensor duplicate = same.tril(-1);
+    Tensor rolled = duplicate.roll({1}, {1});
+    rolled.select(1, 0).zero_();
+    const Tensor maps = patterns(model, ids[p], layer);
+    const Tensor whole = maps.sum({1, 2});
+    const std::vector<Tensor> masks = {previous, duplicate, rolled.tril()};
+    for (int64_t m = 0; m < 3; ++m) {
+      const Tensor scores = (maps * masks[static_cast<size_t>(m)]).sum({1, 2}) / whole / 3;
+      expected[0][m] += scores[1];
+      expected[1][m] += scores.slice(0, 0, 3).mean();
+    }
+  }
+  for (size_t t = 0; t < targets.size(); ++t) {
+    const Tensor row = expected[static_cast<int64_t>(t)];
+    EXPECT_NEAR(found[t].previous_token, row[0].item<double>(), 1e-5);
+    EXPECT_NEAR(found[t].duplicate_token, row[1].item<double>(), 1e-5);
+    EXPECT_NEAR(found[t].induction, row[2].item<double>(), 1e-5);
+    EXPECT_GT(found[t].duplicate_token, 0);
+  }
+}
+
+/// Trials whose answers are what the model itself says, but for one.
+std::vector<RetrievalTrial> some_trials(const LanguageModel& model) {
+  std::vector<RetrievalTrial> trials;
+  for (int64_t i = 0; i < 4; ++i) {
+    RetrievalTrial trial;
+    for (int64_t p = 0; p < 10; ++p) trial.prompt.push_back((p * p * 7 + p * 13 + i * 31) % 97);
+    std::vector<int64_t> text = trial.prompt;
+    for (int64_t step = 0; step < 3; ++step) {
+      const Tensor logits = model.forward(at::tensor(text, at::kLong).unsqueeze(0));
+      text.push_back(logits[0][-1].argmax().item<int64_t>());
+      trial.answer.push_back(i == 3 ? (text.back() + 1) % 97 : text.back());
+    }
+    // The first word that the model will say is there to be found.
+    if (i < 3) trial.prompt[4 + static_cast<size_t>(i)] = text[10];
+    trial.needle = {2, 8};
+    trials.push_back(trial);
+  }
+  return trials;
+}
+
+TEST_P(HeadScoresTest, RetrievalIsTheCopyOfTheNeedleAtTheLargestEntry) {
+  const LanguageModel model = load_model(GetParam());
+  const auto trials = some_trials(model);
+  const int64_t layer = model.layer_count() - 1;
+  const std::vector<HeadId> targets = {{layer, 0, 0}, {layer, 1, 1}, {layer, 0, 2}};
+  const RetrievalScores found = retrieval_scores(model, trials, targets);
+  std::vector<double> hits(3, 0.0), shares(3, 0.0);  // of heads 0, 1, 2
+  int64_t kept = 0;
+  for (const RetrievalTrial& trial : trials) {
+    std::vector<int64_t> text = trial.prompt, written;
+    std::vector<std::set<int64_t>> places(3);
+    std::vector<double> count(3, 0.0);
+    for (size_t step = 0; step < trial.answer.size(); ++step) {
+      const Tensor ids = at::tensor(text, at::kLong);
+      const int64_t w = model.forward(ids.unsqueeze(0))[0][-1].argmax().item<int64_t>();
+      const Tensor maps = patterns(model, ids, layer);
+      for (int64_t h = 0; h < 3; ++h) {
+        const int64_t j = maps[h][-1].argmax().item<int64_t>();
+        if (j < 2 || j > 8 || trial.prompt[static_cast<size_t>(j)] != w) continue;
+        count[static_cast<size_t>(h)] += 1;
+        places[static_cast<size_t>(h)].insert(j);
+      }
+      written.push_back(w);
+      text.push_back(w);
+    }
+    const std::multiset<int64_t> said(written.begin(), written.end());
+    double common = 0;
+    for (const int64_t id : std::set<int64_t>(trial.answer.begin(), trial.answer.end())) {
+      const auto times = std::count(trial.answer.begin(), trial.answer.end(), id);
+      common += static_cast<double>(std::min<int64_t>(times, static_cast<int64_t>(said.count(id))));
+    }
+    if (common / 3 <= 0.5) continue;
+    ++kept;
+    for (size_t h = 0; h < 3; ++h) {
+      hits[h] += count[h] / 7;
+      shares[h] += static_cast<double>(places[h].size()) / 7;
+    }
+  }
+  EXPECT_EQ(found.trials, 4);
+  EXPECT_EQ(found.kept, kept);
+  EXPECT_LT(kept, 4);
+  const double n = static_cast<double>(std::max<int64_t>(1, kept));
+  for (size_t h = 0; h < 2; ++h) {
+    EXPECT_NEAR(found.heads[h].hits, hits[h] / n, 1e-12);
+    EXPECT_NEAR(found.heads[h].share, shares[h] / n, 1e-12);
+  }
+  EXPECT_NEAR(found.heads[2].hits, (hits[0] + hits[1] + hits[2]) / n / 3, 1e-12);
+}
+
+TEST(HeadScores, RepeatedTokensAreTheSameEverywhere) {
+  const Tensor ids = repeated_tokens(1000, 2, 4, 0);
+  EXPECT_EQ(ids.sizes(), (std::vector<int64_t>{2, 8}));
+  EXPECT_TRUE(at::equal(ids.slice(1, 0, 4), ids.slice(1, 4, 8)));
+  EXPECT_FALSE(at::equal(ids[0], ids[1]));
+  // The first of the standard's generator with seed 0: 2947667278772165694.
+  EXPECT_EQ(ids[0][0].item<int64_t>(), 694);
+}
+
+TEST(HeadScores, SaysWhatIsWrong) {
+  const LanguageModel model = load_model("llama");
+  EXPECT_EQ(
+      error_message<ShapeError>([&] {
+        pattern_scores(model, at::zeros({1, 1}, at::kLong), {{0, 0, 0}});
+      }),
+      "[pattern_scores] ids, expected int64 [prompt, pos] with 2 positions, got [1, 1] of Long");
+  EXPECT_EQ(error_message<TaskError>([&] {
+              retrieval_scores(model, {{{1, 2}, {1, 2}, {3}}}, {{0, 0, 0}});
+            }),
+            "[retrieval_scores] needle of trial 0, expected within 2 tokens, got 1 to 2");
+  EXPECT_EQ(error_message<HookError>([&] {
+              pattern_scores(model, repeated_tokens(5, 1, 3, 0), {{0, 4, 4}});
+            }),
+            "[ablate] head, expected 0..3 in layer 0, got 4");
+}
+
+}  // namespace
+}  // namespace headlens
