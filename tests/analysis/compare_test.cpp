@@ -47,6 +47,12 @@ const PairedDifference* find(const Comparison& c, const std::string& summary, Ma
   return nullptr;
 }
 
+/// NaN for a summary that is not there.
+double difference(const Comparison& c, const std::string& summary, MapFigure figure) {
+  const PairedDifference* d = find(c, summary, figure);
+  return d != nullptr ? d->difference.value : kAbsent;
+}
+
 // A has 2 layers, B 4: their first halves are layer 0 of A and layers 0 and 1 of B.
 TEST(Compare, DifferencesByHand) {
   ComparedModel a = model_of(2, {head_of({0, 0, 0}, {1, 2, 6}), head_of({1, 0, 0}, {3, 4, 2})});
@@ -66,13 +72,13 @@ TEST(Compare, DifferencesByHand) {
   EXPECT_NEAR(mean->difference.value, 4.0 / 3, 1e-15);
   EXPECT_NEAR(mean->difference.high - mean->difference.value, 1.959963984540054 / 3, 1e-12);
   EXPECT_NEAR(mean->difference.value - mean->difference.low, 1.959963984540054 / 3, 1e-12);
-  EXPECT_NEAR(find(c, "mean", MapFigure::Peak)->difference.value, 3 * 4.0 / 3, 1e-14);
+  EXPECT_NEAR(difference(c, "mean", MapFigure::Peak), 3 * 4.0 / 3, 1e-14);
   // Gather heads: (1, 2, 6) - (0, 1, 3).
-  EXPECT_NEAR(find(c, "gather_head", MapFigure::Gather)->difference.value, 4 * 5.0 / 3, 1e-14);
+  EXPECT_NEAR(difference(c, "gather_head", MapFigure::Gather), 4 * 5.0 / 3, 1e-14);
   EXPECT_EQ(find(c, "aggregate_head", MapFigure::Gather), nullptr);  // B has none
   // First halves: (1, 2, 6) - (0.5, 1, 2); second: (3, 4, 2) - (2, 4, 2).
-  EXPECT_NEAR(find(c, "depth_1", MapFigure::EntropyNorm)->difference.value, 5.5 / 3, 1e-14);
-  EXPECT_NEAR(find(c, "depth_2", MapFigure::EntropyNorm)->difference.value, 1.0 / 3, 1e-14);
+  EXPECT_NEAR(difference(c, "depth_1", MapFigure::EntropyNorm), 5.5 / 3, 1e-14);
+  EXPECT_NEAR(difference(c, "depth_2", MapFigure::EntropyNorm), 1.0 / 3, 1e-14);
   EXPECT_EQ(find(c, "depth_3", MapFigure::EntropyNorm), nullptr);
 }
 
