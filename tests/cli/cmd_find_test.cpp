@@ -247,12 +247,12 @@ TEST(FindOutputs, ScreensAndConfirms) {
              both = find({"--screen=25%", "--exact"});
   EXPECT_FALSE(exact.contains("screen"));
   EXPECT_EQ(screened["screen"]["ablated"], 2);
-  EXPECT_EQ(screened["screen"]["shortlist"], 8);
+  EXPECT_EQ(screened["screen"]["shortlist"], 4);
   EXPECT_FALSE(screened["screen"].contains("missed"));
   ASSERT_EQ(screened["heads"].size(), exact["heads"].size());
   for (size_t i = 0; i < exact["heads"].size(); ++i) {
     const Json& head = screened["heads"][i];
-    EXPECT_EQ(head.contains("screen_exact"), head["screen_place"] <= 8);
+    EXPECT_EQ(head.contains("screen_exact"), head["screen_place"] <= 4);
     if (head.contains("screen_exact")) {
       EXPECT_EQ(head["screen_exact"]["examples"], screened["screen"]["shortlist_examples"]);
     }
