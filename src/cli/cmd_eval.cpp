@@ -3,8 +3,12 @@
 
 #include "cli/commands.h"
 #include "cli/common.h"
+#include "cli/cut_flags.h"
 #include "cli/output.h"
 #include "cli/progress.h"
+#include "cli/written_answers.h"
+#include "core/check.h"
+#include "headlens/tasks/generative.h"
 #include "headlens/tasks/scoring.h"
 
 namespace headlens::cli {
@@ -12,6 +16,9 @@ namespace {
 
 struct Flags : CommonFlags {
   std::string task;
+  CutFlags cut;  // of tasks whose answers are written
+  std::string mode = "zero";
+  std::string placement = "post_norm";
   int64_t batch_tokens = EvalOptions{}.max_batch_tokens;
 };
 
@@ -45,6 +52,19 @@ std::string eval_text(const TaskInfo& task, const EvalResult& r) {
 int eval(const Flags& flags) {
   check_range("--batch-tokens", flags.batch_tokens, 1);
   check_writable(flags.out);
+  check_cut_flags("eval", flags.cut);
+  const bool cuts = flags.cut.names_heads() || !flags.cut.mlps.empty();
+  if (is_generative_task(flags.task)) {
+    const WrittenAnswers answers =
+        evaluate_written(flags, flags.task, flags.cut,
+                         cut_options("eval", flags.mode, flags.placement), flags.batch_tokens);
+    deliver(flags, answers.json, answers.text);
+    return 0;
+  }
+  HEADLENS_CHECK(UsageError, !cuts,
+                 "[eval] --heads, --layers and --mlp, expected with tasks whose answers are "
+                 "written, as gsm8k and bbh (others: headlens ablate), got {}",
+                 flags.task);
   const LoadedModel loaded = load_model(flags);
   const LoadedTask task = load_task(flags.task, loaded, flags);
   Progress progress(flags.quiet);
@@ -66,6 +86,11 @@ void add_eval(CLI::App& app, Action& action) {
   add_task_flag(*command, flags->task);
   command->add_option("--batch-tokens", flags->batch_tokens,
                       "tokens held in one forward (default 16384)");
+  add_cut_flags(*command, flags->cut);
+  command->add_option("--mode", flags->mode,
+                      "of what is cut: zero, or scale:F, its output times F (default zero)");
+  command->add_option("--placement", flags->placement,
+                      "post_norm or pre_norm, for Mamba-2 (default post_norm)");
   add_text_flags(*command, *flags);
   command->callback([flags, &action] { action = [flags] { return eval(*flags); }; });
 }

@@ -9,7 +9,6 @@
 #include "cli/progress.h"
 #include "core/check.h"
 #include "headlens/hooks/hook_set.h"
-#include "headlens/hooks/mlp_intervention.h"
 #include "headlens/model/generate.h"
 
 namespace headlens::cli {
@@ -48,40 +47,6 @@ std::string unescaped(const std::string& word) {
     i += meant != '\0';
   }
   return text;
-}
-
-/// What takes the place of outputs that are cut.
-HeadReplacement replacement_of(const SweepOptions& options) {
-  const double factor = options.mode == AblationMode::Scale ? options.factor : 0;
-  return [factor](const Tensor& outputs, TapPoint) { return outputs * factor; };
-}
-
-void add_cuts(const LanguageModel& model, const Flags& flags, const SweepOptions& options,
-              HookSet& hooks) {
-  const ModelConfig& config = model.config();
-  const SweepTarget target = cut_target(config, flags.cut);
-  HeadList heads;
-  for (const HeadId& head : target.heads) heads.push_back({head.layer, head.first, head.last});
-  if (flags.cut.names_heads()) {
-    hooks.add(std::make_shared<HeadIntervention>(config, cuts_of(heads), replacement_of(options),
-                                                 HeadCutOptions{.placement = options.placement}));
-  }
-  if (target.mlps.empty()) return;
-  std::map<int64_t, std::vector<bool>> mlps;
-  for (const int64_t layer : target.mlps) mlps[layer] = {true};
-  hooks.add(std::make_shared<MlpIntervention>(config, std::move(mlps), replacement_of(options)));
-}
-
-SweepOptions cut_options(const Flags& flags) {
-  AblationFlags ablation;
-  ablation.mode = flags.mode, ablation.placement = flags.placement;
-  const SweepOptions options = sweep_options(ablation);
-  HEADLENS_CHECK(UsageError,
-                 options.mode == AblationMode::Zero || options.mode == AblationMode::Scale,
-                 "[generate] --mode, expected zero or scale:F (there is no task to take other "
-                 "outputs from), got '{}'",
-                 flags.mode);
-  return options;
 }
 
 Json generate_json(const Flags& flags, const LoadedModel& loaded,
@@ -139,7 +104,7 @@ int generate_texts(Flags flags) {
   check_flags(flags);
   check_range("--max-new-tokens", flags.generate.max_new_tokens, 1);
   check_range("--batch-tokens", flags.generate.max_batch_tokens, 1);
-  const SweepOptions cut = cut_options(flags);
+  const SweepOptions cut = cut_options("generate", flags.mode, flags.placement);
   const std::vector<std::string> prompts = read_prompts(flags);
   check_writable(flags.out);
   const LoadedModel loaded = load_model(flags);
@@ -151,7 +116,7 @@ int generate_texts(Flags flags) {
   }
   HookSet hooks(loaded.model.config());
   check_placement(loaded.model.config(), cut.placement);
-  add_cuts(loaded.model, flags, cut, hooks);
+  add_cuts(loaded.model, flags.cut, cut, hooks);
   for (const std::string& stop : flags.stops) flags.generate.stops.push_back(unescaped(stop));
   flags.generate.seed = flags.seed;
   if (hooks.size() > 0) flags.generate.tap = &hooks;

@@ -5,6 +5,7 @@
 #include "cli/heads.h"
 #include "core/check.h"
 #include "headlens/hooks/interventions.h"
+#include "headlens/hooks/mlp_intervention.h"
 
 namespace headlens::cli {
 namespace {
@@ -31,6 +32,12 @@ std::vector<HeadId> others(const ModelConfig& config, const std::vector<HeadId>&
     cut.push_back({other.layer, other.first, other.last});
   }
   return cut;
+}
+
+/// What takes the place of outputs that are cut.
+HeadReplacement replacement_of(const SweepOptions& options) {
+  const double factor = options.mode == AblationMode::Scale ? options.factor : 0;
+  return [factor](const Tensor& outputs, TapPoint) { return outputs * factor; };
 }
 
 }  // namespace
@@ -68,6 +75,35 @@ SweepTarget cut_target(const ModelConfig& config, const CutFlags& flags) {
     target.mlps.push_back(layer);
   }
   return target;
+}
+
+SweepOptions cut_options(const char* command, const std::string& mode,
+                         const std::string& placement) {
+  AblationFlags ablation;
+  ablation.mode = mode, ablation.placement = placement;
+  const SweepOptions options = sweep_options(ablation);
+  HEADLENS_CHECK(UsageError,
+                 options.mode == AblationMode::Zero || options.mode == AblationMode::Scale,
+                 "[{}] --mode, expected zero or scale:F (there is no task to take other "
+                 "outputs from), got '{}'",
+                 command, mode);
+  return options;
+}
+
+void add_cuts(const LanguageModel& model, const CutFlags& flags, const SweepOptions& options,
+              HookSet& hooks) {
+  const ModelConfig& config = model.config();
+  const SweepTarget target = cut_target(config, flags);
+  HeadList heads;
+  for (const HeadId& head : target.heads) heads.push_back({head.layer, head.first, head.last});
+  if (flags.names_heads()) {
+    hooks.add(std::make_shared<HeadIntervention>(config, cuts_of(heads), replacement_of(options),
+                                                 HeadCutOptions{.placement = options.placement}));
+  }
+  if (target.mlps.empty()) return;
+  std::map<int64_t, std::vector<bool>> mlps;
+  for (const int64_t layer : target.mlps) mlps[layer] = {true};
+  hooks.add(std::make_shared<MlpIntervention>(config, std::move(mlps), replacement_of(options)));
 }
 
 }  // namespace headlens::cli

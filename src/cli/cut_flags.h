@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
-#include "headlens/analysis/sweep_target.h"
-#include "headlens/model/config.h"
+#include "headlens/analysis/ablation_sweep.h"
+#include "headlens/hooks/hook_set.h"
 
 namespace headlens::cli {
 
@@ -29,5 +29,13 @@ void check_cut_flags(const char* command, const CutFlags& flags);
 std::vector<HeadId> cut_heads(const ModelConfig& config, const CutFlags& flags);
 /// These and the MLPs. UsageError besides for a layer without one.
 SweepTarget cut_target(const ModelConfig& config, const CutFlags& flags);
+
+/// The mode and placement of cuts in texts that are written. UsageError, opening with `command`,
+/// for a mode that needs other outputs than the head's own.
+SweepOptions cut_options(const char* command, const std::string& mode,
+                         const std::string& placement);
+/// Cuts the heads and MLPs in every forward that `hooks` is a tap of.
+void add_cuts(const LanguageModel& model, const CutFlags& flags, const SweepOptions& options,
+              HookSet& hooks);
 
 }  // namespace headlens::cli
