@@ -16,9 +16,7 @@ namespace {
 
 struct Flags : CommonFlags {
   std::string task;
-  CutFlags cut;  // of tasks whose answers are written
-  std::string mode = "zero";
-  std::string placement = "post_norm";
+  WritingCutFlags cut;  // of tasks whose answers are written
   int64_t batch_tokens = EvalOptions{}.max_batch_tokens;
 };
 
@@ -52,12 +50,11 @@ std::string eval_text(const TaskInfo& task, const EvalResult& r) {
 int eval(const Flags& flags) {
   check_range("--batch-tokens", flags.batch_tokens, 1);
   check_writable(flags.out);
-  check_cut_flags("eval", flags.cut);
+  const SweepOptions options_of_cuts = cut_options("eval", flags.cut);
   const bool cuts = flags.cut.names_heads() || !flags.cut.mlps.empty();
   if (is_generative_task(flags.task)) {
     const WrittenAnswers answers =
-        evaluate_written(flags, flags.task, flags.cut,
-                         cut_options("eval", flags.mode, flags.placement), flags.batch_tokens);
+        evaluate_written(flags, flags.task, flags.cut, options_of_cuts, flags.batch_tokens);
     deliver(flags, answers.json, answers.text);
     return 0;
   }
@@ -86,11 +83,7 @@ void add_eval(CLI::App& app, Action& action) {
   add_task_flag(*command, flags->task);
   command->add_option("--batch-tokens", flags->batch_tokens,
                       "tokens held in one forward (default 16384)");
-  add_cut_flags(*command, flags->cut);
-  command->add_option("--mode", flags->mode,
-                      "of what is cut: zero, or scale:F, its output times F (default zero)");
-  command->add_option("--placement", flags->placement,
-                      "post_norm or pre_norm, for Mamba-2 (default post_norm)");
+  add_writing_cut_flags(*command, flags->cut);
   add_text_flags(*command, *flags);
   command->callback([flags, &action] { action = [flags] { return eval(*flags); }; });
 }

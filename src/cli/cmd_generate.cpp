@@ -19,9 +19,7 @@ struct Flags : CommonFlags {
   std::vector<std::string> files;
   GenerateOptions generate;
   std::vector<std::string> stops;
-  CutFlags cut;
-  std::string mode = "zero";
-  std::string placement = "post_norm";
+  WritingCutFlags cut;
 };
 
 std::vector<std::string> read_prompts(const Flags& flags) {
@@ -73,8 +71,8 @@ Json generate_json(const Flags& flags, const LoadedModel& loaded,
           {"layers", flags.cut.layers},
           {"mlp", flags.cut.mlps},
           {"keep", flags.cut.keep},
-          {"mode", flags.mode},
-          {"placement", flags.placement},
+          {"mode", flags.cut.mode},
+          {"placement", flags.cut.placement},
           {"texts", std::move(texts)}};
 }
 
@@ -88,23 +86,12 @@ std::string generate_text(const std::vector<std::string>& prompts,
   return text;
 }
 
-/// What would do nothing is wrong use.
-void check_flags(const Flags& flags) {
-  check_cut_flags("generate", flags.cut);
-  const bool cuts = flags.cut.names_heads() || !flags.cut.mlps.empty();
-  HEADLENS_CHECK(UsageError, cuts || (flags.mode == "zero" && flags.placement == "post_norm"),
-                 "[generate] --mode and --placement, expected with --heads, --layers or --mlp, got "
-                 "{}",
-                 "none");
+int generate_texts(Flags flags) {
+  const SweepOptions cut = cut_options("generate", flags.cut);
   HEADLENS_CHECK(UsageError, flags.generate.temperature != 0 || flags.generate.top_p == 1,
                  "[generate] --top-p, expected with a --temperature above 0, got {}", 0);
-}
-
-int generate_texts(Flags flags) {
-  check_flags(flags);
   check_range("--max-new-tokens", flags.generate.max_new_tokens, 1);
   check_range("--batch-tokens", flags.generate.max_batch_tokens, 1);
-  const SweepOptions cut = cut_options("generate", flags.mode, flags.placement);
   const std::vector<std::string> prompts = read_prompts(flags);
   check_writable(flags.out);
   const LoadedModel loaded = load_model(flags);
@@ -155,11 +142,7 @@ void add_generate(CLI::App& app, Action& action) {
                     "go on after the model's end tokens");
   command->add_option("--batch-tokens", o.max_batch_tokens,
                       "tokens held at once, new ones included (default 16384)");
-  add_cut_flags(*command, flags->cut);
-  command->add_option("--mode", flags->mode,
-                      "of what is cut: zero, or scale:F, its output times F (default zero)");
-  command->add_option("--placement", flags->placement,
-                      "post_norm or pre_norm, for Mamba-2 (default post_norm)");
+  add_writing_cut_flags(*command, flags->cut);
   add_text_flags(*command, *flags);
   command->callback([flags, &action] { action = [flags] { return generate_texts(*flags); }; });
 }

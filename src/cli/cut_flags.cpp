@@ -77,16 +77,28 @@ SweepTarget cut_target(const ModelConfig& config, const CutFlags& flags) {
   return target;
 }
 
-SweepOptions cut_options(const char* command, const std::string& mode,
-                         const std::string& placement) {
+void add_writing_cut_flags(CLI::App& command, WritingCutFlags& flags) {
+  add_cut_flags(command, flags);
+  command.add_option("--mode", flags.mode,
+                     "of what is cut: zero, or scale:F, its output times F (default zero)");
+  command.add_option("--placement", flags.placement,
+                     "post_norm or pre_norm, for Mamba-2 (default post_norm)");
+}
+
+SweepOptions cut_options(const char* command, const WritingCutFlags& flags) {
+  check_cut_flags(command, flags);
+  const bool cuts = flags.names_heads() || !flags.mlps.empty();
+  HEADLENS_CHECK(UsageError, cuts || (flags.mode == "zero" && flags.placement == "post_norm"),
+                 "[{}] --mode and --placement, expected with --heads, --layers or --mlp, got none",
+                 command);
   AblationFlags ablation;
-  ablation.mode = mode, ablation.placement = placement;
+  ablation.mode = flags.mode, ablation.placement = flags.placement;
   const SweepOptions options = sweep_options(ablation);
   HEADLENS_CHECK(UsageError,
                  options.mode == AblationMode::Zero || options.mode == AblationMode::Scale,
                  "[{}] --mode, expected zero or scale:F (there is no task to take other "
                  "outputs from), got '{}'",
-                 command, mode);
+                 command, flags.mode);
   return options;
 }
 

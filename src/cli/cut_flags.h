@@ -30,10 +30,16 @@ std::vector<HeadId> cut_heads(const ModelConfig& config, const CutFlags& flags);
 /// These and the MLPs. UsageError besides for a layer without one.
 SweepTarget cut_target(const ModelConfig& config, const CutFlags& flags);
 
-/// The mode and placement of cuts in texts that are written. UsageError, opening with `command`,
-/// for a mode that needs other outputs than the head's own.
-SweepOptions cut_options(const char* command, const std::string& mode,
-                         const std::string& placement);
+/// What is switched off while text is written, and how.
+struct WritingCutFlags : CutFlags {
+  std::string mode = "zero";
+  std::string placement = "post_norm";
+};
+/// Those of add_cut_flags, --mode and --placement.
+void add_writing_cut_flags(CLI::App& command, WritingCutFlags& flags);
+/// Their mode and placement. UsageError, opening with `command`, for flags that would do nothing,
+/// and for a mode that needs other outputs than the head's own.
+SweepOptions cut_options(const char* command, const WritingCutFlags& flags);
 /// Cuts the heads and MLPs in every forward that `hooks` is a tap of.
 void add_cuts(const LanguageModel& model, const CutFlags& flags, const SweepOptions& options,
               HookSet& hooks);
