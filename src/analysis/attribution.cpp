@@ -22,6 +22,12 @@ namespace {
 /// the losses with one of the layers above cut out.
 using Gradients = std::vector<Tensor>;
 
+/// One way back: by which rule, and at which point of the path (1: clean outputs).
+struct Backward {
+  BackwardRule rule;
+  double share = 1;
+};
+
 /// What is the same in all passes over one batch.
 struct BatchPass {
   int64_t index;
@@ -32,10 +38,17 @@ struct BatchPass {
 
 std::vector<int64_t> layers_with_heads(const ModelConfig& config) {
   std::vector<int64_t> layers;
-  for (int64_t layer = 0; layer < std::ssize(config.layers); ++layer) {
-    if (head_count(config.layers[static_cast<size_t>(layer)]) > 0) layers.push_back(layer);
+  for (const HeadId& head : all_heads(config, 1)) {
+    if (layers.empty() || layers.back() != head.layer) layers.push_back(head.layer);
   }
   return layers;
+}
+
+/// Where judged rows of a residual are, to gather by.
+Tensor judged_index(const BatchPass& pass, const Tensor& resid) {
+  return pass.batch.logit_positions.to(resid.device())
+      .unsqueeze(-1)
+      .expand({-1, -1, resid.size(-1)});
 }
 
 /// Rows first .. first + count - 1 of what differs by row.
@@ -53,20 +66,13 @@ Prompt rows_of(const Prompt& prompt, int64_t first, int64_t count) {
   return rows;
 }
 
-/// Keeps the scale of the final norm out of the gradient.
-class FixedScale final : public Tap {
- public:
-  bool wants(TapPoint point) const override { return point.site == Site::FinalScale; }
-  Tensor visit(TapPoint, Tensor value) override { return value.detach(); }
-};
-
 /// Attribution in progress: gradients go back layer by layer, each layer's forward done anew.
 class Attribution {
  public:
   Attribution(const LanguageModel& model, const Objective& objective,
-              const AttributionOptions& options);
+              const AttributionOptions& options, std::vector<BackwardRule> rules);
   void run_batch(int64_t index);
-  AttributionResult take_result();
+  std::vector<AttributionResult> take_results();
 
  private:
   BatchPass start(int64_t index, Tensor& resid) const;
@@ -74,40 +80,46 @@ class Attribution {
   /// left of the head outputs on the path.
   std::vector<Tensor> boundaries(const BatchPass& pass, Tensor resid, int64_t from,
                                  double share) const;
-  /// dL/dresid where it leaves the last layer; `log_odds` [example] is set.
-  Tensor loss_gradient(const BatchPass& pass, const Tensor& resid, Tensor& log_odds) const;
+  /// [example], of the judged rows of what leaves the last layer.
+  Tensor log_odds_of(const BatchPass& pass, const Tensor& judged, BackwardRule rule) const;
+  /// dL/dresid where it leaves the last layer.
+  Tensor loss_gradient(const BatchPass& pass, const Tensor& resid, BackwardRule rule) const;
   /// Moves `gradients` from behind a layer to before it; returns the drops of its heads by each,
   /// [gradient][row, head].
   std::vector<Tensor> back_through(const BatchPass& pass, int64_t layer, const Tensor& resid,
-                                   Gradients& gradients, double share) const;
+                                   Gradients& gradients, Backward way) const;
   /// The same for some rows.
   std::vector<Tensor> redo_rows(const BatchPass& pass, int64_t layer, const Tensor& resid,
-                                Gradients& gradients, int64_t first, double share) const;
+                                Gradients& gradients, int64_t first, Backward way) const;
   Tensor drop_of_heads(const GradientTap& tap, int64_t layer, const std::vector<Tensor>& found,
                        int64_t rows) const;
   /// Drops of all heads, by layer: [row, head].
   std::vector<Tensor> from_clean(const BatchPass& pass, const std::vector<Tensor>& resids,
-                                 const Tensor& gradient) const;
+                                 BackwardRule rule) const;
   Tensor mean_of_cut_gradients(const std::vector<Tensor>& drops, int64_t layer) const;
   double share_at(int64_t step) const;
-  std::vector<Tensor> along_all_heads(const BatchPass& pass, const Tensor& resid) const;
-  std::vector<Tensor> along_own_layer(const BatchPass& pass,
-                                      const std::vector<Tensor>& resids) const;
-  void store(const BatchPass& pass, const std::vector<Tensor>& drops, const Tensor& log_odds);
+  /// The same of each rule: they go back from the same forwards.
+  std::vector<std::vector<Tensor>> along_all_heads(const BatchPass&, const Tensor& resid) const;
+  std::vector<Tensor> along_own_layer(const BatchPass& pass, const std::vector<Tensor>& resids,
+                                      BackwardRule rule) const;
+  void store(const BatchPass& pass, const std::vector<Tensor>& drops, const Tensor& log_odds,
+             AttributionResult& result) const;
 
   const LanguageModel& model_;
   const Objective& objective_;
   const AttributionOptions& options_;
+  std::vector<BackwardRule> rules_;
   std::vector<int64_t> layers_;
   Replacements replacements_;
-  AttributionResult result_;
+  std::vector<AttributionResult> results_;  // of each rule
 };
 
 Attribution::Attribution(const LanguageModel& model, const Objective& objective,
-                         const AttributionOptions& options)
+                         const AttributionOptions& options, std::vector<BackwardRule> rules)
     : model_(model),
       objective_(objective),
       options_(options),
+      rules_(std::move(rules)),
       layers_(layers_with_heads(model.config())),
       replacements_(model, objective, layers_, options.mode, options.placement) {
   HEADLENS_CHECK(TaskError, objective.example_count() > 0,
@@ -121,11 +133,12 @@ Attribution::Attribution(const LanguageModel& model, const Objective& objective,
                  "[attribute] tokens a batch, expected at least 1, got {}",
                  options.max_batch_tokens);
   constexpr int64_t kSingleChannels = INT32_MAX;
-  result_.heads = all_heads(model.config(), kSingleChannels);
-  const int64_t heads = std::ssize(result_.heads), examples = objective.example_count();
-  result_.mean_drop = Eigen::VectorXd::Zero(heads);
-  result_.logprob = Eigen::VectorXd::Zero(examples);
-  if (options.per_example) result_.drops = Eigen::MatrixXd::Zero(heads, examples);
+  AttributionResult none{all_heads(model.config(), kSingleChannels), {}, {}, {}};
+  const int64_t heads = std::ssize(none.heads), examples = objective.example_count();
+  none.mean_drop = Eigen::VectorXd::Zero(heads);
+  none.logprob = Eigen::VectorXd::Zero(examples);
+  if (options.per_example) none.drops = Eigen::MatrixXd::Zero(heads, examples);
+  results_.assign(rules_.size(), none);
 }
 
 BatchPass Attribution::start(int64_t index, Tensor& resid) const {
@@ -148,22 +161,23 @@ std::vector<Tensor> Attribution::boundaries(const BatchPass& pass, Tensor resid,
   return resids;
 }
 
+Tensor Attribution::log_odds_of(const BatchPass& pass, const Tensor& judged,
+                                BackwardRule rule) const {
+  FixedScale fixed;
+  const bool secants = rule == BackwardRule::Secants && model_.config().norm != NormKind::Layer;
+  return objective_.answer_log_odds(pass.index, model_.unembed(judged, secants ? &fixed : nullptr));
+}
+
 Tensor Attribution::loss_gradient(const BatchPass& pass, const Tensor& resid,
-                                  Tensor& log_odds) const {
-  const Tensor index =
-      pass.batch.logit_positions.to(resid.device()).unsqueeze(-1).expand({-1, -1, resid.size(-1)});
+                                  BackwardRule rule) const {
+  const Tensor index = judged_index(pass, resid);
   const Tensor judged = resid.gather(1, index).detach().set_requires_grad(true);
   Tensor loss;
-  const bool secants =
-      options_.rule == BackwardRule::Secants && model_.config().norm != NormKind::Layer;
-  FixedScale fixed;
   {
     const c10::AutoGradMode with_grad(true);
-    log_odds =
-        objective_.answer_log_odds(pass.index, model_.unembed(judged, secants ? &fixed : nullptr));
+    const Tensor log_odds = log_odds_of(pass, judged, rule);
     loss = options_.log_odds ? log_odds.sum() : at::log_sigmoid(log_odds).sum();
   }
-  log_odds = log_odds.detach();
   const Tensor gradient = torch::autograd::grad({loss}, {judged}).front();
   return at::zeros_like(resid).scatter_add(1, index, gradient);  // positions may come twice
 }
@@ -185,10 +199,10 @@ Tensor Attribution::drop_of_heads(const GradientTap& tap, int64_t layer,
 
 std::vector<Tensor> Attribution::redo_rows(const BatchPass& pass, int64_t layer,
                                            const Tensor& resid, Gradients& gradients, int64_t first,
-                                           double share) const {
+                                           Backward way) const {
   const int64_t rows = resid.size(0);
-  GradientTap tap(model_.config(), layer, options_.placement, options_.rule,
-                  rows_of(pass.ablated, first, rows), share);
+  GradientTap tap(model_.config(), layer, options_.placement, way.rule,
+                  rows_of(pass.ablated, first, rows), way.share);
   std::vector<Tensor> inputs = {resid.detach().set_requires_grad(true)};
   Tensor out;
   {
@@ -215,7 +229,7 @@ std::vector<Tensor> Attribution::redo_rows(const BatchPass& pass, int64_t layer,
 
 std::vector<Tensor> Attribution::back_through(const BatchPass& pass, int64_t layer,
                                               const Tensor& resid, Gradients& gradients,
-                                              double share) const {
+                                              Backward way) const {
   const int64_t rows = resid.size(0);
   const int64_t step = std::clamp<int64_t>(options_.max_batch_tokens / resid.size(1), 1, rows);
   std::vector<std::vector<Tensor>> before(gradients.size()), drops(gradients.size());
@@ -223,7 +237,7 @@ std::vector<Tensor> Attribution::back_through(const BatchPass& pass, int64_t lay
     const int64_t count = std::min(step, rows - first);
     Gradients some;
     for (const Tensor& gradient : gradients) some.push_back(gradient.narrow(0, first, count));
-    const auto found = redo_rows(pass, layer, resid.narrow(0, first, count), some, first, share);
+    const auto found = redo_rows(pass, layer, resid.narrow(0, first, count), some, first, way);
     for (size_t g = 0; g < some.size(); ++g) {
       before[g].push_back(some[g]);
       if (!found.empty()) drops[g].push_back(found[g]);
@@ -249,13 +263,13 @@ Tensor Attribution::mean_of_cut_gradients(const std::vector<Tensor>& drops, int6
 
 std::vector<Tensor> Attribution::from_clean(const BatchPass& pass,
                                             const std::vector<Tensor>& resids,
-                                            const Tensor& gradient) const {
-  Gradients gradients = {gradient};
+                                            BackwardRule rule) const {
+  Gradients gradients = {loss_gradient(pass, resids.back(), rule)};
   std::vector<Tensor> all(resids.size() - 1);
   for (int64_t layer = model_.layer_count() - 1; layer >= 0; --layer) {
     const auto at = static_cast<size_t>(layer);
     const Tensor skips = gradients[0];  // past this layer, which takes no part
-    const auto drops = back_through(pass, layer, resids[at], gradients, 1);
+    const auto drops = back_through(pass, layer, resids[at], gradients, {rule});
     if (!drops.empty()) {
       all[at] = options_.grad_drop ? mean_of_cut_gradients(drops, layer) : drops[0];
     }
@@ -272,35 +286,38 @@ void add_to(Tensor& sum, const Tensor& part) {
   sum = sum.defined() ? sum + part : part;
 }
 
-std::vector<Tensor> Attribution::along_all_heads(const BatchPass& pass, const Tensor& resid) const {
-  std::vector<Tensor> all(static_cast<size_t>(model_.layer_count()));
+std::vector<std::vector<Tensor>> Attribution::along_all_heads(const BatchPass& pass,
+                                                              const Tensor& resid) const {
+  std::vector<std::vector<Tensor>> all(
+      rules_.size(), std::vector<Tensor>(static_cast<size_t>(model_.layer_count())));
   for (int64_t step = 0; step < options_.steps; ++step) {
     const double share = share_at(step);
     const std::vector<Tensor> moved = boundaries(pass, resid, 0, share);
-    Tensor log_odds;
-    Gradients gradients = {loss_gradient(pass, moved.back(), log_odds)};
-    for (int64_t layer = model_.layer_count() - 1; layer >= 0; --layer) {
-      const auto at = static_cast<size_t>(layer);
-      const auto drops = back_through(pass, layer, moved[at], gradients, share);
-      if (!drops.empty()) add_to(all[at], drops[0] / static_cast<double>(options_.steps));
+    for (size_t r = 0; r < rules_.size(); ++r) {
+      Gradients gradients = {loss_gradient(pass, moved.back(), rules_[r])};
+      for (int64_t layer = model_.layer_count() - 1; layer >= 0; --layer) {
+        const auto at = static_cast<size_t>(layer);
+        const auto drops = back_through(pass, layer, moved[at], gradients, {rules_[r], share});
+        if (!drops.empty()) add_to(all[r][at], drops[0] / static_cast<double>(options_.steps));
+      }
     }
   }
   return all;
 }
 
 std::vector<Tensor> Attribution::along_own_layer(const BatchPass& pass,
-                                                 const std::vector<Tensor>& resids) const {
+                                                 const std::vector<Tensor>& resids,
+                                                 BackwardRule rule) const {
   std::vector<Tensor> all(resids.size() - 1);
   for (const int64_t layer : layers_) {
     const auto at = static_cast<size_t>(layer);
     for (int64_t step = 0; step < options_.steps; ++step) {
       const std::vector<Tensor> moved = boundaries(pass, resids[at], layer, share_at(step));
-      Tensor log_odds;
-      Gradients gradients = {loss_gradient(pass, moved.back(), log_odds)};
+      Gradients gradients = {loss_gradient(pass, moved.back(), rule)};
       for (int64_t above = model_.layer_count() - 1; above > layer; --above) {
-        back_through(pass, above, moved[static_cast<size_t>(above - layer)], gradients, 1);
+        back_through(pass, above, moved[static_cast<size_t>(above - layer)], gradients, {rule});
       }
-      const auto drops = back_through(pass, layer, moved[0], gradients, share_at(step));
+      const auto drops = back_through(pass, layer, moved[0], gradients, {rule, share_at(step)});
       add_to(all[at], drops[0] / static_cast<double>(options_.steps));
     }
   }
@@ -313,7 +330,7 @@ double log_sigmoid(double x) {
 }
 
 void Attribution::store(const BatchPass& pass, const std::vector<Tensor>& drops,
-                        const Tensor& log_odds) {
+                        const Tensor& log_odds, AttributionResult& result) const {
   std::vector<Tensor> defined;
   for (const Tensor& drop : drops) {
     if (drop.defined()) defined.push_back(drop.to(at::kCPU, at::kDouble));
@@ -330,51 +347,59 @@ void Attribution::store(const BatchPass& pass, const std::vector<Tensor>& drops,
   for (int64_t i = 0; i < examples; ++i) {
     const int64_t example = pass.batch.examples[static_cast<size_t>(i)];
     const double logprob = log_sigmoid(clean[i]);
-    result_.logprob[example] = logprob;
+    result.logprob[example] = logprob;
     for (int64_t h = 0; h < found.size(1); ++h) {
       const double drop =
           options_.log_odds ? logprob - log_sigmoid(clean[i] - found[i][h]) : found[i][h];
       HEADLENS_CHECK(TaskError, std::isfinite(drop),
                      "[attribute] example {}, expected a finite drop, got {}", example, drop);
-      result_.mean_drop[h] += share * drop;
-      if (options_.per_example) result_.drops(h, example) = drop;
+      result.mean_drop[h] += share * drop;
+      if (options_.per_example) result.drops(h, example) = drop;
     }
   }
 }
 
 void Attribution::run_batch(int64_t index) {
-  Tensor resid, log_odds;
+  Tensor resid;
   const BatchPass pass = start(index, resid);
-  const std::vector<Tensor> resids = boundaries(pass, resid, 0, 1);
-  const Tensor gradient = loss_gradient(pass, resids.back(), log_odds);
-  switch (options_.path) {
-    case GradientPath::Clean:
-      store(pass, from_clean(pass, resids, gradient), log_odds);
-      break;
-    case GradientPath::AllHeads:
-      store(pass, along_all_heads(pass, resid), log_odds);
-      break;
-    case GradientPath::OwnLayer:
-      store(pass, along_own_layer(pass, resids), log_odds);
-      break;
+  std::vector<Tensor> resids = boundaries(pass, resid, 0, 1);
+  const Tensor clean = resids.back().gather(1, judged_index(pass, resids.back()));
+  const Tensor log_odds = log_odds_of(pass, clean, BackwardRule::Slopes);
+  if (options_.path == GradientPath::AllHeads) {
+    resids.clear();  // each point of the path has its own
+    const auto drops = along_all_heads(pass, resid);
+    for (size_t r = 0; r < rules_.size(); ++r) store(pass, drops[r], log_odds, results_[r]);
+    return;
+  }
+  for (size_t r = 0; r < rules_.size(); ++r) {
+    const auto drops = options_.path == GradientPath::Clean
+                           ? from_clean(pass, resids, rules_[r])
+                           : along_own_layer(pass, resids, rules_[r]);
+    store(pass, drops, log_odds, results_[r]);
   }
 }
 
-AttributionResult Attribution::take_result() {
-  return std::move(result_);
+std::vector<AttributionResult> Attribution::take_results() {
+  return std::move(results_);
 }
 
 }  // namespace
 
-AttributionResult attribute(const LanguageModel& model, const Objective& objective,
-                            const AttributionOptions& options) {
+std::vector<AttributionResult> attribute(const LanguageModel& model, const Objective& objective,
+                                         const AttributionOptions& options,
+                                         const std::vector<BackwardRule>& rules) {
   const c10::NoGradGuard no_grad;
-  Attribution attribution(model, objective, options);
+  Attribution attribution(model, objective, options, rules);
   for (int64_t b = 0; b < objective.batch_count(); ++b) {
     attribution.run_batch(b);
     if (options.progress) options.progress(b + 1, objective.batch_count());
   }
-  return attribution.take_result();
+  return attribution.take_results();
+}
+
+AttributionResult attribute(const LanguageModel& model, const Objective& objective,
+                            const AttributionOptions& options) {
+  return std::move(attribute(model, objective, options, {options.rule}).front());
 }
 
 }  // namespace headlens

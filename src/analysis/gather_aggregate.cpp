@@ -8,6 +8,7 @@
 #include <functional>
 #include <iterator>
 
+#include "analysis/model_summary.h"
 #include "analysis/replacements.h"
 #include "core/check.h"
 #include "headlens/analysis/map_figures.h"
@@ -54,6 +55,12 @@ struct Finder {
   const FindOptions& options;
   SweepOutcome base;
   FindResult result;
+  /// What the shortlist did on a few examples, which need not be computed again.
+  struct {
+    std::vector<int64_t> examples;
+    std::vector<HeadId> heads;
+    SweepResult swept;
+  } few;
 
   SweepResult sweep(const std::vector<HeadId>& heads, CutPositions positions, const char* name) {
     return sweep_of(objective, "", heads, positions, name);
@@ -72,6 +79,7 @@ struct Finder {
   }
   SweepResult sweep_all(const std::vector<HeadId>& heads, const char* name,
                         std::vector<int64_t>& examples);
+  std::optional<SweepResult> sweep_rest(const std::vector<HeadId>& heads, const char* name);
   std::vector<HeadScore> score(const std::vector<HeadId>& heads, const char* name);
   void measure_shortlist(ScreenEstimates& estimates, ScreenSummary& summary);
   void screen();
@@ -82,12 +90,33 @@ struct Finder {
   void sample_maps();
 };
 
+/// The sweep of heads that the shortlist measured: the examples that it left out are enough. None
+/// where it did not, or where a reference set is asked for: the few examples were one of their
+/// own.
+std::optional<SweepResult> Finder::sweep_rest(const std::vector<HeadId>& heads, const char* name) {
+  const AblationMode mode = options.sweep.mode;
+  const bool references = mode == AblationMode::Mean || mode == AblationMode::Resample;
+  SweepResult known;
+  known.base = few.swept.base;
+  for (const HeadId& head : heads) {
+    const auto at = std::find(few.heads.begin(), few.heads.end(), head);
+    if (references || at == few.heads.end()) return {};
+    known.variants.push_back(few.swept.variants[static_cast<size_t>(at - few.heads.begin())]);
+  }
+  const auto others = other_examples(objective.example_count(), few.examples);
+  if (heads.empty() || others.empty()) return known;
+  const auto rest = objective.part(others);
+  return join_examples(few.examples, known,
+                       sweep_of(*rest, "the rest", heads, CutPositions::All, name));
+}
+
 /// `examples`: how many each head was tested on.
 SweepResult Finder::sweep_all(const std::vector<HeadId>& heads, const char* name,
                               std::vector<int64_t>& examples) {
   if (!options.sequential) {
     examples.assign(heads.size(), objective.example_count());
-    return sweep(heads, CutPositions::All, name);
+    std::optional<SweepResult> joined = sweep_rest(heads, name);
+    return joined ? std::move(*joined) : sweep(heads, CutPositions::All, name);
   }
   SweepOptions sweep_options = options.sweep;
   sweep_options.progress = stage(options, name);
@@ -125,13 +154,14 @@ void Finder::measure_shortlist(ScreenEstimates& estimates, ScreenSummary& summar
   const std::vector<size_t> listed =
       shortlist(estimates, *options.screen, objective.example_count());
   if (listed.empty() || options.sweep.replacements) return;
-  const auto few = objective.part(few_examples(objective.example_count()));
-  if (few == nullptr) return;
-  std::vector<HeadId> heads;
-  for (const size_t i : listed) heads.push_back(estimates.heads[i]);
-  reorder(estimates, listed, sweep_of(*few, "a few", heads, CutPositions::All, "shortlist"));
+  few.examples = few_examples(objective.example_count());
+  const auto part = objective.part(few.examples);
+  if (part == nullptr) return;
+  for (const size_t i : listed) few.heads.push_back(estimates.heads[i]);
+  few.swept = sweep_of(*part, "a few", few.heads, CutPositions::All, "shortlist");
+  reorder(estimates, listed, few.swept);
   summary.shortlist = std::ssize(listed);
-  summary.shortlist_examples = few->example_count();
+  summary.shortlist_examples = part->example_count();
 }
 
 /// Estimates all heads, ablates the first by place, or all, and compares.
@@ -302,40 +332,12 @@ void Finder::sample_maps() {
   for (size_t i = 0; i < order.size(); ++i) result.maps[i].role = order[i]->role;
 }
 
-ModelSummary model_summary(const LanguageModel& model) {
-  const ModelConfig& config = model.config();
-  ModelSummary s;
-  s.family = config.family;
-  s.architecture = config.architecture;
-  s.fingerprint = model.fingerprint();
-  s.layers = model.layer_count();
-  s.d_model = config.d_model;
-  s.vocab_size = config.vocab_size;
-  s.parameters = model.parameter_count();
-  for (const LayerSpec& layer : config.layers) {
-    s.layer_kinds.push_back(layer_kind_name(layer));
-    s.head_counts.push_back(head_count(layer));
-  }
-  return s;
-}
-
 BaseScore base_score(const SweepOutcome& base) {
   return {accuracy_estimate(base), base.mean_logprob(), base.near_ties(),
           std::ssize(base.verdicts)};
 }
 
 }  // namespace
-
-FindResult describe_model(const LanguageModel& model) {
-  FindResult result;
-  result.model = model_summary(model);
-  return result;
-}
-
-std::string head_kind_name(const ModelConfig& config, const HeadId& head) {
-  const LayerSpec& layer = config.layers.at(static_cast<size_t>(head.layer));
-  return layer_kind_name(bank_of(layer, head.first).kind);
-}
 
 HeadRole assign_role(const HeadScore& s, double min_drop) {
   if (!matters(s, min_drop)) return HeadRole::None;
@@ -354,7 +356,7 @@ FindResult find_gather_aggregate(const LanguageModel& model, const Objective& ob
   HEADLENS_CHECK(TaskError, objective.example_count() > 0,
                  "[find] examples, expected at least 1, got 0");
   c10::NoGradGuard no_grad;
-  Finder finder{model, objective, options, {}, {}};
+  Finder finder{model, objective, options, {}, {}, {}};
   HEADLENS_CHECK(UsageError, !options.screen || options.heads.empty(),
                  "[find] heads, expected none named where all are screened, got {}",
                  options.heads.size());

@@ -2,6 +2,7 @@
 #include "analysis/gradient_tap.h"
 
 #include <ATen/ATen.h>
+#include <torch/csrc/autograd/custom_function.h>
 
 #include "analysis/secant_attention.h"
 #include "hooks/head_outputs.h"
@@ -13,18 +14,34 @@ Tensor at_least_float(const Tensor& x) {
   return x.to(at::promote_types(x.scalar_type(), at::kFloat));
 }
 
-/// act(g) u, or act(g) without u, with the secant of act through 0 for its slope, half of the
-/// product's change to each of its factors: 0.5 (c u) g + 0.5 (c g) u, c = act(g) / g, held fixed.
-Tensor with_secants(const Tensor& post, const Tensor& gate, const Tensor& linear) {
-  const Tensor g = gate.detach(), value = post.detach();
-  const Tensor other = linear.defined() ? linear.detach() : at::ones({}, g.options());
-  const Tensor product = at_least_float(g) * at_least_float(other);
-  const Tensor c = at::where(product.eq(0), 0.5, at_least_float(value) / product);  // act'(0) = 1/2
-  const Tensor by_gate = (c * other).to(g.scalar_type()) * gate;
-  const Tensor change =
-      linear.defined() ? 0.5 * (by_gate + (c * g).to(g.scalar_type()) * linear) : by_gate;
-  return value + (change - change.detach());
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+/// value / x, the secant through 0; `slope` where x is 0.
+Tensor secant(const Tensor& value, const Tensor& x, const Tensor& slope) {
+  return at::where(x.eq(0), slope, value / x);
 }
+
+/// act(g) u, or act(g) without u, as the forward has it. Backward, the secant of act through 0 is
+/// its slope and half of the product's change goes to each factor: 0.5 (c u) dg + 0.5 (c g) du, c =
+/// act(g) / g, and 1/2 at 0.
+struct ActivationSecants : torch::autograd::Function<ActivationSecants> {
+  static Tensor forward(AutogradContext* ctx, const Tensor& value, const Tensor& gate,
+                        const std::optional<Tensor>& linear) {
+    ctx->save_for_backward({value, gate, linear.value_or(Tensor())});
+    return value;
+  }
+
+  static variable_list backward(AutogradContext* ctx, variable_list grads) {
+    const variable_list saved = ctx->get_saved_variables();
+    const Tensor &value = saved[0], &gate = saved[1], &linear = saved[2];
+    const Tensor half = at::full({}, 0.5, gate.options());
+    if (!linear.defined()) return {Tensor(), grads[0] * secant(value, gate, half), Tensor()};
+    const Tensor own = grads[0] * half;
+    return {Tensor(), own * secant(value, gate, half * linear),
+            own * secant(value, linear, half * gate)};
+  }
+};
 
 std::optional<AttentionSpec> attention_of(const LayerSpec& layer) {
   if (layer.attention) return layer.attention;
@@ -80,7 +97,8 @@ Tensor GradientTap::visit(TapPoint point, Tensor value) {
     case Site::MlpPreLinear:
       return linear_ = value;
     case Site::MlpPost:
-      return with_secants(value, gate_, linear_);
+      return ActivationSecants::apply(
+          value.detach(), gate_, linear_.defined() ? std::optional<Tensor>(linear_) : std::nullopt);
     default:
       return visit_output(point, std::move(value));
   }

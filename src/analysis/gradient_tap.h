@@ -46,4 +46,11 @@ class GradientTap final : public Tap {
   Tensor q_, k_, v_, gate_, linear_;
 };
 
+/// Keeps the scale of the final norm out of the gradient.
+class FixedScale final : public Tap {
+ public:
+  bool wants(TapPoint point) const override { return point.site == Site::FinalScale; }
+  Tensor visit(TapPoint, Tensor value) override { return value.detach(); }
+};
+
 }  // namespace headlens

@@ -88,19 +88,9 @@ ScreenEstimates estimate_heads(const LanguageModel& model, const Objective& obje
   options.steps = 2;
   options.grad_drop = false;
   options.per_example = false;
-  const auto progress = options.progress;
-  const int64_t batches = objective.batch_count();
-  const auto run = [&](BackwardRule rule, int64_t before) {
-    options.rule = rule;
-    if (progress) {
-      options.progress = [&, before](int64_t done, int64_t) {
-        progress(before + done, 2 * batches);
-      };
-    }
-    return attribute(model, objective, options);
-  };
-  const AttributionResult slopes = run(BackwardRule::Slopes, 0);
-  const AttributionResult secants = run(BackwardRule::Secants, batches);
+  const auto both =
+      attribute(model, objective, options, {BackwardRule::Slopes, BackwardRule::Secants});
+  const AttributionResult &slopes = both[0], &secants = both[1];
   const std::vector<int64_t> a = places_of(slopes.mean_drop), b = places_of(secants.mean_drop);
   ScreenEstimates found{slopes.heads, {}, std::vector<int64_t>(a.size())};
   std::vector<size_t> order(a.size());
@@ -142,6 +132,38 @@ std::vector<int64_t> few_examples(int64_t count) {
     examples.push_back(first + static_cast<int64_t>(turn * static_cast<double>(stretch)));
   }
   return examples;
+}
+
+std::vector<int64_t> other_examples(int64_t count, const std::vector<int64_t>& examples) {
+  std::vector<int64_t> others;
+  for (int64_t e = 0; e < count; ++e) {
+    if (!std::binary_search(examples.begin(), examples.end(), e)) others.push_back(e);
+  }
+  return others;
+}
+
+SweepResult join_examples(const std::vector<int64_t>& examples, const SweepResult& first,
+                          const SweepResult& others) {
+  HEADLENS_CHECK(ShapeError, first.variants.size() == others.variants.size(),
+                 "[sweep] variants of other examples, expected {}, got {}", first.variants.size(),
+                 others.variants.size());
+  const auto join = [&](const SweepOutcome& own, const SweepOutcome& rest) {
+    HEADLENS_CHECK(ShapeError, own.verdicts.size() == examples.size(),
+                   "[sweep] outcomes, expected of {} examples, got {}", examples.size(),
+                   own.verdicts.size());
+    SweepOutcome all = rest;
+    for (size_t i = 0; i < examples.size(); ++i) {
+      all.verdicts.insert(all.verdicts.begin() + examples[i], own.verdicts[i]);
+    }
+    return all;
+  };
+  SweepResult all;
+  all.memory = others.memory;
+  all.base = join(first.base, others.base);
+  for (size_t v = 0; v < first.variants.size(); ++v) {
+    all.variants.push_back(join(first.variants[v], others.variants[v]));
+  }
+  return all;
 }
 
 void reorder(ScreenEstimates& estimates, const std::vector<size_t>& shortlist,

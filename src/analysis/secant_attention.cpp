@@ -65,13 +65,15 @@ struct Grads {
   Tensor q, k, v;
 };
 
-/// The part of queries first .. first + count - 1; k and v grow.
-void add_rows(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& grad_z,
+/// The part of queries first .. first + count - 1, which see no key behind them; k and v grow.
+void add_rows(const Tensor& q, const Tensor& keys, const Tensor& values, const Tensor& grad_z,
               const AttentionRule& rule, int64_t first, int64_t count, Grads& grads) {
+  const auto seen = [&](const Tensor& x) { return x.narrow(1, 0, first + count); };
+  const Tensor k = seen(keys), v = seen(values);
   const int64_t copies = q.size(2) / k.size(2);
   const Tensor rows =
       at::arange(first, first + count, q.options().dtype(at::kLong)).expand({q.size(0), count});
-  const Tensor scores = attention_score_rows(q, k, rule, rows, /*heads=*/{});
+  const Tensor scores = attention_score_rows(seen(q), k, rule, rows, /*heads=*/{});
   const auto dtype = scores.scalar_type();
   const Tensor out = grad_z.narrow(1, first, count).transpose(1, 2).to(dtype);
   const Tensor grad_pattern =
@@ -84,8 +86,8 @@ void add_rows(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& g
   const Tensor own = q.narrow(1, first, count).transpose(1, 2).to(dtype);
   grads.q.narrow(1, first, count)
       .copy_(at::matmul(grad_scores, per_head(k, copies).to(dtype)).transpose(1, 2));
-  grads.k.add_(per_key_head(at::matmul(grad_scores.transpose(2, 3), own), copies));
-  grads.v.add_(per_key_head(at::matmul(scores.softmax(-1).transpose(2, 3), out), copies));
+  seen(grads.k).add_(per_key_head(at::matmul(grad_scores.transpose(2, 3), own), copies));
+  seen(grads.v).add_(per_key_head(at::matmul(scores.softmax(-1).transpose(2, 3), out), copies));
 }
 
 struct SecantFunction : torch::autograd::Function<SecantFunction> {

@@ -214,6 +214,12 @@ class FigureMean {
   MapFigures sums_, totals_;
 };
 
+/// Layers of work in an item that is cut when `left` are left: an eighth of that, so that processes
+/// end together, within limits that keep the repeated forward small.
+int64_t item_cost(int64_t left, int64_t layers, int64_t forwards) {
+  return std::clamp(left / 8, forwards * layers / 8, forwards * layers);
+}
+
 }  // namespace
 
 std::vector<SweepItem> sweep_items(int64_t layers, int64_t batches,
@@ -222,19 +228,23 @@ std::vector<SweepItem> sweep_items(int64_t layers, int64_t batches,
   std::iota(order.begin(), order.end(), 0);
   std::stable_sort(order.begin(), order.end(),
                    [&](size_t a, size_t b) { return targets[a].layer < targets[b].layer; });
-  std::vector<std::vector<size_t>> runs(1);
-  int64_t cost = 0;  // in layers
-  for (const size_t t : order) {
-    if (cost >= forwards * layers) {
-      runs.emplace_back();
-      cost = 0;
-    }
-    runs.back().push_back(t);
-    cost += layers - targets[t].layer;
-  }
+  int64_t left = 0;  // in layers, as all costs here
+  for (const HeadId& target : targets) left += layers - target.layer;
+  left *= batches;
   std::vector<SweepItem> items;
   for (int64_t b = 0; b < batches; ++b) {
-    for (const std::vector<size_t>& run : runs) items.push_back({b, run});
+    items.push_back({b, {}});
+    int64_t cost = 0, most = item_cost(left, layers, forwards);
+    for (const size_t t : order) {
+      if (cost >= most) {
+        items.push_back({b, {}});
+        cost = 0;
+        most = item_cost(left, layers, forwards);
+      }
+      items.back().targets.push_back(t);
+      cost += layers - targets[t].layer;
+      left -= layers - targets[t].layer;
+    }
   }
   return items;
 }

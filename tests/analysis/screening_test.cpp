@@ -88,10 +88,34 @@ TEST(Screen, FindsTheCircuitOfARetrievalModel) {
     const bool confirmed = *s.screen_place <= 4;
     EXPECT_EQ(s.accuracy_drop.has_value(), confirmed);
     EXPECT_EQ(s.map.entropy.has_value(), confirmed);
-    if (confirmed) {
+    if (confirmed) {  // on 16 of the 24 by the shortlist, then on the others
       EXPECT_NEAR(*s.logprob_drop, *exact.heads[i].logprob_drop, 1e-9);
+      EXPECT_EQ(s.accuracy_drop->value, exact.heads[i].accuracy_drop->value);
+      EXPECT_EQ(s.accuracy_drop->low, exact.heads[i].accuracy_drop->low);
     }
   }
+  EXPECT_EQ(screened.base.accuracy.value, exact.base.accuracy.value);
+}
+
+TEST(JoinExamples, PutsOutcomesWhereTheirExamplesAre) {
+  const auto outcome = [](std::vector<double> logprobs) {
+    SweepOutcome made;
+    for (const double p : logprobs) made.verdicts.push_back({.logprob = p});
+    return made;
+  };
+  const auto logprobs = [](const SweepOutcome& made) {
+    std::vector<double> values;
+    for (const Verdict& verdict : made.verdicts) values.push_back(verdict.logprob);
+    return values;
+  };
+  EXPECT_EQ(other_examples(6, {0, 2, 5}), (std::vector<int64_t>{1, 3, 4}));
+  const SweepResult few{outcome({0, 2, 5}), {outcome({10, 12, 15})}};
+  const SweepResult rest{outcome({1, 3, 4}), {outcome({11, 13, 14})}};
+  const SweepResult all = join_examples({0, 2, 5}, few, rest);
+  EXPECT_EQ(logprobs(all.base), (std::vector<double>{0, 1, 2, 3, 4, 5}));
+  EXPECT_EQ(logprobs(all.variants.at(0)), (std::vector<double>{10, 11, 12, 13, 14, 15}));
+  EXPECT_THROW(join_examples({0, 2}, few, rest), ShapeError);
+  EXPECT_THROW(join_examples({0, 2, 5}, {few.base, {}}, rest), ShapeError);
 }
 
 // With everything ablated as well, what one place would have missed is told.

@@ -32,11 +32,13 @@ std::vector<HeadId> heads_of_layers(int64_t layers, int64_t heads) {
   return all;
 }
 
-// 32 layers of 32 heads, items of 32 forwards: a target of layer l costs (32 - l) / 32.
-TEST(SweepItems, EachTargetOnceABatchInItemsOfLikeCost) {
+// 32 layers of 32 heads, items of 32 forwards: a target of layer l costs (32 - l) / 32. While 256
+// forwards or more are left items are whole, then an eighth of what is left, but 4 at least.
+TEST(SweepItems, EachTargetOnceABatchInItemsThatGetSmaller) {
   const auto targets = heads_of_layers(32, 32);
   const auto items = sweep_items(32, 3, targets);
   std::vector<std::vector<int>> seen(3, std::vector<int>(targets.size()));
+  int64_t left = 3 * 528 * 32, whole = 0;  // 32 x (32 + .. + 1) a batch
   for (size_t i = 0; i < items.size(); ++i) {
     int64_t cost = 0, layer = 0;
     for (const size_t t : items[i].targets) {
@@ -46,13 +48,18 @@ TEST(SweepItems, EachTargetOnceABatchInItemsOfLikeCost) {
       cost += 32 - layer;
     }
     const bool last = i + 1 == items.size() || items[i + 1].batch != items[i].batch;
-    EXPECT_LT(cost, 33 * 32);
-    EXPECT_TRUE(last || cost >= 32 * 32) << cost;
+    const int64_t goal = std::max<int64_t>(4 * 32, std::min<int64_t>(32 * 32, left / 8));
+    EXPECT_LT(cost, goal + 32);
+    EXPECT_TRUE(last || cost >= goal) << cost;
+    whole += cost >= 32 * 32;
+    left -= cost;
   }
+  EXPECT_EQ(left, 0);
+  EXPECT_EQ(whole, 2 * 16 + 9);  // of the last batch's 528 forwards 256 are cut smaller
+  EXPECT_EQ(items.size(), 66u);  // 51 of whole items alone
   for (const auto& batch : seen) {
     for (const int times : batch) EXPECT_EQ(times, 1);
   }
-  EXPECT_EQ(items.size(), 3u * 17u);  // 32 x (32 + .. + 1) / (32 x 32) = 16.5
 }
 
 TEST(SweepItems, ABatchWithoutTargetsStillHasItsBase) {

@@ -72,4 +72,10 @@ struct AttributionResult {
 AttributionResult attribute(const LanguageModel& model, const Objective& objective,
                             const AttributionOptions& options = {});
 
+/// The same by each of `rules`, in this order, whatever `options.rule` says: they share their
+/// forwards.
+std::vector<AttributionResult> attribute(const LanguageModel& model, const Objective& objective,
+                                         const AttributionOptions& options,
+                                         const std::vector<BackwardRule>& rules);
+
 }  // namespace headlens

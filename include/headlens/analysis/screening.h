@@ -43,6 +43,14 @@ std::vector<size_t> shortlist(const ScreenEstimates& estimates, const ScreenOpti
 /// golden section and so keep step with nothing that recurs, as answers A, B, C, D in turn.
 std::vector<int64_t> few_examples(int64_t count);
 
+/// 0 .. count - 1 without `examples`, rising.
+std::vector<int64_t> other_examples(int64_t count, const std::vector<int64_t>& examples);
+
+/// A sweep's outcomes on all examples, from those on `examples` (rising) and those on the others.
+/// ShapeError where the two have unlike variants or `first` unlike examples.
+SweepResult join_examples(const std::vector<int64_t>& examples, const SweepResult& first,
+                          const SweepResult& others);
+
 /// Puts the shortlist, whose heads `swept` ablated in this order, in the order of its drops of ln p
 /// there; the other heads keep their places behind it. Few examples are noisy where estimates are
 /// biased, so each drop is moved a third of the way to its estimate, by no more than two of its
