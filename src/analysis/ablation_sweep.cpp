@@ -73,6 +73,7 @@ class Sweep {
   void check_targets() const;
   std::map<int64_t, std::vector<Group>> plan() const;
   int64_t largest_group() const;
+  Trunks shared_trunks() const;
   BatchCuts cuts_of(const BatchRun& run) const;
   bool reads() const { return options_.positions == CutPositions::SegmentsFromQuery; }
   /// Can variants restart from the head outputs of this layer? (Not before a norm, nor where one
@@ -274,13 +275,22 @@ void Sweep::run_group(const BatchRun& run, const BatchCuts& cuts, const Group& g
   }
 }
 
+/// Examples share a trunk where the same is done to all of them before they part.
+Trunks Sweep::shared_trunks() const {
+  for (const auto& [layer, groups] : layers_) {
+    for (const Group& group : groups) {
+      if (group.alone) return Trunks::None;
+    }
+  }
+  const bool by_example = options_.mode == AblationMode::Resample || options_.replacements ||
+                          options_.positions != CutPositions::All;
+  return by_example ? Trunks::OfExamples : Trunks::Any;
+}
+
 SweepResult Sweep::run() {
-  const bool whole_rows = std::any_of(layers_.begin(), layers_.end(), [](const auto& layer) {
-    return std::any_of(layer.second.begin(), layer.second.end(),
-                       [](const Group& group) { return group.alone; });
-  });
+  const Trunks trunks = shared_trunks();
   for (int64_t b = 0; b < objective_.batch_count(); ++b) {
-    BatchRun run(model_, objective_, b, /*may_fork=*/!whole_rows);
+    BatchRun run(model_, objective_, b, trunks);
     const BatchCuts cuts = cuts_of(run);
     for (int64_t layer = 0; layer < model_.layer_count(); ++layer) {
       const auto found = layers_.find(layer);
@@ -303,7 +313,7 @@ SweepResult Sweep::run_one_by_one() {
   HEADLENS_CHECK(UsageError, !reads(), "[ablate] positions, expected a cut of outputs, got {}",
                  "SegmentsFromQuery");
   for (int64_t b = 0; b < objective_.batch_count(); ++b) {
-    const BatchRun run(model_, objective_, b, /*may_fork=*/false);
+    const BatchRun run(model_, objective_, b, Trunks::None);
     const BatchCuts cuts = cuts_of(run);
     store(run, judge(run, run.run_whole({}), 1).front(), result_.base);
     for (size_t t = 0; t < targets_.size(); ++t) {

@@ -24,9 +24,11 @@ Tensor at_positions(const Tensor& values, const Tensor& positions) {
 }  // namespace
 
 BatchRun::BatchRun(const LanguageModel& model, const Objective& objective, int64_t index,
-                   bool may_fork)
-    : model_(model), batch_(objective.batch(index)), index_(index) {
-  if (may_fork) fork_ = fork_rows(model.config(), batch_);
+                   Trunks trunks)
+    : model_(model),
+      batch_(objective.batch(index)),
+      index_(index),
+      fork_(fork_rows(model.config(), batch_, trunks)) {
   if (!fork_) {
     trunk_ = start(batch_.ids, 0, batch_.logit_positions);
     return;

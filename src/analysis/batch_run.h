@@ -29,11 +29,10 @@ struct PartTaps {
   Tap* rest = nullptr;
 };
 
-/// A batch of which each prompt is run once: rows that begin alike share a trunk.
+/// A batch in which rows that begin alike share a trunk, which is run once.
 class BatchRun {
  public:
-  /// `may_fork`: false runs whole rows.
-  BatchRun(const LanguageModel& model, const Objective& objective, int64_t index, bool may_fork);
+  BatchRun(const LanguageModel& model, const Objective& objective, int64_t index, Trunks trunks);
 
   int64_t index() const { return index_; }
   const ObjectiveBatch& batch() const { return batch_; }

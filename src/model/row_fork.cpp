@@ -27,6 +27,26 @@ int64_t common_length(const Tensor& ids, int64_t first, int64_t end) {
   return length;
 }
 
+/// One trunk for the rows from each of `first_rows` to the next.
+struct Split {
+  std::vector<int64_t> first_rows, owner;
+  int64_t length = 0;
+  int64_t tokens = 0;  // run in trunks and after them
+};
+
+Split split_at(const Tensor& ids, const std::vector<int64_t>& first_rows) {
+  const int64_t rows = ids.size(0), pos = ids.size(1), trunks = std::ssize(first_rows);
+  Split split{first_rows, {}, pos - 1, 0};
+  for (int64_t i = 0; i < trunks; ++i) {
+    const int64_t first = first_rows[static_cast<size_t>(i)];
+    const int64_t end = i + 1 < trunks ? first_rows[static_cast<size_t>(i) + 1] : rows;
+    split.length = std::min(split.length, common_length(ids, first, end));
+    split.owner.insert(split.owner.end(), static_cast<size_t>(end - first), i);
+  }
+  split.tokens = trunks * split.length + rows * (pos - split.length);
+  return split;
+}
+
 /// Finds the judged positions that lie in trunks; each of a trunk's is computed once.
 void plan_slots(const Tensor& positions, RowFork& fork) {
   const Tensor judged = positions.to(at::kCPU).contiguous();
@@ -66,26 +86,22 @@ bool goes_on_from_states(const ModelConfig& config) {
   });
 }
 
-std::optional<RowFork> fork_rows(const ModelConfig& config, const ObjectiveBatch& batch) {
-  const int64_t rows = batch.ids.size(0), pos = batch.ids.size(1);
-  const auto examples = std::ssize(batch.example_rows);
-  if (rows <= examples || !goes_on_from_states(config)) return std::nullopt;
+std::optional<RowFork> fork_rows(const ModelConfig& config, const ObjectiveBatch& batch,
+                                 Trunks trunks) {
+  if (trunks == Trunks::None || !goes_on_from_states(config)) return std::nullopt;
   const Tensor ids = batch.ids.to(at::kCPU);
-  std::vector<int64_t> owner;
-  int64_t length = pos - 1;
-  for (int64_t i = 0; i < examples; ++i) {
-    const int64_t first = batch.example_rows[static_cast<size_t>(i)];
-    const int64_t end = i + 1 < examples ? batch.example_rows[static_cast<size_t>(i) + 1] : rows;
-    length = std::min(length, common_length(ids, first, end));
-    owner.insert(owner.end(), static_cast<size_t>(end - first), i);
+  Split split = split_at(ids, batch.example_rows);
+  if (trunks == Trunks::Any) {
+    const Split whole = split_at(ids, {0});
+    if (10 * whole.tokens <= 9 * split.tokens) split = whole;  // two parts have more calls than one
   }
-  if (length < 1) return std::nullopt;
+  if (split.tokens >= ids.numel()) return std::nullopt;
   RowFork fork;
-  fork.length = length;
-  fork.trunk_rows = at::tensor(batch.example_rows, at::kLong);
-  fork.owner = at::tensor(owner, at::kLong);
-  fork.trunk_ids = ids.index_select(0, fork.trunk_rows).slice(1, 0, length);
-  fork.rest_ids = ids.slice(1, length);
+  fork.length = split.length;
+  fork.trunk_rows = at::tensor(split.first_rows, at::kLong);
+  fork.owner = at::tensor(split.owner, at::kLong);
+  fork.trunk_ids = ids.index_select(0, fork.trunk_rows).slice(1, 0, split.length);
+  fork.rest_ids = ids.slice(1, split.length);
   plan_slots(batch.logit_positions, fork);
   return fork;
 }

@@ -113,6 +113,64 @@ class BatchBuilder {
   int64_t max_tail_ = 0;
 };
 
+int64_t common_length(const Ids& a, const Ids& b) {
+  return std::mismatch(a.begin(), a.end(), b.begin(), b.end()).first - a.begin();
+}
+
+/// Examples whose prompts begin alike, in the order of their tokens.
+struct Kin {
+  std::vector<size_t> members;
+  int64_t common = 0;   // tokens that all begin with
+  int64_t longest = 0;  // row
+
+  /// Adds an example if half of every row is still common then.
+  bool take(size_t i, const std::vector<TokenizedExample>& examples, const RowPlan& plan) {
+    const Ids& prompt = examples[i].prompt_ids;
+    int64_t shared = std::ssize(prompt);
+    if (!members.empty()) {
+      shared = std::min(common, common_length(examples[members.back()].prompt_ids, prompt));
+    }
+    const int64_t length = std::max(longest, plan.length);
+    if (!members.empty() && 2 * shared < length) return false;
+    members.push_back(i);
+    common = shared;
+    longest = length;
+    return true;
+  }
+};
+
+/// Groups whose prompts begin alike for half of their rows or more, as those of one subject with
+/// its few shots do, of eight at least: batches of few are slow. All others are the last group.
+std::vector<std::vector<size_t>> groups_of_kin(const std::vector<TokenizedExample>& examples,
+                                               const std::vector<RowPlan>& plans) {
+  constexpr size_t kFew = 8;
+  std::vector<size_t> order(examples.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) {
+    return examples[a].prompt_ids < examples[b].prompt_ids;
+  });
+  std::vector<std::vector<size_t>> groups;
+  std::vector<size_t> others;
+  Kin kin;
+  const auto close = [&] {
+    if (kin.members.size() >= kFew) {
+      groups.push_back(kin.members);
+    } else {
+      others.insert(others.end(), kin.members.begin(), kin.members.end());
+    }
+    kin = {};
+  };
+  for (const size_t i : order) {
+    if (kin.take(i, examples, plans[i])) continue;
+    close();
+    kin.take(i, examples, plans[i]);
+  }
+  close();
+  groups.push_back(std::move(others));
+  for (std::vector<size_t>& group : groups) std::sort(group.begin(), group.end());
+  return groups;
+}
+
 void check_tokens(const std::vector<TokenizedExample>& examples) {
   for (size_t i = 0; i < examples.size(); ++i) {
     const TokenizedExample& example = examples[i];
@@ -136,20 +194,20 @@ std::vector<ScoringBatch> make_batches(const std::vector<TokenizedExample>& exam
   check_tokens(examples);
   std::vector<RowPlan> plans;
   for (const TokenizedExample& example : examples) plans.push_back(plan_rows(example));
-  std::vector<size_t> order(examples.size());
-  std::iota(order.begin(), order.end(), size_t{0});
-  std::stable_sort(order.begin(), order.end(),
-                   [&](size_t a, size_t b) { return plans[a].length < plans[b].length; });
   std::vector<ScoringBatch> batches;
-  BatchBuilder builder;
-  for (const size_t i : order) {
-    if (!builder.empty() && builder.size_with(plans[i]) > max_tokens) {
-      batches.push_back(builder.build());
-      builder = BatchBuilder();
+  for (std::vector<size_t>& kin : groups_of_kin(examples, plans)) {
+    std::stable_sort(kin.begin(), kin.end(),
+                     [&](size_t a, size_t b) { return plans[a].length < plans[b].length; });
+    BatchBuilder builder;
+    for (const size_t i : kin) {
+      if (!builder.empty() && builder.size_with(plans[i]) > max_tokens) {
+        batches.push_back(builder.build());
+        builder = BatchBuilder();
+      }
+      builder.add(static_cast<int64_t>(i), examples[i], plans[i]);
     }
-    builder.add(static_cast<int64_t>(i), examples[i], plans[i]);
+    if (!builder.empty()) batches.push_back(builder.build());
   }
-  if (!builder.empty()) batches.push_back(builder.build());
   return batches;
 }
 

@@ -67,17 +67,36 @@ std::vector<HeadId> thinned(const std::vector<HeadId>& heads) {
   return some;
 }
 
+/// Nine questions behind the same few shots, some of their segments there, which are not the same
+/// ones.
+std::vector<TokenizedExample> few_shot_examples() {
+  std::vector<TokenizedExample> examples;
+  for (int64_t i = 0; i < 9; ++i) {
+    TokenizedExample example;
+    for (int64_t p = 0; p < 8; ++p) example.prompt_ids.push_back((p * p * 5 + p * 29) % 97);
+    for (int64_t p = 0; p < 2 + i % 3; ++p) example.prompt_ids.push_back((i * 7 + p * 31) % 97);
+    example.tokens.assign(example.prompt_ids.size(), "token");
+    example.choice_ids = {{5}, {61, i}};
+    example.answer = i % 2;
+    example.segments = {{i % 4, i % 4 + 1}, {6, 8}};
+    examples.push_back(std::move(example));
+  }
+  return examples;
+}
+
 TEST_P(SweepTest, EqualsOneByOne) {
   const LanguageModel model = load_model(GetParam());
-  const auto objective = objective_of(unlike_examples());
+  const auto unlike = objective_of(unlike_examples()), kin = objective_of(few_shot_examples(), 120);
   const std::vector<HeadId> targets = thinned(all_heads(model.config(), 3));
   for (SweepOptions options : all_options(model.config())) {
-    const SweepResult expected = ablate_one_by_one(model, *objective, targets, options);
-    for (const int64_t tokens : {1, 100, 100000}) {
-      if (tokens < 100000 && options.mode != AblationMode::Zero) continue;
-      options.max_batch_tokens = tokens;
-      // float64: what is left is the order of sums in products of other sizes
-      expect_same_results(ablation_sweep(model, *objective, targets, options), expected, 1e-12);
+    for (const Objective* objective : {unlike.get(), kin.get()}) {
+      const SweepResult expected = ablate_one_by_one(model, *objective, targets, options);
+      for (const int64_t tokens : {1, 100, 100000}) {
+        if (tokens < 100000 && options.mode != AblationMode::Zero) continue;
+        options.max_batch_tokens = tokens;
+        // float64: what is left is the order of sums in products of other sizes
+        expect_same_results(ablation_sweep(model, *objective, targets, options), expected, 1e-12);
+      }
     }
   }
 }

@@ -49,9 +49,35 @@ TEST(ForkRows, NotWhereNothingIsShared) {
   batch.examples = {0, 1, 2, 3};
   batch.example_rows = {0, 1, 2, 3};
   EXPECT_FALSE(fork_rows(config, batch));
+  EXPECT_FALSE(fork_rows(config, some_batch(), Trunks::None));
   ModelConfig dynamic = config;
   std::get<AttentionSpec>(*dynamic.layers[1].mixer).rope->scaling = DynamicRopeScaling{2, 8};
   EXPECT_FALSE(fork_rows(dynamic, some_batch()));
+}
+
+/// Four examples of one row each: six tokens in common, then others.
+ObjectiveBatch few_shot_batch() {
+  ObjectiveBatch batch = some_batch();
+  batch.ids = testing::make_ids(1, 10).repeat({4, 1});
+  for (int64_t row = 0; row < 4; ++row) batch.ids[row].slice(0, 6).add_(row + 1).remainder_(90);
+  batch.examples = {0, 1, 2, 3};
+  batch.example_rows = {0, 1, 2, 3};
+  return batch;
+}
+
+TEST(ForkRows, OneTrunkForExamplesThatBeginAlike) {
+  const ModelConfig config = load_golden("llama").config();
+  const ObjectiveBatch batch = few_shot_batch();
+  const auto fork = fork_rows(config, batch);
+  ASSERT_TRUE(fork);
+  EXPECT_EQ(fork->length, 6);
+  EXPECT_TRUE(at::equal(fork->trunk_ids, batch.ids.slice(0, 0, 1).slice(1, 0, 6)));
+  EXPECT_TRUE(at::equal(fork->rest_ids, batch.ids.slice(1, 6)));
+  EXPECT_TRUE(at::equal(fork->owner, at::zeros({4}, at::kLong)));
+  EXPECT_FALSE(fork_rows(config, batch, Trunks::OfExamples));
+  ObjectiveBatch bos = batch;
+  bos.ids.select(1, 1).copy_(at::arange(4));
+  EXPECT_FALSE(fork_rows(config, bos));  // one token of ten is not worth it
 }
 
 class RunJudgedTest : public ::testing::TestWithParam<std::string> {};
@@ -59,12 +85,13 @@ INSTANTIATE_TEST_SUITE_P(Families, RunJudgedTest, ::testing::ValuesIn(kGoldenMod
 
 TEST_P(RunJudgedTest, EqualsWholeRows) {
   const LanguageModel model = load_golden(GetParam());
-  const ObjectiveBatch batch = some_batch();
-  const Tensor expected = model.forward(batch.ids, {.logit_positions = batch.logit_positions});
-  const Tensor got = model.unembed(run_judged(model, batch));
-  const double scale = std::max(1.0, expected.abs().max().item<double>());
-  // float64; zamba2's wild weights lose a hundred times what the others do
-  EXPECT_LT(largest_difference(got, expected), (GetParam() == "zamba2" ? 1e-10 : 1e-12) * scale);
+  for (const ObjectiveBatch& batch : {some_batch(), few_shot_batch()}) {
+    const Tensor expected = model.forward(batch.ids, {.logit_positions = batch.logit_positions});
+    const Tensor got = model.unembed(run_judged(model, batch));
+    const double scale = std::max(1.0, expected.abs().max().item<double>());
+    // float64; zamba2's wild weights lose a hundred times what the others do
+    EXPECT_LT(largest_difference(got, expected), (GetParam() == "zamba2" ? 1e-10 : 1e-12) * scale);
+  }
 }
 
 TEST_P(RunJudgedTest, LastLayerAtChosenPositionsIsThatOfAll) {

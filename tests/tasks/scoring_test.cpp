@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <numeric>
+#include <set>
 
 #include "core/error_message.h"
 #include "headlens/core/error.h"
@@ -61,6 +62,7 @@ TEST(MakeBatches, GroupsLikeLengthsAndKeepsEveryExampleOnce) {
   std::vector<TokenizedExample> examples;
   for (int i = 0; i < 40; ++i) {
     examples.push_back(example(Ids(static_cast<size_t>(draw.between(2, 30)), 1), {{1}, {2, 3}}));
+    examples.back().prompt_ids[0] = i;  // no two begin alike
   }
   std::vector<int64_t> seen;
   int64_t longest_so_far = 0;
@@ -81,6 +83,34 @@ TEST(MakeBatches, GroupsLikeLengthsAndKeepsEveryExampleOnce) {
   std::vector<int64_t> all(40);
   std::iota(all.begin(), all.end(), int64_t{0});
   EXPECT_EQ(seen, all);
+}
+
+// Two subjects of nine and eight questions behind their few shots, a third of seven, and two of
+// nothing in common, all mixed up.
+TEST(MakeBatches, KeepsTogetherWhatBeginsAlike) {
+  std::vector<TokenizedExample> examples;
+  const auto add = [&](int64_t subject, int64_t question) {
+    Ids prompt(20, subject);
+    for (int64_t p = 0; p < 3 + question % 5; ++p) prompt.push_back(50 + question);
+    examples.push_back(example(prompt, {{1}, {2}}));
+  };
+  for (int64_t q = 0; q < 9; ++q) {
+    add(5, q);
+    if (q < 7) add(9, q);
+    if (q < 8) add(7, q);
+    if (q % 5 == 1) examples.push_back(example({q, 1, 2}, {{1}, {2}}));
+  }
+  std::vector<std::set<int64_t>> groups;  // first tokens of each batch
+  for (const ScoringBatch& batch : make_batches(examples, 110)) {
+    EXPECT_LE(batch.rows.ids.numel(), 110);
+    groups.emplace_back();
+    for (const int64_t e : batch.rows.examples) {
+      groups.back().insert(examples[static_cast<size_t>(e)].prompt_ids[0]);
+    }
+  }
+  using Group = std::set<int64_t>;
+  // 110 hold four rows of 23 to 27.
+  EXPECT_EQ(groups, (std::vector<Group>{{5}, {5}, {5}, {7}, {7}, {1, 6, 9}, {9}, {9}}));
 }
 
 TEST(MakeBatches, AnExampleLargerThanTheLimitStandsAlone) {

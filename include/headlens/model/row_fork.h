@@ -14,14 +14,14 @@
 
 namespace headlens {
 
-/// A batch as a tree of two levels: one trunk an example, which all its rows begin with, and what
-/// each row has after it. Trunks are of one length and none of them is padded where it matters, so
+/// A batch as a tree of two levels: trunks, each of which several rows begin with, and what each
+/// row has after its own. Trunks are of one length and none of them is padded where it matters, so
 /// rows go on from a trunk's state.
 struct RowFork {
   int64_t length = 0;  // of the trunks
-  Tensor trunk_rows;   // int64 [example]: the row that a trunk is taken from
-  Tensor owner;        // int64 [row]: the example whose trunk the row goes on from
-  Tensor trunk_ids;    // int64 [example, length]
+  Tensor trunk_rows;   // int64 [trunk]: the row that a trunk is taken from
+  Tensor owner;        // int64 [row]: the trunk that the row goes on from
+  Tensor trunk_ids;    // int64 [trunk, length]
   Tensor rest_ids;     // int64 [row, pos - length]
   // Where judged positions are: each trunk's [example, n], each row's [row, slot] after its trunk
   // (0 for one in the trunk), and for one in the trunk which of the n it is.
@@ -33,16 +33,24 @@ struct RowFork {
 /// positions depend on the length.
 bool goes_on_from_states(const ModelConfig& config);
 
-/// How to run a batch that way; nothing where every example has one row, where the rows of one
-/// begin unlike, or where the model cannot go on from a state.
-std::optional<RowFork> fork_rows(const ModelConfig& config, const ObjectiveBatch& batch);
+/// Which rows may share a trunk.
+enum class Trunks {
+  None,
+  OfExamples,  // one an example: its prompt and what its choices have in common
+  Any          // or one for the batch, as few-shot prompts begin, if that saves a tenth of it
+};
 
-/// What leaves the trunks at their judged positions [copies * example, n, d] and the rest [copies *
+/// How to run a batch that way; nothing where that runs as many tokens as whole rows, or where the
+/// model cannot go on from a state.
+std::optional<RowFork> fork_rows(const ModelConfig& config, const ObjectiveBatch& batch,
+                                 Trunks trunks = Trunks::Any);
+
+/// What leaves the trunks at their judged positions [copies * trunk, n, d] and the rest [copies *
 /// row, slot, d], put together: [copies * row, slot, d].
 Tensor join_fork(const RowFork& fork, const Tensor& trunk, const Tensor& rest, int64_t copies = 1);
 
-/// What leaves the last layer at the judged positions of a batch, [row, slot, d_model]: each prompt
-/// is run once, and rows go on from its state.
+/// What leaves the last layer at the judged positions of a batch, [row, slot, d_model]: what rows
+/// have in common is run once, and they go on from its state.
 Tensor run_judged(const LanguageModel& model, const ObjectiveBatch& batch);
 
 /// The state of the trunks `owner` [row], each as often as it is named; the one given is not
