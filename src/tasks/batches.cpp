@@ -53,9 +53,15 @@ RowPlan plan_rows(const TokenizedExample& example) {
 /// Collects the rows and picks of one batch as flat lists; `build` makes the tensors.
 class BatchBuilder {
  public:
-  /// Row x pos the batch would hold with `plan` added.
+  /// `common`: tokens that all rows begin with, which are run once.
+  explicit BatchBuilder(int64_t common) : common_(common) {}
+
+  /// Row x pos the batch would run with `plan` added: a quarter of what it would hold at least,
+  /// since not everything can go by what is common.
   int64_t size_with(const RowPlan& plan) const {
-    return (std::ssize(rows_) + std::ssize(plan.tails)) * std::max(length_, plan.length);
+    const int64_t rows = std::ssize(rows_) + std::ssize(plan.tails);
+    const int64_t length = std::max(length_, plan.length);
+    return std::max(common_ + rows * (length - common_), rows * length / 4);
   }
   bool empty() const { return rows_.empty(); }
 
@@ -109,6 +115,7 @@ class BatchBuilder {
   ScoringBatch batch_;
   std::vector<Ids> rows_;
   Ids prompt_lengths_, pick_rows_, pick_slots_, tokens_;
+  int64_t common_;
   int64_t length_ = 0;
   int64_t max_tail_ = 0;
 };
@@ -117,13 +124,13 @@ int64_t common_length(const Ids& a, const Ids& b) {
   return std::mismatch(a.begin(), a.end(), b.begin(), b.end()).first - a.begin();
 }
 
-/// Examples whose prompts begin alike, in the order of their tokens.
+/// Examples whose prompts begin alike.
 struct Kin {
   std::vector<size_t> members;
   int64_t common = 0;   // tokens that all begin with
   int64_t longest = 0;  // row
 
-  /// Adds an example if half of every row is still common then.
+  /// Adds the next example in the order of tokens, if half of every row is still common then.
   bool take(size_t i, const std::vector<TokenizedExample>& examples, const RowPlan& plan) {
     const Ids& prompt = examples[i].prompt_ids;
     int64_t shared = std::ssize(prompt);
@@ -141,22 +148,21 @@ struct Kin {
 
 /// Groups whose prompts begin alike for half of their rows or more, as those of one subject with
 /// its few shots do, of eight at least: batches of few are slow. All others are the last group.
-std::vector<std::vector<size_t>> groups_of_kin(const std::vector<TokenizedExample>& examples,
-                                               const std::vector<RowPlan>& plans) {
+std::vector<Kin> groups_of_kin(const std::vector<TokenizedExample>& examples,
+                               const std::vector<RowPlan>& plans) {
   constexpr size_t kFew = 8;
   std::vector<size_t> order(examples.size());
   std::iota(order.begin(), order.end(), size_t{0});
   std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) {
     return examples[a].prompt_ids < examples[b].prompt_ids;
   });
-  std::vector<std::vector<size_t>> groups;
-  std::vector<size_t> others;
-  Kin kin;
+  std::vector<Kin> groups;
+  Kin kin, others;
   const auto close = [&] {
     if (kin.members.size() >= kFew) {
-      groups.push_back(kin.members);
+      groups.push_back(kin);
     } else {
-      others.insert(others.end(), kin.members.begin(), kin.members.end());
+      others.members.insert(others.members.end(), kin.members.begin(), kin.members.end());
     }
     kin = {};
   };
@@ -167,7 +173,7 @@ std::vector<std::vector<size_t>> groups_of_kin(const std::vector<TokenizedExampl
   }
   close();
   groups.push_back(std::move(others));
-  for (std::vector<size_t>& group : groups) std::sort(group.begin(), group.end());
+  for (Kin& group : groups) std::sort(group.members.begin(), group.members.end());
   return groups;
 }
 
@@ -195,14 +201,14 @@ std::vector<ScoringBatch> make_batches(const std::vector<TokenizedExample>& exam
   std::vector<RowPlan> plans;
   for (const TokenizedExample& example : examples) plans.push_back(plan_rows(example));
   std::vector<ScoringBatch> batches;
-  for (std::vector<size_t>& kin : groups_of_kin(examples, plans)) {
-    std::stable_sort(kin.begin(), kin.end(),
+  for (Kin& kin : groups_of_kin(examples, plans)) {
+    std::stable_sort(kin.members.begin(), kin.members.end(),
                      [&](size_t a, size_t b) { return plans[a].length < plans[b].length; });
-    BatchBuilder builder;
-    for (const size_t i : kin) {
+    BatchBuilder builder(kin.common);
+    for (const size_t i : kin.members) {
       if (!builder.empty() && builder.size_with(plans[i]) > max_tokens) {
         batches.push_back(builder.build());
-        builder = BatchBuilder();
+        builder = BatchBuilder(kin.common);
       }
       builder.add(static_cast<int64_t>(i), examples[i], plans[i]);
     }

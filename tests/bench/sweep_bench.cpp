@@ -1,7 +1,7 @@
 // headlens/bench: exact zero ablation of every head, and the screen, on models of full size.
 //
-// sweep_bench [--model llama-8b|falcon-mamba-7b|mamba2-8b] [--only kv|prompts|screen|zoo] [--sample
-// 8]
+// sweep_bench [--model llama-8b|falcon-mamba-7b|mamba2-8b] [--only kv|prompts|shots|screen|zoo]
+// [--sample 8]
 //             [--device cuda|cpu] [--dtype bfloat16] [--scale 1] [--json FILE] [--zoo DIR]
 //             [--max-gpu-memory GIB] [--max-host-memory GIB] [--batch-tokens 16384]
 // Random weights of one shape; all heads, or for state-space models 16 groups of channels or heads
@@ -10,6 +10,8 @@
 //            lengths, 228 to 242, are what a tokenizer of that size makes of the study's prompt
 //            (GPT-NeoX-20B's gave 227 to 242 without a start token; numbers are one token).
 //   prompts  64 prompts of 256 tokens, judged at their last.
+//   shots    64 prompts of 768 tokens, nothing in common and then the first 640, as the questions
+//            of a subject of MMLU share five examples.
 //   screen   every head and channel estimated, then the first exactly: of Llama's 5 % on the
 //   prompts,
 //            of the others 256 on kv.
@@ -121,6 +123,11 @@ class FullSize {
 
   void run() {
     if (flags_.wants("kv")) sweep(fmt::format("sweep kv 50 pairs x {}", count_), *kv());
+    if (flags_.wants("shots")) {
+      sweep(fmt::format("sweep {}x{}", count_, 3 * pos_), *shots(0));
+      sweep(fmt::format("sweep {}x{}, five sixths in common", count_, 3 * pos_),
+            *shots(5 * pos_ / 2));
+    }
     if (flags_.wants("prompts")) sweep(fmt::format("sweep a head {}x{}", count_, pos_), *prompts());
     if (flags_.wants("screen")) screen(flags_.model == "llama-8b" ? prompts() : kv());
   }
@@ -143,6 +150,16 @@ class FullSize {
         drawn_examples(count_, model_.config().vocab_size, 4, [&](int64_t) { return pos_; });
     for (TokenizedExample& example : examples) {
       for (auto& choice : example.choice_ids) choice.erase(choice.begin());
+    }
+    return objective(std::move(examples));
+  }
+  Held shots(int64_t common) const {
+    auto examples =
+        drawn_examples(count_, model_.config().vocab_size, 1, [&](int64_t) { return 3 * pos_; });
+    const auto& first = examples.front().prompt_ids;
+    for (TokenizedExample& example : examples) {
+      std::copy(first.begin(), first.begin() + common, example.prompt_ids.begin());
+      example.choice_ids = {{1}, {2}, {3}, {4}};
     }
     return objective(std::move(examples));
   }
@@ -291,7 +308,8 @@ void zoo(const SweepFlags& flags) {
 
 void run(const SweepFlags& flags) {
   const c10::NoGradGuard no_grad;
-  if (flags.wants("kv") || flags.wants("prompts") || flags.wants("screen")) FullSize(flags).run();
+  const bool full = flags.wants("kv") || flags.wants("prompts") || flags.wants("shots");
+  if (full || flags.wants("screen")) FullSize(flags).run();
   if (flags.wants("zoo") && (flags.device.is_cpu() || !flags.only.empty())) zoo(flags);
 }
 

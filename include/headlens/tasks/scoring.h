@@ -38,8 +38,9 @@ struct ScoringBatch {
 
 /// Groups examples of like length until a batch holds `max_tokens` row x pos (one example at the
 /// least). Eight or more whose prompts have half of their tokens in common, from the first on, come
-/// in batches of their own, where that half is run once (headlens/model/row_fork.h). Every example
-/// is in exactly one batch; equal lengths keep their order.
+/// in batches of their own, where that half is run once (headlens/model/row_fork.h) and counts once
+/// (a batch holds up to four times `max_tokens` then). Every example is in exactly one batch; equal
+/// lengths keep their order.
 std::vector<ScoringBatch> make_batches(const std::vector<TokenizedExample>& examples,
                                        int64_t max_tokens);
 
