@@ -26,6 +26,7 @@ struct Outcome {
   std::string why = {};  // what decided, or why it was not run
   std::vector<Figure> figures = {};
   double seconds = 0;
+  int64_t peak_bytes = 0;  // of memory, see peak_memory(); 0: no model was needed
 };
 
 /// A claim, what decides it, and what it takes to try it on the study's own models.

@@ -1,5 +1,5 @@
 // headlens/cli: `compare`: how sharp the maps of two models are on the same examples.
-#include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <chrono>
@@ -8,7 +8,9 @@
 #include "cli/common.h"
 #include "cli/heads.h"
 #include "cli/output.h"
+#include "cli/pool_steps.h"
 #include "cli/progress.h"
+#include "cli/shared_run.h"
 #include "core/check.h"
 #include "headlens/analysis/compare.h"
 #include "headlens/analysis/gather_aggregate.h"
@@ -27,6 +29,7 @@ struct Flags : CommonFlags {
   int64_t bins = 4;
   int64_t batch_tokens = 16384;
   bool no_search = false;
+  SharedRunFlags shared;
 };
 
 /// One model measured, and what has to be the same of both.
@@ -50,16 +53,17 @@ ChosenHeads named_heads(const char* flag, const std::vector<std::string>& words,
 
 /// The strongest Gather and the strongest Aggregate head by the rule of `find`.
 ChosenHeads searched_heads(const char* stage, const Flags& flags, const LanguageModel& model,
-                           const Objective& objective, Progress& progress) {
-  constexpr int64_t kMany = 2048;  // heads, or groups of channels: `find` screens from here on too
+                           const Objective& objective, WorkPool& pool, Progress& progress) {
   FindOptions options;
   options.mamba1_groups = flags.groups;
   options.map_samples = 0;
   options.sweep.max_batch_tokens = flags.batch_tokens;
-  if (std::ssize(all_heads(model.config(), flags.groups)) > kMany) options.screen.emplace();
+  if (std::ssize(all_heads(model.config(), flags.groups)) > kManyHeads) options.screen.emplace();
   options.progress = [&](const char* what, int64_t done, int64_t total) {
     progress.update(fmt::format("{} {}", stage, what), done, total);
   };
+  PrefixedPool of_model(pool, std::string(stage) + " ");
+  options.pool = &of_model;
   const FindResult found = find_gather_aggregate(model, objective, options);
   ChosenHeads chosen;
   if (!found.gather.empty()) chosen.gather = found.gather.front();
@@ -67,7 +71,42 @@ ChosenHeads searched_heads(const char* stage, const Flags& flags, const Language
   return chosen;
 }
 
-Side measure(const Flags& flags, bool second, Progress& progress) {
+/// What outcomes depend on, known before the second model is loaded.
+RunIdentity compare_identity(const Flags& flags, const LoadedTask& task, const Manifest& manifest) {
+  CommonFlags second = flags;
+  second.model = flags.model_b;
+  second.tokenizer = flags.tokenizer_b;
+  const auto heads = [](const std::vector<std::string>& words) {
+    return fmt::format("{}", fmt::join(words, ","));
+  };
+  return run_identity(manifest, flags, task.info, task_digest(task.examples),
+                      {{"command", "compare"},
+                       {"model_b", identify_model(second).fingerprint},
+                       {"tokenizer_b", tokenizer_digest(second)},
+                       {"heads_a", heads(flags.heads_a)},
+                       {"heads_b", heads(flags.heads_b)},
+                       {"no_search", flags.no_search ? "true" : "false"},
+                       {"groups", fmt::format("{}", flags.groups)},
+                       {"batch_tokens", fmt::format("{}", flags.batch_tokens)},
+                       {"bos", flags.bos ? "true" : "false"}});
+}
+
+/// measure_model, its figures made by one process.
+ComparedModel pooled_model(WorkPool& pool, const char* stage, const LanguageModel& model,
+                           const std::function<ComparedModel()>& compute) {
+  HeadFigures figures = pooled_head_values(pool, std::string(stage) + " maps", [&] {
+    ComparedModel made = compute();
+    return HeadFigures{std::move(made.heads), std::move(made.gather), std::move(made.aggregate)};
+  });
+  ComparedModel measured;
+  measured.model = describe_model(model).model;
+  measured.heads = std::move(figures.heads);
+  measured.gather = std::move(figures.gather);
+  measured.aggregate = std::move(figures.aggregate);
+  return measured;
+}
+
+Side measure(const Flags& flags, bool second, SharedRun& run, Progress& progress) {
   CommonFlags common = flags;
   if (second) {
     common.model = flags.model_b;
@@ -79,16 +118,19 @@ Side measure(const Flags& flags, bool second, Progress& progress) {
       named_heads(second ? "--heads-b" : "--heads-a", words, loaded.model.config());
   LoadedTask task = load_task(flags.task, loaded, common);
   Side side{{}, task.info, {}, make_manifest(common, loaded)};
+  if (!second) run.start(compare_identity(flags, task, side.manifest), side.manifest);
   for (const TokenizedExample& example : task.examples) side.tokens.push_back(example.tokens);
   const auto objective = make_choice_objective(std::move(task.examples), flags.batch_tokens);
   const char* stage = second ? "model B:" : "model A:";
   if (words.empty() && !flags.no_search) {
-    chosen = searched_heads(stage, flags, loaded.model, *objective, progress);
+    chosen = searched_heads(stage, flags, loaded.model, *objective, run.pool(), progress);
   }
-  side.measured = measure_model(loaded.model, *objective, chosen, flags.groups,
-                                [&](int64_t done, int64_t total) {
-                                  progress.update(fmt::format("{} maps", stage), done, total);
-                                });
+  side.measured = pooled_model(run.pool(), stage, loaded.model, [&] {
+    return measure_model(loaded.model, *objective, chosen, flags.groups,
+                         [&](int64_t done, int64_t total) {
+                           progress.update(fmt::format("{} maps", stage), done, total);
+                         });
+  });
   side.measured.model.name = common.model;
   return side;
 }
@@ -148,26 +190,32 @@ std::string comparison_text(const Comparison& c, const TaskInfo& task) {
   return text;
 }
 
-int compare(const Flags& flags) {
+int compare(Flags flags) {
   const auto start = std::chrono::steady_clock::now();
   check_range("--groups", flags.groups, 1);
   check_range("--depth-bins", flags.bins, 1);
   check_range("--batch-tokens", flags.batch_tokens, 1);
   model_directory(flags.model_b);  // better said before the work than after half of it
+  SharedRun run(flags, flags.shared, flags.out / "compare.journal");
+  if (run.leads()) make_directory(flags.out);
   Progress progress(flags.quiet);
-  Side a = measure(flags, /*second=*/false, progress);
-  const Side b = measure(flags, /*second=*/true, progress);
+  Side a = measure(flags, /*second=*/false, run, progress);
+  const Side b = measure(flags, /*second=*/true, run, progress);
   progress.finish();
   check_segments(flags, a, b);
   const Comparison c = compare_models(a.measured, b.measured, flags.bins);
   complete(a.manifest, b.manifest, flags);
   a.manifest.seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  make_directory(flags.out);
+  if (!run.leads()) {
+    run.finish();
+    return 0;
+  }
   const std::string json = compare_json(c, a.task, a.manifest);
   write_report_file(flags.out / "compare.json", json);
   write_report_file(flags.out / "compare.csv", compare_csv(c));
   write_report_file(flags.out / "compare.html", compare_html(c, a.task, a.manifest));
+  run.finish();
   print(flags.json ? json
                    : comparison_text(c, a.task) +
                          fmt::format("report: {}\n", (flags.out / "compare.html").string()));
@@ -182,6 +230,7 @@ void add_compare(CLI::App& app, Action& action) {
       "compare", "How sharp the maps of two models are on the same examples, head by head");
   add_common_flags(*command, *flags, "directory for compare.json, compare.csv and compare.html");
   command->get_option("--out")->required();
+  add_shared_run_flags(*command, flags->shared);
   command->add_option("MODEL_B", flags->model_b, "the model that the first is compared with")
       ->required();
   add_task_flag(*command, flags->task);

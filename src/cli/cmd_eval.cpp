@@ -54,7 +54,7 @@ int eval(const Flags& flags) {
   const bool cuts = flags.cut.names_heads() || !flags.cut.mlps.empty();
   if (is_generative_task(flags.task)) {
     const WrittenAnswers answers =
-        evaluate_written(flags, flags.task, flags.cut, options_of_cuts, flags.batch_tokens);
+        evaluate_written(flags, flags.task, {flags.cut, options_of_cuts, flags.batch_tokens});
     deliver(flags, answers.json, answers.text);
     return 0;
   }

@@ -118,12 +118,11 @@ ScreenOptions screen_options(const std::string& text) {
 
 /// Screens if asked to, or if there are many heads and none are named.
 void choose_screen(const Flags& flags, const ModelConfig& config, FindOptions& options) {
-  constexpr int64_t kMany = 2048;  // heads, or groups of channels
   if (flags.screen) {
     options.screen = screen_options(*flags.screen);
     options.screen->exact = flags.exact;
   } else if (!flags.exact && options.heads.empty() &&
-             std::ssize(all_heads(config, options.mamba1_groups)) > kMany) {
+             std::ssize(all_heads(config, options.mamba1_groups)) > kManyHeads) {
     options.screen = ScreenOptions{};
   }
   HEADLENS_CHECK(UsageError, !options.screen || options.heads.empty(),

@@ -8,8 +8,10 @@
 #include "cli/common.h"
 #include "cli/cut_flags.h"
 #include "cli/heads.h"
+#include "cli/pool_steps.h"
 #include "cli/progress.h"
 #include "cli/prune_output.h"
+#include "cli/shared_run.h"
 #include "core/check.h"
 #include "headlens/analysis/gather_aggregate.h"
 #include "headlens/core/log.h"
@@ -32,6 +34,7 @@ struct Flags : CommonFlags {
   std::optional<int64_t> groups;
   std::optional<double> min_drop;
   int64_t batch_tokens = SweepOptions{}.max_batch_tokens;
+  SharedRunFlags shared;
   bool contrasts() const { return !against.empty() || !heads.empty(); }
   bool searches() const { return !against.empty() && heads.empty(); }
   bool some_off() const { return !without.empty() || !only.empty(); }
@@ -74,6 +77,7 @@ std::vector<HeadId> heads_off(const ModelConfig& config, const Flags& flags) {
 struct Prepared {
   PrunedTask task;
   std::unique_ptr<Objective> objective;
+  std::string digest;
 };
 
 Prepared prepare(const std::string& spec, bool against, const LoadedModel& loaded,
@@ -84,10 +88,12 @@ Prepared prepare(const std::string& spec, bool against, const LoadedModel& loade
     chance += 1 / static_cast<double>(e.choice_ids.size());
   }
   chance /= static_cast<double>(task.examples.size());
+  const std::string digest = task_digest(task.examples);
   // Variants of the search for heads share a forward: short batches leave room for them.
   const int64_t row_tokens = std::max<int64_t>(1, flags.batch_tokens / 4);
   return {{task.info, against, chance, {}, {}},
-          make_choice_objective(std::move(task.examples), row_tokens)};
+          make_choice_objective(std::move(task.examples), row_tokens),
+          digest};
 }
 
 std::vector<Prepared> prepare_all(const LoadedModel& loaded, const Flags& flags) {
@@ -105,7 +111,7 @@ void add_new(std::vector<HeadId>& heads, const std::vector<HeadId>& more) {
 
 /// Gather and Aggregate heads of the minimal model on the retrieval tasks.
 void find_heads(const LanguageModel& minimal, const std::vector<Prepared>& tasks,
-                const Flags& flags, Progress& progress, PruneFound& found) {
+                const Flags& flags, WorkPool& pool, Progress& progress, PruneFound& found) {
   FindOptions options;
   options.map_samples = 0;
   options.mamba1_groups = flags.groups.value_or(options.mamba1_groups);
@@ -116,6 +122,8 @@ void find_heads(const LanguageModel& minimal, const std::vector<Prepared>& tasks
   };
   for (const Prepared& one : tasks) {
     if (one.task.against) continue;
+    PrefixedPool of_task(pool, "minimal model, " + one.task.info.spec + ": ");
+    options.pool = &of_task;
     const FindResult result = find_gather_aggregate(minimal, *one.objective, options);
     add_new(found.gather, result.gather);
     add_new(found.aggregate, result.aggregate);
@@ -125,9 +133,28 @@ void find_heads(const LanguageModel& minimal, const std::vector<Prepared>& tasks
   });
 }
 
+/// Row by row, the outcomes of all tasks.
+std::vector<ContrastRow> pooled_contrast(WorkPool& pool, const LanguageModel& model, int64_t layers,
+                                         const std::vector<HeadId>& heads,
+                                         const std::vector<const Objective*>& objectives,
+                                         const PruneOptions& options) {
+  const auto compute = [&] {
+    std::vector<SweepOutcome> all;
+    for (ContrastRow& row : contrast(model, layers, heads, objectives, options)) {
+      for (SweepOutcome& outcome : row.tasks) all.push_back(std::move(outcome));
+    }
+    return all;
+  };
+  std::vector<ContrastRow> rows = {{"full", model.layer_count(), {}}, {"minimal", layers, {}}};
+  if (!heads.empty()) rows.push_back({"without heads", layers, {}});
+  const std::vector<SweepOutcome> all = pooled_outcomes(pool, "contrast", compute);
+  for (size_t i = 0; i < all.size(); ++i) rows.at(i / objectives.size()).tasks.push_back(all[i]);
+  return rows;
+}
+
 void make_contrast(const LanguageModel& model, const std::vector<Prepared>& tasks,
-                   const Flags& flags, const PruneOptions& options, Progress& progress,
-                   PruneFound& found) {
+                   const Flags& flags, const PruneOptions& options, WorkPool& pool,
+                   Progress& progress, PruneFound& found) {
   const LanguageModel minimal = first_layers(model, *found.minimal);
   found.given = parse_heads(flags.heads);
   check_heads_exist(model.config(), found.given);
@@ -137,21 +164,21 @@ void make_contrast(const LanguageModel& model, const std::vector<Prepared>& task
                    head_text(head), *found.minimal, head.layer);
   }
   if (found.given.empty() && *found.minimal > 0) {
-    find_heads(minimal, tasks, flags, progress, found);
+    find_heads(minimal, tasks, flags, pool, progress, found);
   }
   std::vector<HeadId> heads = found.given;
   add_new(heads, found.gather);
   add_new(heads, found.aggregate);
   std::vector<const Objective*> objectives;
   for (const Prepared& one : tasks) objectives.push_back(one.objective.get());
-  found.contrast = contrast(model, *found.minimal, heads, objectives, options);
+  found.contrast = pooled_contrast(pool, model, *found.minimal, heads, objectives, options);
   if (heads.empty() && !flags.quiet) {
     log_warn("[prune] no Gather or Aggregate head was found in the minimal model");
   }
 }
 
 PruneFound measure(const LanguageModel& model, std::vector<Prepared>& tasks, const Flags& flags,
-                   Progress& progress) {
+                   WorkPool& pool, Progress& progress) {
   PruneFound found;
   found.layers = model.layer_count();
   found.rule.tolerance = flags.tolerance.value_or(found.rule.tolerance);
@@ -165,16 +192,20 @@ PruneFound measure(const LanguageModel& model, std::vector<Prepared>& tasks, con
     options.progress = [&](int64_t done, int64_t total) {
       progress.update("depths of " + one.task.info.name, done, total);
     };
-    one.task.curve = depth_curve(model, *one.objective, options);
+    const std::string& spec = one.task.info.spec;
+    one.task.curve = pooled_outcomes(pool, fmt::format("depths {}", spec),
+                                     [&] { return depth_curve(model, *one.objective, options); });
     if (!one.task.against) curves.push_back(one.task.curve);
     if (!flags.leave_one_out) continue;
-    one.task.without_layer = leave_one_layer_out(model, *one.objective, options);
+    one.task.without_layer = pooled_outcomes(pool, fmt::format("layers left out {}", spec), [&] {
+      return leave_one_layer_out(model, *one.objective, options);
+    });
   }
   options.progress = {};
   found.minimal = minimal_depth(curves, found.rule);
   if (found.minimal) found.minimal_bytes = first_layers(model, *found.minimal).weight_bytes();
   if (found.minimal && flags.contrasts()) {
-    make_contrast(model, tasks, flags, options, progress, found);
+    make_contrast(model, tasks, flags, options, pool, progress, found);
   }
   for (Prepared& one : tasks) found.tasks.push_back(std::move(one.task));
   return found;
@@ -203,20 +234,53 @@ Json manifest_json(const Manifest& m) {
           {"seconds", m.seconds}};
 }
 
-int prune(const Flags& flags) {
+/// All tasks as one, and what outcomes depend on besides.
+RunIdentity prune_identity(const Flags& flags, const std::vector<Prepared>& tasks,
+                           const Manifest& manifest) {
+  TaskInfo all;
+  std::string digest;
+  for (const Prepared& one : tasks) {
+    all.spec += (all.spec.empty() ? "" : " ") + one.task.info.spec;
+    all.examples += one.task.info.examples;
+    digest += (digest.empty() ? "" : " ") + one.digest;
+  }
+  const auto number = [](const auto& value) {
+    return value ? fmt::format("{}", *value) : "default";
+  };
+  return run_identity(manifest, flags, all, digest,
+                      {{"command", "prune"},
+                       {"against", fmt::format("{}", fmt::join(flags.against, " "))},
+                       {"heads", fmt::format("{}", fmt::join(flags.heads, ","))},
+                       {"without", fmt::format("{}", fmt::join(flags.without, ","))},
+                       {"only", fmt::format("{}", fmt::join(flags.only, ","))},
+                       {"tolerance", number(flags.tolerance)},
+                       {"threshold", number(flags.threshold)},
+                       {"placement", flags.placement},
+                       {"groups", number(flags.groups)},
+                       {"min_drop", number(flags.min_drop)},
+                       {"batch_tokens", fmt::format("{}", flags.batch_tokens)}});
+}
+
+int prune(Flags flags) {
   const auto start = std::chrono::steady_clock::now();
   check_flags(flags);
+  SharedRun run(flags, flags.shared, flags.out.empty() ? flags.out : flags.out / "prune.journal");
   const Placement placement = sweep_options({.placement = flags.placement}).placement;
   const LoadedModel loaded = load_model(flags);
   check_placement(loaded.model.config(), placement);
   std::vector<Prepared> tasks = prepare_all(loaded, flags);
-  if (!flags.out.empty()) make_directory(flags.out);
+  if (!flags.out.empty() && run.leads()) make_directory(flags.out);
   Manifest manifest = make_manifest(flags, loaded);
+  run.start(prune_identity(flags, tasks, manifest), manifest);
   Progress progress(flags.quiet);
-  const PruneFound found = measure(loaded.model, tasks, flags, progress);
+  const PruneFound found = measure(loaded.model, tasks, flags, run.pool(), progress);
   progress.finish();
   manifest.seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  if (!run.leads()) {
+    run.finish();
+    return 0;
+  }
   note_chance(found, flags.quiet);
   Json json = {
       {"schema", "headlens.prune/1"}, {"model", flags.model}, {"placement", flags.placement}};
@@ -226,6 +290,7 @@ int prune(const Flags& flags) {
     write_report_file(flags.out / "prune.json", json_text(json));
     write_report_file(flags.out / "prune.csv", prune_csv(found));
   }
+  run.finish();
   print(flags.json ? json_text(json) : prune_text(found));
   return 0;
 }
@@ -242,6 +307,7 @@ void add_prune(CLI::App& app, Action& action) {
   CLI::App* command = app.add_subcommand(
       "prune", "The fewest layers that still do a task, and what they do with heads off");
   add_common_flags(*command, *flags, "directory for prune.json and prune.csv");
+  add_shared_run_flags(*command, flags->shared);
   command->add_option("--task", flags->tasks, "a task to keep; may be given again")
       ->allow_extra_args(false)
       ->required();

@@ -3,19 +3,26 @@
 
 #include <algorithm>
 #include <chrono>
-#include <fstream>
+#include <filesystem>
 
 #include "cli/commands.h"
+#include "cli/heads.h"
+#include "cli/peak_memory.h"
 #include "cli/progress.h"
 #include "cli/reproduce_page.h"
+#include "cli/shared_run.h"
 #include "cli/zoo.h"
 #include "core/check.h"
+#include "core/json_fields.h"
+#include "core/whole_file.h"
+#include "headlens/tasks/generative.h"
 
 namespace headlens::cli {
 namespace {
 
 struct Flags : StudyFlags {
   std::vector<std::string> claims;
+  SharedRunFlags shared;
   bool all = false;
 };
 
@@ -54,12 +61,97 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-void write_file(const std::filesystem::path& path, const std::string& text) {
-  std::ofstream file(path, std::ios::binary);
-  file << text;
-  file.close();
-  HEADLENS_CHECK(Error, file.good(), "[reproduce] {}, expected to be writable, got an error",
-                 path.string());
+/// Everything that the tasks ask, and its digest: two files of one name may differ.
+std::string tasks_digest(const StudyFlags& flags) {
+  std::vector<std::string> specs = {flags.retrieval, flags.knowledge};
+  specs.insert(specs.end(), flags.related.begin(), flags.related.end());
+  for (const int64_t pairs : flags.pairs) {
+    specs.push_back(fmt::format(fmt::runtime(flags.dictionaries), pairs));
+  }
+  std::string all;
+  const auto add = [&all](const std::string& text) {
+    all += fmt::format("{}:{}", text.size(), text);
+  };
+  for (const std::string& spec : specs) {
+    if (is_generative_task(spec)) {
+      for (const GenerativeExample& e : make_generative_task(spec).examples) {
+        add(e.prompt), add(e.target);
+      }
+      continue;
+    }
+    for (const Example& e : make_task(spec, flags.seed + 1).examples) {
+      add(e.prompt), add(fmt::format("{}", e.answer));
+      for (const std::string& choice : e.choices) add(choice);
+      for (const Segment& s : e.segments) add(fmt::format("{} {}", s.start, s.end));
+    }
+  }
+  return checksum_text(all);
+}
+
+/// What outcomes depend on.
+RunIdentity identity_of(Study& study, const std::vector<const Claim*>& claims,
+                        const Manifest& manifest) {
+  const StudyFlags& flags = study.flags();
+  std::vector<std::string> models, ids;
+  for (const std::string& model : flags.models) {
+    CommonFlags of_model = flags;
+    of_model.model = model;
+    models.push_back(fmt::format("{} {} {}", model, study.identity(model).fingerprint,
+                                 tokenizer_digest(of_model)));
+  }
+  for (const Claim* claim : claims) ids.push_back(claim->id);
+  return {{"command", "reproduce"},
+          {"models", fmt::format("{}", fmt::join(models, ", "))},
+          {"claims", fmt::format("{}", fmt::join(ids, ", "))},
+          {"heads", fmt::format("{}", fmt::join(flags.heads, ","))},
+          {"retrieval", flags.retrieval},
+          {"knowledge", flags.knowledge},
+          {"related", fmt::format("{}", fmt::join(flags.related, " "))},
+          {"dictionaries", flags.dictionaries},
+          {"pairs", fmt::format("{}", fmt::join(flags.pairs, ","))},
+          {"examples", tasks_digest(flags)},
+          {"seed", fmt::format("{}", flags.seed)},
+          {"dtype", flags.dtype.empty() ? "default" : flags.dtype},
+          {"device", manifest.device.substr(0, manifest.device.find_first_of(":,"))},
+          {"tf32", flags.tf32 ? "true" : "false"},
+          {"bos", flags.bos ? "true" : "false"},
+          {"batch_tokens", fmt::format("{}", flags.batch_tokens)},
+          {"headlens", fmt::format("{} {}", manifest.headlens_version, manifest.git_revision)},
+          {"torch", manifest.torch_version}};
+}
+
+Outcome measured(Study& study, const Claim& claim, const std::string& model) {
+  study.hold(model);
+  reset_peak_memory(study.devices());
+  const auto began = std::chrono::steady_clock::now();
+  Outcome outcome = claim.run(study, model);
+  outcome.seconds = seconds_since(began);
+  if (!study.devices().empty()) outcome.peak_bytes = peak_memory(study.devices());
+  return outcome;
+}
+
+/// Every claim on every model, the outcomes from the journal among them: a model's claims one after
+/// another, so that it is loaded once.
+std::vector<Tried> try_all(Study& study, const std::vector<const Claim*>& claims, WorkPool& pool) {
+  const std::vector<std::string>& models = study.flags().models;
+  std::vector<std::string> keys;
+  for (const std::string& model : models) {
+    for (const Claim* claim : claims) keys.push_back(fmt::format("{} {}", claim->id, model));
+  }
+  Progress progress(study.flags().quiet);
+  const auto compute = [&](size_t item) {
+    const Claim& claim = *claims[item % claims.size()];
+    return json_text(outcome_json(measured(study, claim, models[item / claims.size()])));
+  };
+  const std::vector<std::string> results = pool.run(
+      keys, compute, [&](int64_t done, int64_t total) { progress.update("claims", done, total); });
+  progress.finish();
+  std::vector<Tried> tried;
+  for (const Claim* claim : claims) tried.push_back({claim, {}});
+  for (size_t item = 0; item < results.size(); ++item) {
+    tried[item % claims.size()].outcomes.push_back(read_outcome(Json::parse(results[item])));
+  }
+  return tried;
 }
 
 int reproduce(Flags flags) {
@@ -69,33 +161,24 @@ int reproduce(Flags flags) {
   HEADLENS_CHECK(UsageError, flags.dictionaries.find("{}") != std::string::npos,
                  "[reproduce] --dictionaries, expected {{}} where the number of pairs goes, got {}",
                  flags.dictionaries);
-  if (!flags.out.empty()) make_directory(flags.out);
+  HEADLENS_CHECK(UsageError, flags.heads.empty() || flags.models.size() == 1,
+                 "[reproduce] --heads, expected with one model, got {}", flags.models.size());
+  parse_heads(flags.heads);
+  SharedRun run(flags, flags.shared,
+                flags.out.empty() ? flags.out : flags.out / "reproduce.journal");
+  if (!flags.out.empty() && run.leads()) make_directory(flags.out);
   Study study(flags);
-  Progress progress(flags.quiet);
-  std::vector<Tried> tried;
-  for (const Claim* claim : claims) tried.push_back({claim, {}});
-  int64_t done = 0;
-  const int64_t total = std::ssize(claims) * std::ssize(flags.models);
-  for (const std::string& model : flags.models) {
-    study.hold(model);
-    for (Tried& one : tried) {
-      progress.update("claims", done++, total);
-      const auto began = std::chrono::steady_clock::now();
-      Outcome outcome = one.claim->run(study, model);
-      outcome.seconds = seconds_since(began);
-      one.outcomes.push_back(std::move(outcome));
-    }
-  }
-  progress.update("claims", total, total);
-  progress.finish();
   StudyInfo info{study.manifest(), flags};
+  run.start(identity_of(study, claims, info.manifest), info.manifest);
+  const std::vector<Tried> tried = try_all(study, claims, run.pool());
   info.manifest.seconds = seconds_since(start);
   const Json json = study_json(tried, info);
-  if (!flags.out.empty()) {
-    write_file(flags.out / "study.json", json_text(json));
-    write_file(flags.out / "study.html", study_page(json));
+  if (!flags.out.empty() && run.leads()) {
+    write_whole_file(flags.out / "study.json", json_text(json));
+    write_whole_file(flags.out / "study.html", study_page(json));
   }
-  print(flags.json ? json_text(json) : study_text(tried));
+  run.finish();
+  if (run.leads()) print(flags.json ? json_text(json) : study_text(tried));
   return 0;
 }
 
@@ -113,6 +196,9 @@ void add_reproduce(CLI::App& app, Action& action) {
       ->delimiter(',')
       ->default_val(std::vector<std::string>{"zoo"});
   add_run_flags(*command, *flags, "directory for study.json and study.html");
+  add_shared_run_flags(*command, flags->shared);
+  add_heads_flag(*command, flags->heads)
+      ->description("heads for C1 and C3, as LAYER.HEAD, in place of those that a search finds");
   command->add_option("--retrieval", flags->retrieval,
                       "task in which heads are found (default mcq:options=4,n=256)");
   command->add_option("--knowledge", flags->knowledge,

@@ -18,12 +18,19 @@
 #include "cli/progress.h"
 #include "cli/zoo.h"
 #include "core/check.h"
+#include "core/json_fields.h"
+#include "headlens/analysis/journal.h"
+#include "headlens/core/checkpoint.h"
 #include "headlens/core/device.h"
 #include "headlens/core/log.h"
 #include "headlens/core/version.h"
+#include "headlens/model/families.h"
+#include "headlens/model/fresh_weights.h"
 
 namespace headlens::cli {
 namespace {
+
+constexpr std::string_view kRandom = "random:";
 
 std::string& command_line() {
   static std::string line;  // set once, before any command runs
@@ -155,7 +162,9 @@ std::string whole_number(const std::string& word) {
 
 void add_common_flags(CLI::App& command, CommonFlags& flags, const std::string& out_help) {
   command
-      .add_option("MODEL", flags.model, "checkpoint directory, or zoo:NAME (zoo:list lists them)")
+      .add_option("MODEL", flags.model,
+                  "checkpoint directory, zoo:NAME (zoo:list lists them), or random:DIR for random "
+                  "weights of the shape in DIR/config.json")
       ->required();
   add_run_flags(command, flags, out_help);
 }
@@ -235,10 +244,27 @@ std::optional<at::ScalarType> chosen_dtype(const std::string& word) {
 std::filesystem::path model_directory(const std::string& model) {
   constexpr std::string_view kZoo = "zoo:";
   if (model.starts_with(kZoo)) return zoo_model(model.substr(kZoo.size()));
+  const std::string directory = is_random_model(model) ? model.substr(kRandom.size()) : model;
   std::error_code ignored;
-  HEADLENS_CHECK(UsageError, std::filesystem::is_directory(model, ignored),
-                 "[model] MODEL, expected a checkpoint directory or zoo:NAME, got '{}'", model);
-  return model;
+  HEADLENS_CHECK(UsageError, std::filesystem::is_directory(directory, ignored),
+                 "[model] MODEL, expected a checkpoint directory, zoo:NAME or random:DIR, got '{}'",
+                 model);
+  return directory;
+}
+
+bool is_random_model(const std::string& model) {
+  return model.starts_with(kRandom);
+}
+
+ModelIdentity identify_model(const CommonFlags& flags) {
+  const std::filesystem::path directory = model_directory(flags.model);
+  const std::string where = (directory / "config.json").string();
+  if (is_random_model(flags.model)) {
+    const std::string text = read_text_file(where);
+    return {parse_model_config(text, where), "random-" + checksum_text(text)};
+  }
+  const Checkpoint checkpoint = Checkpoint::open(directory);
+  return {parse_model_config(checkpoint.config_json(), where), checkpoint.fingerprint()};
 }
 
 LoadedModel load_model(const CommonFlags& flags) {
@@ -250,6 +276,7 @@ LoadedModel load_model(const CommonFlags& flags) {
   const std::filesystem::path directory = model_directory(flags.model);
   Progress progress(flags.quiet || isatty(STDERR_FILENO) != 1);
   options.progress = loading_progress(progress);
+  if (is_random_model(flags.model)) return {random_model(directory, 0, options), directory};
   return {LanguageModel::load(directory, options), directory};
 }
 
@@ -305,21 +332,30 @@ void set_command_line(int argc, const char* const* argv) {
   command_line() = line;
 }
 
-Manifest make_manifest(const CommonFlags& flags, const LoadedModel& loaded) {
-  const LanguageModel& model = loaded.model;
+Manifest make_manifest(const CommonFlags& flags, const ModelConfig& config) {
   const auto now =
       std::chrono::time_point_cast<std::chrono::seconds>(std::chrono::system_clock::now());
+  const std::vector<at::Device> devices = chosen_devices(flags.device);
+  const at::ScalarType native = devices.front().is_cpu() ? at::kFloat : parse_dtype(config.dtype);
   Manifest m;
   m.headlens_version = version();
   m.git_revision = git_revision();
   m.torch_version = TORCH_VERSION;
   m.command = command_line();
+  m.device = fmt::format("{}", fmt::join(names_of(devices), ","));
+  m.dtype = dtype_name(chosen_dtype(flags.dtype).value_or(native));
+  m.seed = flags.seed;
+  m.started = fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(now));
+  return m;
+}
+
+Manifest make_manifest(const CommonFlags& flags, const LoadedModel& loaded) {
+  const LanguageModel& model = loaded.model;
+  Manifest m = make_manifest(flags, model.config());
   m.checkpoint = model.fingerprint();
   m.certificate = certificate_of(loaded.directory, model.fingerprint());
   m.device = fmt::format("{}", fmt::join(names_of(model.devices()), ","));
   m.dtype = dtype_name(model.dtype());
-  m.seed = flags.seed;
-  m.started = fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(now));
   return m;
 }
 

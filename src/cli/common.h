@@ -19,7 +19,7 @@ namespace headlens::cli {
 
 /// The common flags of the contract.
 struct CommonFlags {
-  std::string model;   // checkpoint directory or zoo:NAME
+  std::string model;   // checkpoint directory, zoo:NAME or random:DIR
   std::string device;  // empty: cuda if there is one
   std::string dtype;   // empty: the checkpoint's on CUDA, float32 on the CPU
   std::filesystem::path out;
@@ -67,6 +67,14 @@ std::optional<at::ScalarType> chosen_dtype(const std::string& word);
 /// The directory of a MODEL argument. UsageError for an unknown zoo model or a path that is no
 /// directory.
 std::filesystem::path model_directory(const std::string& model);
+/// Whether MODEL is random:DIR: the shape of a directory's config.json, weights drawn anew.
+bool is_random_model(const std::string& model);
+/// The config of a MODEL argument and what identifies its checkpoint, without its weights.
+struct ModelIdentity {
+  ModelConfig config;
+  std::string fingerprint;
+};
+ModelIdentity identify_model(const CommonFlags& flags);
 
 /// A model with what its directory holds besides weights.
 struct LoadedModel {
@@ -84,7 +92,9 @@ struct LoadedTask {
 };
 LoadedTask load_task(const std::string& spec, const LoadedModel& loaded, const CommonFlags& flags);
 
-/// Where a result comes from; `seconds` is filled by the caller.
+/// Where a result comes from; `seconds` is filled by the caller. Without a model: but for its
+/// fingerprint and certificate.
+Manifest make_manifest(const CommonFlags& flags, const ModelConfig& config);
 Manifest make_manifest(const CommonFlags& flags, const LoadedModel& loaded);
 /// Remembers the command line for the manifest.
 void set_command_line(int argc, const char* const* argv);

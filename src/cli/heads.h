@@ -11,6 +11,9 @@
 
 namespace headlens::cli {
 
+/// From so many heads, or groups of channels, on a search screens by itself.
+inline constexpr int64_t kManyHeads = 2048;
+
 /// --heads; the caller says whether it is required.
 CLI::Option* add_heads_flag(CLI::App& command, std::vector<std::string>& heads);
 

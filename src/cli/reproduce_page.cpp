@@ -18,22 +18,6 @@ const char* verdict_name(Verdict verdict) {
   return "";
 }
 
-Json outcome_json(const Outcome& outcome) {
-  Json figures = Json::array();
-  for (const Figure& figure : outcome.figures) {
-    Json one = {{"what", figure.what},
-                {"value", figure.ours.value},
-                {"ci", {figure.ours.low, figure.ours.high}}};
-    if (!figure.paper.empty()) one["paper"] = figure.paper;
-    figures.push_back(std::move(one));
-  }
-  return {{"model", outcome.model},
-          {"verdict", verdict_name(outcome.verdict)},
-          {"why", outcome.why},
-          {"seconds", outcome.seconds},
-          {"figures", std::move(figures)}};
-}
-
 std::string escaped(const std::string& text) {
   std::string out;
   for (const char c : text) {
@@ -60,11 +44,17 @@ td.number { font-variant-numeric: tabular-nums; white-space: nowrap; }
 .small { color: GrayText; }
 )";
 
+/// ", 17.3 GiB"; nothing for 0.
+std::string memory_text(int64_t bytes) {
+  if (bytes == 0) return "";
+  return fmt::format(", {:.1f} GiB", static_cast<double>(bytes) / (1024.0 * 1024 * 1024));
+}
+
 std::string outcome_section(const Json& outcome) {
   std::string html = fmt::format(
-      "<h3>{}: <span class=\"verdict\">{}</span></h3>\n<p class=\"small\">{} ({:.1f} s)</p>\n",
+      "<h3>{}: <span class=\"verdict\">{}</span></h3>\n<p class=\"small\">{} ({:.1f} s{})</p>\n",
       cell(outcome["model"]), cell(outcome["verdict"]), cell(outcome["why"]),
-      outcome["seconds"].get<double>());
+      outcome["seconds"].get<double>(), memory_text(outcome["peak_bytes"]));
   if (outcome["figures"].empty()) return html;
   html += "<table><tr><th>figure</th><th>here (95 %)</th><th>the study</th></tr>\n";
   for (const Json& figure : outcome["figures"]) {
@@ -77,6 +67,37 @@ std::string outcome_section(const Json& outcome) {
 }
 
 }  // namespace
+
+Json outcome_json(const Outcome& outcome) {
+  Json figures = Json::array();
+  for (const Figure& figure : outcome.figures) {
+    Json one = {{"what", figure.what},
+                {"value", figure.ours.value},
+                {"ci", {figure.ours.low, figure.ours.high}}};
+    if (!figure.paper.empty()) one["paper"] = figure.paper;
+    figures.push_back(std::move(one));
+  }
+  return {{"model", outcome.model},
+          {"verdict", verdict_name(outcome.verdict)},
+          {"why", outcome.why},
+          {"seconds", outcome.seconds},
+          {"peak_bytes", outcome.peak_bytes},
+          {"figures", std::move(figures)}};
+}
+
+Outcome read_outcome(const Json& json) {
+  Outcome outcome{.model = json["model"], .why = json["why"], .seconds = json["seconds"]};
+  outcome.peak_bytes = json["peak_bytes"];
+  for (const Verdict verdict : {Verdict::Holds, Verdict::DoesNotHold, Verdict::NotRun}) {
+    if (json["verdict"] == verdict_name(verdict)) outcome.verdict = verdict;
+  }
+  for (const Json& figure : json["figures"]) {
+    const Json& ci = figure["ci"];
+    outcome.figures.push_back(
+        {figure["what"], {figure["value"], ci[0], ci[1]}, figure.value("paper", std::string())});
+  }
+  return outcome;
+}
 
 Json study_json(const std::vector<Tried>& tried, const StudyInfo& info) {
   Json claims = Json::array();

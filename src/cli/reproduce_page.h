@@ -9,6 +9,10 @@
 
 namespace headlens::cli {
 
+/// An outcome as it is kept in a journal and handed to other processes, and back.
+Json outcome_json(const Outcome& outcome);
+Outcome read_outcome(const Json& json);
+
 /// A claim with its outcomes, one a model.
 struct Tried {
   const Claim* claim = nullptr;

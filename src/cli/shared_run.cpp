@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "core/check.h"
+#include "core/json_fields.h"
 #include "headlens/core/device.h"
 
 namespace headlens::cli {
@@ -59,6 +60,23 @@ std::string task_digest(const std::vector<TokenizedExample>& examples) {
     }
   }
   return checksum_text(bytes);
+}
+
+std::string tokenizer_digest(const CommonFlags& flags) {
+  std::vector<std::filesystem::path> files;
+  const std::filesystem::path from = flags.tokenizer.empty()
+                                         ? model_directory(flags.model)
+                                         : std::filesystem::path(flags.tokenizer);
+  if (std::filesystem::is_directory(from)) {
+    for (const char* name : {"tokenizer.json", "tokenizer.model"}) files.push_back(from / name);
+  } else {
+    files.push_back(from);
+  }
+  std::string all;
+  for (const std::filesystem::path& file : files) {
+    if (std::filesystem::exists(file)) all += read_text_file(file);
+  }
+  return checksum_text(all);
 }
 
 RunIdentity run_identity(const Manifest& manifest, const CommonFlags& flags, const TaskInfo& task,

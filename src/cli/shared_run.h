@@ -25,6 +25,9 @@ void add_shared_run_flags(CLI::App& command, SharedRunFlags& flags);
 /// A digest of everything of a task that a model sees: two files of one name may differ.
 std::string task_digest(const std::vector<TokenizedExample>& examples);
 
+/// A digest of the files that the model's tokenizer is read from.
+std::string tokenizer_digest(const CommonFlags& flags);
+
 /// What results depend on: the model, the task, versions, and `options` besides.
 RunIdentity run_identity(const Manifest& manifest, const CommonFlags& flags, const TaskInfo& task,
                          const std::string& digest,

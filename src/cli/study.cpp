@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "cli/heads.h"
+#include "cli/written_answers.h"
 #include "headlens/analysis/gather_aggregate.h"
 #include "headlens/tasks/objective.h"
 
@@ -18,25 +20,35 @@ CommonFlags Study::flags_of(const std::string& name, uint64_t seed) const {
 const LoadedModel& Study::loaded(const std::string& name) {
   const auto known = models_.find(name);
   if (known != models_.end()) return known->second;
-  return models_.emplace(name, load_model(flags_of(name, flags_.seed))).first->second;
+  LoadedModel& made = models_.emplace(name, load_model(flags_of(name, flags_.seed))).first->second;
+  for (const at::Device& device : made.model.devices()) {
+    if (std::find(devices_.begin(), devices_.end(), device) == devices_.end()) {
+      devices_.push_back(device);
+    }
+  }
+  return made;
 }
 
 Manifest Study::manifest() {
   const std::string& name = flags_.models.front();
-  return make_manifest(flags_of(name, flags_.seed), loaded(name));
+  return make_manifest(flags_of(name, flags_.seed), identity(name).config);
 }
 
-const std::vector<std::string>& Study::kinds(const std::string& name) {
-  const auto known = kinds_.find(name);
-  if (known != kinds_.end()) return known->second;
+const ModelIdentity& Study::identity(const std::string& name) {
+  const auto known = identities_.find(name);
+  if (known != identities_.end()) return known->second;
+  return identities_.emplace(name, identify_model(flags_of(name, flags_.seed))).first->second;
+}
+
+std::vector<std::string> Study::kinds(const std::string& name) {
   std::vector<std::string> kinds;
-  for (const LayerSpec& layer : model(name).config().layers) {
+  for (const LayerSpec& layer : identity(name).config.layers) {
     for (const HeadBank& bank : head_banks(layer)) {
       const std::string kind = layer_kind_name(bank.kind);
       if (std::find(kinds.begin(), kinds.end(), kind) == kinds.end()) kinds.push_back(kind);
     }
   }
-  return kinds_[name] = kinds;
+  return kinds;
 }
 
 const std::string& Study::attention_model() {
@@ -44,7 +56,6 @@ const std::string& Study::attention_model() {
   const std::vector<std::string> attention = {layer_kind_name(LayerKind::Attention)};
   for (const std::string& name : flags_.models) {
     if (kinds(name) == attention) return attention_model_.emplace(name);
-    models_.erase(name);
   }
   return attention_model_.emplace();
 }
@@ -58,6 +69,17 @@ void Study::hold(const std::string& name) {
 std::unique_ptr<Objective> Study::fresh(const std::string& name, const std::string& task) {
   LoadedTask made = load_task(task, loaded(name), flags_of(name, flags_.seed + 1));
   return make_choice_objective(std::move(made.examples), flags_.batch_tokens);
+}
+
+SweepOutcome Study::written(const std::string& name, const std::string& task,
+                            const std::vector<HeadId>& without) {
+  CommonFlags flags = flags_of(name, flags_.seed);
+  flags.quiet = true;  // the progress of claims is shown
+  WritingOptions options;
+  options.batch_tokens = flags_.batch_tokens;
+  for (const HeadId& head : without) options.cut.heads.push_back(head_text(head));
+  const GenerativeTask made = make_generative_task(task);
+  return judge_answers(made, made.rules.front(), write_answers(loaded(name), flags, made, options));
 }
 
 double Study::chance(const std::string& name, const std::string& task) {
@@ -76,12 +98,19 @@ const FindResult& Study::found(const std::string& name, const std::string& task)
   FindOptions options;
   options.sweep.max_batch_tokens = flags_.batch_tokens;
   options.map_samples = 0;
+  const auto heads = all_heads(model(name).config(), options.mamba1_groups);
+  if (std::ssize(heads) > kManyHeads) options.screen.emplace();
   const auto objective = make_choice_objective(std::move(made.examples), flags_.batch_tokens);
   FindResult result = find_gather_aggregate(model(name), *objective, options);
   return found_.emplace(std::pair(name, task), std::move(result)).first->second;
 }
 
 std::vector<HeadId> Study::strongest(const std::string& name, const std::string& task) {
+  if (!flags_.heads.empty()) {
+    std::vector<HeadId> named = parse_heads(flags_.heads);
+    check_heads_exist(identity(name).config, named);
+    return named;
+  }
   const FindResult& result = found(name, task);
   std::vector<HeadId> heads;
   if (!result.gather.empty()) heads.push_back(result.gather.front());

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "cli/common.h"
+#include "headlens/analysis/estimates.h"
 #include "headlens/model/objective.h"
 
 namespace headlens::cli {
@@ -14,6 +15,7 @@ namespace headlens::cli {
 /// What `reproduce` was asked for.
 struct StudyFlags : CommonFlags {
   std::vector<std::string> models;  // as --models names them
+  std::vector<std::string> heads;   // in place of those that a search would find
   std::string retrieval = "mcq:options=4,n=256";
   std::string knowledge = "world-facts:n=240";
   std::vector<std::string> related = {"kv:pairs=8,n=256", "world-mcq:options=4,n=256"};
@@ -31,21 +33,30 @@ class Study {
   const StudyFlags& flags() const { return flags_; }
   /// Of the first model; there is one at least.
   Manifest manifest();
+  /// Of a model, without loading it.
+  const ModelIdentity& identity(const std::string& name);
   const LanguageModel& model(const std::string& name) { return loaded(name).model; }
-  /// "attention", "mamba2" .., each kind of mixer that has heads, once.
-  const std::vector<std::string>& kinds(const std::string& name);
+  /// "attention", "mamba2" .., each kind of mixer that has heads, once; loads nothing.
+  std::vector<std::string> kinds(const std::string& name);
 
   /// The first model whose heads are all attention; empty if there is none.
   const std::string& attention_model();
   /// Lets go of all models but this one and attention_model(), so that no more than two are held.
   void hold(const std::string& name);
 
+  /// Devices that models have been loaded on.
+  const std::vector<at::Device>& devices() const { return devices_; }
+
   /// The task's examples that heads are measured on.
   std::unique_ptr<Objective> fresh(const std::string& name, const std::string& task);
+  /// What a task whose answers are written comes to by its first rule, these heads cut throughout.
+  SweepOutcome written(const std::string& name, const std::string& task,
+                       const std::vector<HeadId>& without);
   double chance(const std::string& name, const std::string& task);
   /// `find` on the examples that heads are chosen on.
   const FindResult& found(const std::string& name, const std::string& task);
-  /// The strongest Gather and the strongest Aggregate head found there; none, one or two.
+  /// The heads of --heads; without it the strongest Gather and the strongest Aggregate head found
+  /// there; none, one or two.
   std::vector<HeadId> strongest(const std::string& name, const std::string& task);
 
  private:
@@ -54,7 +65,8 @@ class Study {
 
   StudyFlags flags_;
   std::map<std::string, LoadedModel> models_;
-  std::map<std::string, std::vector<std::string>> kinds_;
+  std::vector<at::Device> devices_;
+  std::map<std::string, ModelIdentity> identities_;
   std::optional<std::string> attention_model_;
   std::map<std::pair<std::string, std::string>, FindResult> found_;
 };

@@ -4,61 +4,64 @@
 #include <fmt/format.h>
 
 #include "cli/progress.h"
-#include "headlens/core/intervals.h"
 #include "headlens/model/generate.h"
-#include "headlens/tasks/generative.h"
 
 namespace headlens::cli {
-namespace {
 
-std::vector<Generation> written(const LoadedModel& loaded, const CommonFlags& flags,
-                                const GenerativeTask& task, const CutFlags& cut,
-                                const SweepOptions& cuts, int64_t batch_tokens) {
+std::vector<std::string> write_answers(const LoadedModel& loaded, const CommonFlags& flags,
+                                       const GenerativeTask& task, const WritingOptions& options) {
   const Tokenizer tokenizer = load_tokenizer(loaded, flags);
   std::vector<std::string> prompts;
   for (const GenerativeExample& example : task.examples) prompts.push_back(example.prompt);
   check_bos(flags, tokenizer, prompts.front());
   HookSet hooks(loaded.model.config());
-  check_placement(loaded.model.config(), cuts.placement);
-  add_cuts(loaded.model, cut, cuts, hooks);
-  GenerateOptions options;
-  options.max_new_tokens = task.max_new_tokens;
-  options.stops = task.stop;
-  options.max_batch_tokens = batch_tokens;
-  if (hooks.size() > 0) options.tap = &hooks;
+  check_placement(loaded.model.config(), options.how.placement);
+  add_cuts(loaded.model, options.cut, options.how, hooks);
+  GenerateOptions generating;
+  generating.max_new_tokens = task.max_new_tokens;
+  generating.stops = task.stop;
+  generating.max_batch_tokens = options.batch_tokens;
+  if (hooks.size() > 0) generating.tap = &hooks;
   Progress progress(flags.quiet);
-  options.progress = [&](int64_t done, int64_t total) { progress.update("eval", done, total); };
-  auto texts = generate(loaded.model, tokenizer, prompts, options, flags.bos);
+  generating.progress = [&](int64_t done, int64_t total) { progress.update("eval", done, total); };
+  std::vector<std::string> texts;
+  for (Generation& made : generate(loaded.model, tokenizer, prompts, generating, flags.bos)) {
+    texts.push_back(std::move(made.text));
+  }
   hooks.check_all_fired();
   progress.finish();
   return texts;
 }
 
-}  // namespace
+SweepOutcome judge_answers(const GenerativeTask& task, const AnswerRule& rule,
+                           const std::vector<std::string>& texts) {
+  SweepOutcome outcome;
+  for (size_t i = 0; i < texts.size(); ++i) {
+    const std::string answer = cut_at_stop(texts[i], task.stop);
+    outcome.verdicts.push_back({.correct = judge_completion(rule, answer, task.examples[i])});
+  }
+  return outcome;
+}
 
 WrittenAnswers evaluate_written(const CommonFlags& flags, const std::string& spec,
-                                const CutFlags& cut, const SweepOptions& options,
-                                int64_t batch_tokens) {
+                                const WritingOptions& options) {
   const GenerativeTask task = make_generative_task(spec);
   const LoadedModel loaded = load_model(flags);
-  const std::vector<Generation> texts = written(loaded, flags, task, cut, options, batch_tokens);
-  const int64_t n = std::ssize(task.examples);
+  const std::vector<std::string> texts = write_answers(loaded, flags, task, options);
+  const CutFlags& cut = options.cut;
   WrittenAnswers result;
-  result.json = {{"task", spec},           {"examples", n},         {"heads", cut.heads},
-                 {"layers", cut.layers},   {"mlp", cut.mlps},       {"keep", cut.keep},
-                 {"rules", Json::array()}, {"texts", Json::array()}};
-  for (const Generation& text : texts) result.json["texts"].push_back(text.text);
+  result.json = {{"task", spec},           {"examples", texts.size()},
+                 {"heads", cut.heads},     {"layers", cut.layers},
+                 {"mlp", cut.mlps},        {"keep", cut.keep},
+                 {"rules", Json::array()}, {"texts", texts}};
   for (const AnswerRule& rule : task.rules) {
-    int64_t right = 0;
-    for (size_t i = 0; i < texts.size(); ++i) {
-      right += judge_completion(rule, cut_at_stop(texts[i].text, task.stop), task.examples[i]);
-    }
-    const double accuracy = static_cast<double>(right) / static_cast<double>(n);
-    const auto [low, high] = wilson_bounds(right, n);
-    result.json["rules"].push_back(
-        {{"rule", rule.name}, {"accuracy", accuracy}, {"accuracy_ci", {low, high}}});
-    result.text += fmt::format("{}, {}: accuracy {:.4f} (95 % {:.4f} to {:.4f}) over {} examples\n",
-                               spec, rule.name, accuracy, low, high, n);
+    const Estimate accuracy = accuracy_estimate(judge_answers(task, rule, texts));
+    result.json["rules"].push_back({{"rule", rule.name},
+                                    {"accuracy", accuracy.value},
+                                    {"accuracy_ci", {accuracy.low, accuracy.high}}});
+    result.text +=
+        fmt::format("{}, {}: accuracy {:.4f} (95 % {:.4f} to {:.4f}) over {} examples\n", spec,
+                    rule.name, accuracy.value, accuracy.low, accuracy.high, texts.size());
   }
   return result;
 }

@@ -1,4 +1,4 @@
-// headlens/cli: `eval` of tasks whose answers are written, not chosen.
+// headlens/cli: answers that a model writes, read and judged by a task's rules.
 #pragma once
 
 #include <string>
@@ -7,18 +7,33 @@
 #include "cli/common.h"
 #include "cli/cut_flags.h"
 #include "cli/output.h"
+#include "headlens/analysis/estimates.h"
+#include "headlens/tasks/generative.h"
 
 namespace headlens::cli {
 
-/// Generates greedily after every prompt of the task and reads the answers out by its rules, with
-/// the heads and MLPs named cut throughout. `json` has the accuracy by each rule with its 95 %
+/// What is cut while answers are written, and how many tokens are held in one forward.
+struct WritingOptions {
+  CutFlags cut;
+  SweepOptions how;  // its mode and placement
+  int64_t batch_tokens = 16384;
+};
+
+/// Greedy completions of the task's prompts, one each.
+std::vector<std::string> write_answers(const LoadedModel& loaded, const CommonFlags& flags,
+                                       const GenerativeTask& task, const WritingOptions& options);
+
+/// Whether each completion is right by `rule`: verdicts without probabilities.
+SweepOutcome judge_answers(const GenerativeTask& task, const AnswerRule& rule,
+                           const std::vector<std::string>& texts);
+
+/// `eval` of tasks whose answers are written: `json` has the accuracy by each rule with its 95 %
 /// Wilson interval and every text; `text` the accuracies.
 struct WrittenAnswers {
   Json json;
   std::string text;
 };
 WrittenAnswers evaluate_written(const CommonFlags& flags, const std::string& task,
-                                const CutFlags& cut, const SweepOptions& options,
-                                int64_t batch_tokens);
+                                const WritingOptions& options);
 
 }  // namespace headlens::cli

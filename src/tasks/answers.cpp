@@ -1,12 +1,7 @@
-// headlens/tasks: answers read out of completions as lm-evaluation-harness 0.4's filters do.
+// headlens/tasks: answers of GSM8K, read out of completions as the harness's filters do.
 #include "tasks/answers.h"
 
-#include <array>
-#include <cctype>
-#include <span>
-
 #include "headlens/tasks/generative.h"
-#include "model/tokenizer_unicode.h"
 #include "tasks/python_text.h"
 
 namespace headlens {
@@ -55,42 +50,6 @@ void drop_last_stop(std::string& text) {
   }
 }
 
-bool is_word_byte(char c) {
-  const auto byte = static_cast<unsigned char>(c);
-  return std::isalnum(byte) != 0 || c == '_' || byte >= 0x80;  // letters beyond ASCII
-}
-
-/// The first of `words` that stands alone in the text (`\b...\b`).
-std::string first_word(std::string_view text, std::span<const std::string_view> words) {
-  for (size_t at = 0; at < text.size(); ++at) {
-    if (at > 0 && is_word_byte(text[at - 1])) continue;
-    for (const std::string_view word : words) {
-      const size_t end = at + word.size();
-      const bool alone = end >= text.size() || !is_word_byte(text[end]);
-      if (text.substr(at).starts_with(word) && alone) return std::string(word);
-    }
-  }
-  return kNoAnswer;
-}
-
-/// `(\([A-Z]\))`
-std::string first_letter(std::string_view text) {
-  for (size_t at = 0; at + 2 < text.size(); ++at) {
-    const bool letter = text[at + 1] >= 'A' && text[at + 1] <= 'Z';
-    if (text[at] == '(' && letter && text[at + 2] == ')') return std::string(text.substr(at, 3));
-  }
-  return kNoAnswer;
-}
-
-/// `([-0-9]+)`
-std::string first_integer(std::string_view text) {
-  const auto fits = [](char c) { return is_digit(c) || c == '-'; };
-  for (size_t at = 0; at < text.size(); ++at) {
-    if (fits(text[at])) return std::string(text.substr(at, run_end(text, at, fits) - at));
-  }
-  return kNoAnswer;
-}
-
 }  // namespace
 
 std::string gsm8k_strict(std::string_view text) {
@@ -119,40 +78,6 @@ std::string gsm8k_normal(std::string_view text) {
   if (const size_t mark = out.rfind(kMark); mark != out.npos) out.erase(0, mark + kMark.size());
   drop_last_stop(out);
   return python_lower(out);
-}
-
-std::string bbh_cot_answer(std::string_view text) {
-  constexpr std::string_view kMark = "the answer is ";
-  for (size_t at = text.find(kMark); at != text.npos; at = text.find(kMark, at + 1)) {
-    const size_t begin = at + kMark.size();
-    const size_t end = std::min(text.find('\n', begin), text.size());
-    if (end == begin) continue;
-    const size_t last = previous_code_point(text, end);
-    return stripped(text.substr(begin, last - begin));
-  }
-  return kNoAnswer;
-}
-
-std::string bbh_normal(std::string_view text) {
-  std::string out(text);
-  drop_last_stop(out);
-  for (const char* sign : {",", "\n", "\\", "\""}) out = replace_all(out, sign, "");
-  return python_lower(out);
-}
-
-std::string bbh_flexible(const std::string& task, std::string_view text) {
-  static constexpr std::array<std::string_view, 2> kTruth = {"True", "False"};
-  static constexpr std::array<std::string_view, 4> kConsent = {"Yes", "No", "yes", "no"};
-  static constexpr std::array<std::string_view, 2> kValidity = {"valid", "invalid"};
-  if (task == "boolean_expressions") return first_word(text, kTruth);
-  if (task == "formal_fallacies") return first_word(text, kValidity);
-  if (task == "multistep_arithmetic_two" || task == "object_counting") return first_integer(text);
-  const bool by_consent = task == "navigate" || task == "causal_judgement" ||
-                          task == "web_of_lies" || task == "sports_understanding";
-  if (by_consent) return first_word(text, kConsent);
-  // What is sorted or closed has no form to look for.
-  if (task == "word_sorting" || task == "dyck_languages") return stripped(text);
-  return first_letter(text);
 }
 
 }  // namespace headlens

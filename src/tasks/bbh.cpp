@@ -7,7 +7,7 @@
 
 #include "core/check.h"
 #include "core/json_fields.h"
-#include "tasks/answers.h"
+#include "tasks/bbh_answers.h"
 #include "tasks/json_line.h"
 #include "tasks/python_text.h"
 
@@ -118,7 +118,8 @@ GenerativeTask load(const DataSpec& spec, bool chains_shown) {
     for (const JsonLine& line : read_examples(directory / "bbh" / (name + ".json"))) {
       if (limit > 0 && count++ == limit) break;
       GenerativeExample example;
-      example.prompt = before + "Q: " + line.text("input");
+      example.question = line.text("input");
+      example.prompt = before + "Q: " + example.question;
       example.prompt.append(chains_shown ? kThink : "\nA:").append(chains_shown ? "\n" : "");
       example.target = line.text("target");
       example.kind = name;
@@ -143,7 +144,7 @@ GenerativeTask load_bbh(const DataSpec& spec) {
                    [](const std::string& text, const GenerativeExample&) { return text; }, same};
   AnswerRule found{"flexible-extract",
                    [](const std::string& text, const GenerativeExample& example) {
-                     return bbh_flexible(example.kind, text);
+                     return bbh_flexible(example.kind, example.question, text);
                    },
                    same};
   task.rules = {std::move(whole), std::move(found)};
@@ -153,7 +154,6 @@ GenerativeTask load_bbh(const DataSpec& spec) {
 GenerativeTask load_bbh_cot(const DataSpec& spec) {
   GenerativeTask task = load(spec, /*chains_shown=*/true);
   task.stop = {"</s>", "Q", "\n\n"};
-  task.max_new_tokens = 1024;
   task.rules = {
       {"get-answer",
        [](const std::string& text, const GenerativeExample&) { return bbh_cot_answer(text); },

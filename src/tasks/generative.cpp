@@ -15,6 +15,7 @@ namespace {
 
 constexpr int64_t kMaxRows = 1'000'000;
 constexpr int64_t kMaxShots = 100;
+constexpr int64_t kMaxTokens = 65'536;
 
 struct GenerativeKind {
   std::string name;
@@ -23,14 +24,22 @@ struct GenerativeKind {
   GenerativeTask (*load)(const DataSpec& spec);
 };
 
+/// The most that is written after a prompt; the harness's own number is the default.
+DataParam tokens(const char* number) {
+  return {"tokens", number, 1, kMaxTokens};
+}
+
 const std::vector<GenerativeKind>& kinds() {
   static const DataParam n = {"n", "all", 1, kMaxRows};
   static const DataParam examples = {"examples", ""}, tasks = {"tasks", "all"};
   static const std::vector<GenerativeKind> all = {
-      {"gsm8k", "FILE", {{"shots", "5", 0, kMaxShots}, examples, n}, load_gsm8k},
-      {"gsm8k-cot", "FILE", {{"shots", "8", 0, kMaxShots}, examples, n}, load_gsm8k_cot},
-      {"bbh", "DIR", {{"shots", "0", 0, kMaxShots}, tasks, n}, load_bbh},
-      {"bbh-cot", "DIR", {{"shots", "3", 0, kMaxShots}, tasks, n}, load_bbh_cot},
+      {"gsm8k", "FILE", {{"shots", "5", 0, kMaxShots}, examples, tokens("256"), n}, load_gsm8k},
+      {"gsm8k-cot",
+       "FILE",
+       {{"shots", "8", 0, kMaxShots}, examples, tokens("256"), n},
+       load_gsm8k_cot},
+      {"bbh", "DIR", {{"shots", "0", 0, kMaxShots}, tasks, tokens("256"), n}, load_bbh},
+      {"bbh-cot", "DIR", {{"shots", "3", 0, kMaxShots}, tasks, tokens("1024"), n}, load_bbh_cot},
   };
   return all;
 }
@@ -54,6 +63,7 @@ GenerativeTask make_generative_task(std::string_view spec) {
   }
   const DataSpec read = read_data_spec(parts, kind->kind, kind->params);
   GenerativeTask task = kind->load(read);
+  task.max_new_tokens = read.number("tokens");
   task.info.spec = std::string(spec);
   task.info.name = parts.name;
   task.info.examples = std::ssize(task.examples);

@@ -66,7 +66,8 @@ GenerativeTask load(const DataSpec& spec, const Form& form) {
   for (const JsonLine& line : lines) {
     if (limit > 0 && std::ssize(task.examples) == limit) break;
     GenerativeExample example;
-    example.prompt = opening + form.question + line.text("question") + form.answer;
+    example.question = line.text("question");
+    example.prompt = opening + form.question + example.question + form.answer;
     example.target = target_of(line.text("answer"), form);
     example.source = line.source();
     task.examples.push_back(std::move(example));

@@ -13,6 +13,13 @@ bool is_python_space(uint32_t c) {
   return is_space(c) || (c >= 0x1C && c <= 0x1F);
 }
 
+/// `\w` of `re`: letters, numbers, '_'.
+bool is_python_word(uint32_t c) {
+  const auto category = utf8proc_category(static_cast<utf8proc_int32_t>(c));
+  const bool letter = category >= UTF8PROC_CATEGORY_LU && category <= UTF8PROC_CATEGORY_LO;
+  return letter || is_numeric(c) || c == '_';
+}
+
 void append_lower(uint32_t c, bool after_letter, bool before_letter, std::string& out) {
   constexpr uint32_t kCapitalDottedI = 0x130, kCapitalSigma = 0x3A3, kFinalSigma = 0x3C2;
   if (c == kCapitalDottedI) {
@@ -57,13 +64,50 @@ size_t python_rstrip_end(std::string_view text) {
   return end;
 }
 
-std::string_view python_strip(std::string_view text) {
-  text = text.substr(0, python_rstrip_end(text));
+std::string_view python_lstrip(std::string_view text) {
   for (size_t i = 0; i < text.size();) {
     const size_t start = i;
     if (!is_python_space(next_code_point(text, i))) return text.substr(start);
   }
   return {};
+}
+
+std::string_view python_strip(std::string_view text) {
+  return python_lstrip(text.substr(0, python_rstrip_end(text)));
+}
+
+std::vector<std::string> python_split(std::string_view text) {
+  std::vector<std::string> words;
+  std::string word;
+  for (size_t i = 0; i < text.size();) {
+    const size_t start = i;
+    if (!is_python_space(next_code_point(text, i))) {
+      word += text.substr(start, i - start);
+    } else if (!word.empty()) {
+      words.push_back(std::move(word));
+      word.clear();
+    }
+  }
+  if (!word.empty()) words.push_back(std::move(word));
+  return words;
+}
+
+bool python_word_edge(std::string_view text, size_t at) {
+  size_t before = at > 0 ? previous_code_point(text, at) : 0, after = at;
+  const bool left = at > 0 && is_python_word(next_code_point(text, before));
+  return left != (at < text.size() && is_python_word(next_code_point(text, after)));
+}
+
+std::string python_without_punctuation(std::string_view text) {
+  std::string out;
+  for (size_t i = 0; i < text.size();) {
+    const size_t start = i;
+    const auto category =
+        utf8proc_category(static_cast<utf8proc_int32_t>(next_code_point(text, i)));
+    const bool sign = category >= UTF8PROC_CATEGORY_PC && category <= UTF8PROC_CATEGORY_PO;
+    if (!sign) out += text.substr(start, i - start);
+  }
+  return out;
 }
 
 std::string python_lower(std::string_view text) {

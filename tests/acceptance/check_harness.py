@@ -7,12 +7,14 @@ is not there is skipped by name. Exits 1 if anything differs, or if nothing coul
     python check_harness.py DATA [--headlens build/release/bin/headlens]
 """
 import argparse
+import bz2
 import csv
 import gzip
 import hashlib
 import json
 import pathlib
 import random
+import re
 import subprocess
 import sys
 import tempfile
@@ -149,13 +151,66 @@ def piqa_rows(folder):
 
 
 def hellaswag_rows(count):
-    """Made-up rows with all that the clean-up looks for; the set as published is not at hand."""
+    """Made-up rows with all that the clean-up looks for."""
     draw = random.Random(7)
     pieces = ["[header] How to", " [title]", "[step]", "  ", "   ", " ", "ÉCOLE", "Ünder", "ΟΔΟΣ", "İstanbul", "a [b [c] d]", "x]",
               "[open", ".", "He Runs", "[]", "\n", "[a\nb]", "\u00a0", "\u2003end", "Then, SHE", "1st", "ǆ", "\t"]
     text = lambda: "".join(draw.choice(pieces) + draw.choice(["", " "]) for _ in range(draw.randint(1, 9)))
     return [{"ind": i, "activity_label": "Act " + text(), "ctx_a": text(), "ctx_b": draw.choice(["", text()]),
              "endings": ["e" + text() for _ in range(4)], "label": str(draw.randrange(4))} for i in range(count)]
+
+
+def unclean(text):
+    """A text that the clean-up makes this one of: it halves runs of spaces, strips the ends and deletes brackets."""
+    text = re.sub("  +", lambda run: 2 * run[0], text)
+    return ("[]" if text[:1].isspace() else "") + text + ("[]" if text[-1:].isspace() else "")
+
+
+def raw_hellaswag(number, context, endings, label):
+    """A row of the published layout that is cleaned to this context: "LABEL: A. b", the sentence that breaks off as ctx_b."""
+    activity, rest = context.split(": ", 1)
+    first, full_stop, last = rest.rpartition(". ")
+    if not full_stop or not last[:1].isalpha():
+        first, last = rest, ""
+    return {"ind": number, "activity_label": activity, "ctx_a": first + "." if last else first, "ctx_b": last.lower(),
+            "endings": endings, "label": str(label)}
+
+
+def real_hellaswag(data):
+    """(rows of the published layout put together from requests of the harness's form, what those requests are)"""
+    rows, requests = [], []
+    for doc in json_lines(data / "hellaswag/val_1000.lm-eval-docs.jsonl"):
+        query = unclean(doc["query"])
+        row = raw_hellaswag(doc["ind"], query, [unclean(choice) for choice in doc["choices"]], doc["gold"])
+        if row["ctx_b"] and row["ctx_b"].capitalize() != query.rpartition(". ")[2]:  # "he goes to Rome"
+            row = {**row, "ctx_a": query.split(": ", 1)[1], "ctx_b": ""}
+        rows.append(row)
+        # White space left at a context's end goes to the continuation, as tokens are split.
+        kept = doc["query"].rstrip()
+        requests.append(([kept] * 4, [doc["query"][len(kept):] + " " + c for c in doc["choices"]], doc["gold"]))
+    return rows, requests
+
+
+def text_hellaswag(data):
+    """All of the validation set from a six-line text form: context, label, four endings."""
+    lines = bz2.open(data / "hellaswag/hellaswag_val_full.txt.bz2", "rt", encoding="utf-8").read().split("\n")
+    return [raw_hellaswag(i, lines[i], lines[i + 2 : i + 6], int(lines[i + 1])) for i in range(0, len(lines) - 5, 6)]
+
+
+def check_hellaswag(report, binary, data):
+    with tempfile.TemporaryDirectory() as folder:
+        rows = hellaswag_rows(3000)
+        path = written(folder, "hellaswag.jsonl", rows)
+        check_set(report, binary, "hellaswag (made-up rows)", "hellaswag", "hellaswag/hellaswag.yaml", rows, path)
+        if not (data / "hellaswag").is_dir():
+            return report.skip("hellaswag", data / "hellaswag")
+        rows, requests = real_hellaswag(data)
+        path = written(folder, "real.jsonl", rows)
+        check_set(report, binary, "hellaswag", "hellaswag", "hellaswag/hellaswag.yaml", rows, path)
+        report.compare("ready-made hellaswag", our_requests(binary, f"hellaswag:{path}"), requests)
+        rows = text_hellaswag(data)
+        path = written(folder, "text.jsonl", rows)
+        check_set(report, binary, "hellaswag (all, from text)", "hellaswag", "hellaswag/hellaswag.yaml", rows, path)
 
 
 def check_sets(report, binary, data):
@@ -178,22 +233,25 @@ def check_sets(report, binary, data):
                 path = pathlib.Path(folder) / "valid.jsonl"
                 path.write_text("".join(json.dumps(row) + "\n" for row in rows))
             check_set(report, binary, name, spec, yaml, rows, path)
-    with tempfile.TemporaryDirectory() as folder:
-        path = pathlib.Path(folder) / "hellaswag.jsonl"
-        rows = hellaswag_rows(3000)
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        check_set(report, binary, "hellaswag (made-up rows)", "hellaswag", "hellaswag/hellaswag.yaml", rows, path)
 
 
-def check_mutual(report, binary, data):
+def mutual_rows(count):
     """Made-up dialogues: the set has no licence and is not at hand."""
     draw = random.Random(11)
     pieces = ["m : ", "f : ", "do n't", " '", "''", "`` ", " ,", " .", " ?", "\n", " ", "hello", "\u2003", " ;", " !", "it 's"]
     text = lambda: "x" + "".join(draw.choice(pieces) for _ in range(draw.randint(1, 20)))
-    rows = [{"article": text(), "options": [text() for _ in range(4)], "answers": draw.choice("ABCD")} for _ in range(2000)]
+    return [{"article": text(), "options": [text() for _ in range(4)], "answers": draw.choice("ABCD")} for _ in range(count)]
+
+
+def write_mutual(folder, rows):
+    for i, row in enumerate(rows):
+        (pathlib.Path(folder) / f"dev_{i:05}.txt").write_text(json.dumps(row))
+
+
+def check_mutual(report, binary, data):
+    rows = mutual_rows(2000)
     with tempfile.TemporaryDirectory() as folder:
-        for i, row in enumerate(rows):
-            (pathlib.Path(folder) / f"dev_{i:05}.txt").write_text(json.dumps(row))
+        write_mutual(folder, rows)
         task = harness_task("mutual/mutual.yaml", {"validation": rows, "train": rows[:1]})
         report.compare("mutual (made-up dialogues), text", our_requests(binary, f"mutual:{folder},form=text"),
                        harness_requests(task, 0))
@@ -277,11 +335,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=pathlib.Path)
     parser.add_argument("--headlens", default="build/release/bin/headlens")
-    parser.add_argument("--only", default="", help="names of checks, comma-separated")
+    parser.add_argument("--only", default="", help="of mmlu, sets, hellaswag, mutual, ready_made, gsm8k, bbh; comma-separated")
     args = parser.parse_args()
     report = Report()
-    checks = {"mmlu": check_mmlu, "sets": check_sets, "mutual": check_mutual, "ready_made": check_ready_made, "gsm8k": check_gsm8k,
-              "bbh": check_bbh}
+    checks = {"mmlu": check_mmlu, "sets": check_sets, "hellaswag": check_hellaswag, "mutual": check_mutual,
+              "ready_made": check_ready_made, "gsm8k": check_gsm8k, "bbh": check_bbh}
     for name, check in checks.items():
         if not args.only or name in args.only.split(","):
             check(report, args.headlens, args.data)

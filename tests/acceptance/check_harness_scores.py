@@ -53,6 +53,10 @@ def their_result(model, encoder, task, shots):
     for doc in task.eval_docs:
         requests = task.construct_requests(doc, task.fewshot_context(doc, shots), metadata=(None, 0, 1))
         results = [(logprob(model, *TemplateLM._encode_pair(encoder, *r.args)), False) for r in requests]
+        if "r@1" in [metric["metric"] for metric in task.config.metric_list or []]:
+            # MuTual's own function takes the largest of what it is given, and 0.4.9 hands it (log-probability, greedy)
+            # pairs, of which that is the first False. Here it gets what it was written for.
+            results = [result[0] for result in results]
         for name, value in task.process_results(doc, results).items():
             sums[name] = sums.get(name, 0.0) + float(value)
         count += 1
@@ -63,6 +67,7 @@ def checks(data, folder, n):
     """(name, spec, harness task, shots)"""
     for name, spec, yaml, file in (
         ("arc_easy", "arc-easy", "arc/arc_easy.yaml", "arc/ARC-Easy.validation.jsonl"),
+        ("arc_challenge", "arc-challenge", "arc/arc_challenge.yaml", "arc/ARC-Challenge.validation.jsonl"),
         ("openbookqa", "openbookqa", "openbookqa/openbookqa.yaml", "openbookqa/main.validation.jsonl"),
         ("winogrande", "winogrande", "winogrande/default.yaml", "winogrande/winogrande_xl.validation.jsonl"),
         ("piqa", "piqa", "piqa/piqa.yaml", "piqa/valid.jsonl"),
@@ -73,10 +78,19 @@ def checks(data, folder, n):
         rows = harness.piqa_rows(data / "piqa") if name == "piqa" else harness.json_lines(data / file)
         splits = {"validation": rows[:n], "train": rows[:1], "test": rows[:n]}
         yield name, f"{spec}:{data / file},n={n}", harness.harness_task(yaml, splits), 0
-    rows = harness.hellaswag_rows(n)
-    path = harness.written(folder, "hellaswag.jsonl", rows)
-    task = harness.harness_task("hellaswag/hellaswag.yaml", {"validation": rows, "train": rows[:1]})
-    yield "hellaswag (made-up rows)", f"hellaswag:{path}", task, 0
+    sets = [("hellaswag (made-up rows)", harness.hellaswag_rows(n))]
+    if (data / "hellaswag").is_dir():
+        sets.append(("hellaswag", harness.real_hellaswag(data)[0][:n]))
+    for name, rows in sets:
+        path = harness.written(folder, f"{name}.jsonl", rows)
+        task = harness.harness_task("hellaswag/hellaswag.yaml", {"validation": rows, "train": rows[:1]})
+        yield name, f"hellaswag:{path}", task, 0
+    rows = harness.mutual_rows(n)
+    dialogues = pathlib.Path(folder) / "mutual"
+    dialogues.mkdir()
+    harness.write_mutual(dialogues, rows)
+    task = harness.harness_task("mutual/mutual.yaml", {"validation": rows, "train": rows[:1]})
+    yield "mutual (made-up dialogues), text", f"mutual:{dialogues},form=text", task, 0
     mmlu = data / "mmlu/data"
     if not mmlu.is_dir():
         print(f"skipped mmlu: no {mmlu}")
@@ -105,8 +119,8 @@ def main():
         shutil.copy(args.tokenizer, pathlib.Path(folder) / "tokenizer.json")
         for name, spec, task, shots in checks(args.data, folder, args.n):
             ours, theirs = our_result(args, folder, spec), their_result(model, encoder, task, shots)
-            pairs = [(ours["accuracy"], theirs["acc"])]
-            if "accuracy_norm" in ours:
+            pairs = [(ours["accuracy"], theirs["acc"] if "acc" in theirs else theirs["r@1"])]
+            if "acc_norm" in theirs or ("accuracy_norm" in ours and "acc" in theirs):
                 pairs.append((ours["accuracy_norm"], theirs["acc_norm"]))
             same = all(abs(a - b) < 1e-12 for a, b in pairs)  # both count the same whole numbers
             compared, failed = compared + 1, failed + (not same)

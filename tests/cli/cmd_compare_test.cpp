@@ -111,7 +111,8 @@ TEST_F(CompareCommand, SaysWhatIsWrong) {
   EXPECT_EQ(wrong(llama, {"--heads-a", "0.1,0.2", "--heads-b", "0.1,0.9"}),
             "headlens: error: [heads] 0.9, expected a head from 0 to 3 in layer 0, got 9\n");
   EXPECT_EQ(wrong("nowhere", {}),
-            "headlens: error: [model] MODEL, expected a checkpoint directory or zoo:NAME, got "
+            "headlens: error: [model] MODEL, expected a checkpoint directory, zoo:NAME or "
+            "random:DIR, got "
             "'nowhere'\n");
 }
 

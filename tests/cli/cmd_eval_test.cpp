@@ -11,6 +11,7 @@ using testing::headlens;
 using testing::Json;
 using testing::model_with_words;
 using testing::TempDir;
+using testing::word_task;
 
 class WrittenAnswersTest : public ::testing::Test {
  protected:
@@ -51,6 +52,23 @@ TEST_F(WrittenAnswersTest, AreJudgedByTheTasksRules) {
   const Json cut = eval({"--json", "--layers", "0"}).json();
   EXPECT_NE(cut["texts"], texts);
   EXPECT_EQ(cut["rules"][0]["accuracy"], 0);
+}
+
+// Weights of the shape in config.json: the same every time, whatever weights lie beside it.
+TEST(EvalCommand, RunsRandomWeights) {
+  const TempDir dir;
+  const std::filesystem::path model = model_with_words(dir, "llama");
+  const std::vector<std::string> words = {"eval",     "random:" + model.string(),
+                                          "--device", "cpu",
+                                          "--task",   "jsonl:" + word_task(dir, 12).string(),
+                                          "--quiet",  "--json"};
+  const Called with = headlens(words);
+  ASSERT_EQ(with.status, 0) << with.err;
+  std::filesystem::remove(model / "model.safetensors");
+  EXPECT_EQ(headlens(words).out, with.out);
+  std::vector<std::string> own = words;
+  own[1] = model.string();
+  EXPECT_EQ(headlens(own).status, 1);  // the checkpoint itself is gone
 }
 
 TEST_F(WrittenAnswersTest, CutsAreForThemAlone) {

@@ -84,6 +84,102 @@ TEST(ReproduceCommand, WritesOnePageWithTheFiguresOfItsJson) {
   }
 }
 
+/// A model of words, heads named for C3, and related tasks of every form.
+class RelatedTasks : public ::testing::Test {
+ protected:
+  Json same_heads(const std::vector<std::string>& related) const {
+    std::vector<std::string> words = {
+        "C3", "--models", model_, "--heads", "0.0,1.1", "--knowledge", task_, "--retrieval", task_};
+    for (const std::string& spec : related) words.insert(words.end(), {"--related", spec});
+    const Called called = reproduce(words);
+    EXPECT_EQ(called.status, 0) << called.err;
+    return called.json()["claims"][0]["outcomes"][0];
+  }
+  Json eval(std::vector<std::string> more) const {
+    more.insert(more.begin(), {"eval", model_, "--device", "cpu", "--quiet", "--json", "--task"});
+    const Called called = headlens(more);
+    EXPECT_EQ(called.status, 0) << called.err;
+    return called.json();
+  }
+  /// BBH questions whose right answers are what the model writes, but for the last.
+  std::string written_task() const {
+    Json examples;
+    for (int i = 0; i < 6; ++i) {
+      examples.push_back(
+          {{"input", fmt::format("w{} w{} w{}", 3 * i, 7 * i + 1, i)}, {"target", "w1"}});
+    }
+    const auto write = [&] {
+      dir_.write("d/bbh/words.json", Json{{"canary", "c"}, {"examples", examples}}.dump());
+    };
+    dir_.write("d/cot-prompts/words.txt",
+               "canary\n-----\nw5 w6.\n\nQ: w1\nA: Let's think step by step.\nSo w2.\n");
+    write();
+    const std::string spec = "bbh:" + (dir_.path() / "d").string() + ",tokens=5";
+    const Json texts = eval({spec})["texts"];
+    for (int i = 0; i < 5; ++i) examples[i]["target"] = texts[i];
+    write();
+    return spec;
+  }
+  TempDir dir_;
+  std::string model_ = model_with_words(dir_, "llama").string();
+  std::string task_ = "jsonl:" + word_task(dir_, 12).string();
+};
+
+// By their first rule, with heads cut while the answers are written: what `eval` says of both.
+TEST_F(RelatedTasks, MayBeWritten) {
+  const std::string spec = written_task();
+  const double whole = eval({spec})["rules"][0]["accuracy"];
+  const double left = eval({spec, "--heads", "0.0,1.1"})["rules"][0]["accuracy"];
+  ASSERT_NEAR(whole, 5.0 / 6, 1e-12);
+  ASSERT_LT(left, whole);
+  const Json outcome = same_heads({spec});
+  EXPECT_EQ(outcome["why"], "heads 0.0, 1.1 of " + task_ + ", off together");
+  const Json& figures = outcome["figures"];
+  ASSERT_EQ(figures.size(), 3u);
+  EXPECT_EQ(figures[0]["what"], spec + ", whole");
+  EXPECT_NEAR(figures[0]["value"], whole, 1e-12);
+  EXPECT_NEAR(figures[1]["value"], whole - left, 1e-12);
+  const bool holds = figures[1]["ci"][0] >= 0.05 && figures[2]["ci"][1] <= 0.05;
+  EXPECT_EQ(outcome["verdict"], holds ? "holds" : "does not hold here");
+}
+
+// A bundled model solves no word problems: nothing can be lost, so nothing is said of the claim.
+TEST_F(RelatedTasks, AtTheirFloorSayNothing) {
+  const std::string file =
+      dir_.write("gsm8k.jsonl", R"({"question": "w1 w2", "answer": "So.\n#### 4"})"
+                                "\n"
+                                R"({"question": "w3 w4", "answer": "So.\n#### 5"})"
+                                "\n")
+          .string();
+  const std::string spec = "gsm8k:" + file + ",shots=0,tokens=4";
+  const Json outcome = same_heads({spec});
+  EXPECT_EQ(outcome["verdict"], "not run");
+  EXPECT_EQ(outcome["why"], "heads 0.0, 1.1 of " + task_ + ", off together; at the floor: " + spec +
+                                ": nothing is left to lose");
+  EXPECT_EQ(outcome["figures"][0]["value"], 0);
+  const std::string written = written_task();  // beside one that the model does, it does not count
+  const Json both = same_heads({spec, written});
+  EXPECT_NE(both["verdict"], "not run");
+  EXPECT_NE(both["why"].get<std::string>().find("; at the floor: " + spec), std::string::npos);
+}
+
+TEST_F(RelatedTasks, MayBeDialogues) {
+  const std::string file =
+      dir_.write("dream.json",
+                 R"([[["w1 w2.", "w3"], [{"question": "w4?", "choice": ["w5", "w6", "w7"],)"
+                 R"( "answer": "w6"}], "1"]])")
+          .string();
+  dir_.write("mutual/dev_1.txt",
+             R"({"article": "m : w1 w2", "options": ["w3", "w4", "w5", "w6"], "answers": "B"})");
+  const std::vector<std::string> specs = {
+      "dream:" + file + ",form=text", "mutual:" + (dir_.path() / "mutual").string() + ",form=text"};
+  const Json figures = same_heads(specs)["figures"];
+  for (size_t i = 0; i < specs.size(); ++i) {
+    EXPECT_EQ(figures[2 * i]["what"], specs[i] + ", whole");
+    EXPECT_EQ(figures[2 * i]["value"], eval({specs[i]})["accuracy"]);
+  }
+}
+
 TEST(ReproduceCommand, RefusesInOneLine) {
   const auto line = [](std::vector<std::string> words) {
     const Called called = reproduce(std::move(words));
@@ -100,6 +196,10 @@ TEST(ReproduceCommand, RefusesInOneLine) {
   EXPECT_EQ(line({"C7", "--dictionaries", "kv:pairs=8"}),
             "headlens: error: [reproduce] --dictionaries, expected {} where the number of pairs "
             "goes, got kv:pairs=8\n");
+  EXPECT_EQ(line({"C3", "--models", "zoo:llamba,zoo:mamba2", "--heads", "0.0"}),
+            "headlens: error: [reproduce] --heads, expected with one model, got 2\n");
+  EXPECT_EQ(line({"C3", "--resume"}),
+            "headlens: error: [resume] --out, expected the one that was killed, got none\n");
 }
 
 }  // namespace

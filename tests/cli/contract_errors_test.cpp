@@ -120,9 +120,12 @@ TEST_F(Errors, FlagsThatWouldDoNothing) {
 }
 
 TEST_F(Errors, Models) {
-  EXPECT_EQ(
-      eval_error(2, path("none"), "kv"),
-      "[model] MODEL, expected a checkpoint directory or zoo:NAME, got '" + path("none") + "'");
+  EXPECT_EQ(eval_error(2, path("none"), "kv"),
+            "[model] MODEL, expected a checkpoint directory, zoo:NAME or random:DIR, got '" +
+                path("none") + "'");
+  EXPECT_EQ(eval_error(2, "random:" + path("none"), "kv"),
+            "[model] MODEL, expected a checkpoint directory, zoo:NAME or random:DIR, got 'random:" +
+                path("none") + "'");
   std::filesystem::create_directory(path("empty"));
   EXPECT_EQ(eval_error(1, path("empty"), "kv"),
             "[" + path("empty") + "] checkpoint, expected a config.json in it, got none");
@@ -316,8 +319,9 @@ TEST_F(Errors, TheZoo) {
 }
 
 TEST_F(Errors, AMessageStaysOneLineWhateverTheNames) {
-  EXPECT_EQ(eval_error(2, "no\nsuch\x1b[31m", "kv"),
-            "[model] MODEL, expected a checkpoint directory or zoo:NAME, got 'no such [31m'");
+  EXPECT_EQ(
+      eval_error(2, "no\nsuch\x1b[31m", "kv"),
+      "[model] MODEL, expected a checkpoint directory, zoo:NAME or random:DIR, got 'no such [31m'");
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include "headlens/core/error.h"
 #include "headlens/core/safetensors.h"
 #include "model/model_tools.h"
+#include "support/temp_dir.h"
 
 namespace headlens {
 namespace {
@@ -68,6 +69,27 @@ TEST(FreshWeightsTest, StateSpaceParameters) {
   const Tensor decay = mamba2.at("backbone.layers.0.mixer.A_log").exp();
   EXPECT_TRUE(decay.ge(1).logical_and(decay.le(16)).all().item<bool>());
   EXPECT_TRUE(mamba2.at("backbone.layers.0.mixer.D").eq(1).all().item<bool>());
+}
+
+// Only config.json is read: the folder holds nothing else.
+TEST(FreshWeightsTest, ModelOfAConfigAlone) {
+  const Tensor ids = at::arange(12, at::kLong).view({2, 6});
+  for (const std::string& name : kGoldenModels) {
+    const testing::TempDir dir;
+    std::filesystem::copy_file(golden_dir(name) / "config.json", dir.path() / "config.json");
+    const LanguageModel model = random_model(dir.path(), 3);
+    const WeightScope weights =
+        WeightScope::from_map(fresh_weights(model.config(), 3), at::kFloat, at::kCPU);
+    const LanguageModel same = LanguageModel::build(model.config(), weights);
+    EXPECT_TRUE(at::equal(model.forward(ids), same.forward(ids))) << name;
+    EXPECT_EQ(model.parameter_count(), same.parameter_count()) << name;
+  }
+  const LanguageModel one = random_model(golden_dir("bamba"), 1, {.dtype = at::kBFloat16});
+  EXPECT_EQ(one.dtype(), at::kBFloat16);
+  EXPECT_TRUE(one.fingerprint().starts_with("random-")) << one.fingerprint();
+  EXPECT_EQ(one.fingerprint(), random_model(golden_dir("bamba"), 1).fingerprint());
+  EXPECT_NE(one.fingerprint(), random_model(golden_dir("bamba"), 2).fingerprint());
+  EXPECT_NE(one.fingerprint(), random_model(golden_dir("llama"), 1).fingerprint());
 }
 
 TEST(FreshWeightsTest, RefusesAnEmptyRange) {

@@ -24,6 +24,28 @@ TEST(PythonText, Capitalizes) {
   EXPECT_EQ(python_capitalize("ΟΔΟΣ ΣΑΣ Σ"), "Οδος σας σ");  // sigma at a word's end
 }
 
+TEST(PythonText, Splits) {
+  EXPECT_EQ(python_split(" a\u2003b\x1f c\n"), (std::vector<std::string>{"a", "b", "c"}));
+  EXPECT_TRUE(python_split(" \n").empty());
+}
+
+TEST(PythonText, SeesWordEdges) {
+  const auto edges = [](std::string_view text) {
+    std::string at;
+    for (size_t i = 0; i <= text.size(); ++i) at += python_word_edge(text, i) ? '|' : '.';
+    return at;
+  };
+  EXPECT_EQ(edges("ab, c_1"), "|.|.|..|");
+  EXPECT_EQ(edges(" -"), "...");
+  EXPECT_FALSE(python_word_edge("aé", 1));      // a letter beyond ASCII
+  EXPECT_TRUE(python_word_edge("a\u0301", 1));  // a mark is no part of a word
+  EXPECT_TRUE(python_word_edge("a\u201d", 1));
+}
+
+TEST(PythonText, TakesOutPunctuation) {
+  EXPECT_EQ(python_without_punctuation("“so”-_ $1.5+a’s¿ (x)"), "so $15+as x");  // $ and + are none
+}
+
 TEST(PythonText, CountsCodePoints) {
   EXPECT_EQ(python_length("aé\u2003😀"), 4);
 }

@@ -1,12 +1,14 @@
-// headlens/model: first weights of a model that is to be trained.
+// headlens/model: first weights: of a model that is to be trained, or run without any checkpoint.
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <map>
 #include <string>
 
 #include "headlens/core/dtype.h"
 #include "headlens/model/config.h"
+#include "headlens/model/language_model.h"
 
 namespace headlens {
 
@@ -29,5 +31,13 @@ struct InitOptions {
 /// the bias of dt is the inverse softplus of a log-uniform draw; other biases are 0.
 std::map<std::string, Tensor> fresh_weights(const ModelConfig& config, uint64_t seed,
                                             const InitOptions& options = {});
+
+/// A model of the shape that `dir`/config.json gives, with such weights: no other file is read.
+/// Each tensor is drawn in float32 by its device's own generator (a GPU's numbers are others than a
+/// CPU's), on the first of the devices, and kept in the dtype that `load` would choose. The
+/// fingerprint begins with "random-" and depends on config, seed and kind of device. ConfigError as
+/// `load`.
+LanguageModel random_model(const std::filesystem::path& dir, uint64_t seed,
+                           const LoadOptions& options = {});
 
 }  // namespace headlens

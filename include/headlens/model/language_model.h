@@ -126,6 +126,8 @@ class LanguageModel {
   Tensor head_output_weight(int64_t layer, int64_t head) const;
 
  private:
+  friend LanguageModel random_model(const std::filesystem::path& dir, uint64_t seed,
+                                    const LoadOptions& options);
   std::vector<Tensor> distinct_weights() const;
 
   ModelConfig config_;

@@ -14,6 +14,7 @@ namespace headlens {
 /// A prompt to be continued, and the right answer as the set states it.
 struct GenerativeExample {
   std::string prompt;
+  std::string question;  // the end of the prompt that is this example's own, as the set has it
   std::string target;
   std::string kind;    // the part of the set it is of ("date_understanding"), or ""
   std::string source;  // where it came from, for messages
