@@ -4,6 +4,8 @@
 #include <algorithm>
 
 #include "headlens/analysis/gather_aggregate.h"
+#include "headlens/core/checkpoint.h"
+#include "headlens/model/families.h"
 #include "headlens/tasks/objective.h"
 
 namespace headlens::cli {
@@ -53,6 +55,15 @@ void Study::hold(const std::string& name) {
   const std::string& beside = attention_model();
   std::erase_if(models_,
                 [&](const auto& held) { return held.first != name && held.first != beside; });
+}
+
+ModelConfig Study::config(const std::string& name) {
+  return parse_model_config(Checkpoint::open(model_directory(name)).config_json(), name);
+}
+
+std::unique_ptr<Objective> Study::search(const std::string& name, const std::string& task) {
+  LoadedTask made = load_task(task, loaded(name), flags_of(name, flags_.seed));
+  return make_choice_objective(std::move(made.examples), flags_.batch_tokens);
 }
 
 std::unique_ptr<Objective> Study::fresh(const std::string& name, const std::string& task) {

@@ -40,7 +40,12 @@ class Study {
   /// Lets go of all models but this one and attention_model(), so that no more than two are held.
   void hold(const std::string& name);
 
-  /// The task's examples that heads are measured on.
+  /// What the model's config.json says, without loading the model.
+  ModelConfig config(const std::string& name);
+
+  /// The task's examples that heads and grafts are chosen on.
+  std::unique_ptr<Objective> search(const std::string& name, const std::string& task);
+  /// The task's examples that they are measured on.
   std::unique_ptr<Objective> fresh(const std::string& name, const std::string& task);
   double chance(const std::string& name, const std::string& task);
   /// `find` on the examples that heads are chosen on.
