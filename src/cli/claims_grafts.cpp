@@ -30,15 +30,18 @@ std::string dictionary(Study& study, int64_t pairs) {
   return fmt::format(fmt::runtime(study.flags().dictionaries), pairs);
 }
 
+/// Mean cosine of the rows of two embeddings of one shape: near 0 for models that began apart.
+double likeness(const LanguageModel& a, const LanguageModel& b) {
+  const Tensor other = b.embedding().to(a.device());
+  return at::cosine_similarity(a.embedding(), other, 1).mean().item<double>();
+}
+
 /// Why no graft of the donor can say something about the model; empty: it can.
 std::string no_pair(const LanguageModel& model, const LanguageModel& donor) {
   if (model.embedding().sizes() != donor.embedding().sizes()) {
     return "the donor has another width or vocabulary";
   }
-  const double cosine =
-      at::cosine_similarity(model.embedding(), donor.embedding().to(model.device()), 1)
-          .mean()
-          .item<double>();
+  const double cosine = likeness(model, donor);
   if (cosine >= kRelated) return {};
   return fmt::format(
       "not distilled from the donor: their embeddings are strangers (mean cosine {:.2f})", cosine);
@@ -163,11 +166,14 @@ std::vector<Figure> state_sizes(Study& study, const std::string& model) {
   for (const std::string& name : study.flags().models) {
     ModelConfig other = study.config(name);
     const std::optional<int64_t> size = take_state_size(other);
-    if (size && other == config && (name == model || *size != *own)) peers.push_back({*size, name});
+    const bool smaller = size && *size < *own && other == config &&
+                         likeness(study.model(model), study.model(name)) >= kRelated;
+    if (smaller) peers.push_back({*size, name});
+    study.hold(model);
   }
-  if (peers.size() < 2) return {};
+  if (peers.empty()) return {};
   std::sort(peers.begin(), peers.end());
-  if (peers.back().second != model) return {};      // told once, with the largest
+  peers.push_back({*own, model});
   std::vector<std::vector<SweepOutcome>> outcomes;  // [peer][pairs]
   for (const auto& [size, name] : peers) {
     std::vector<SweepOutcome>& own_outcomes = outcomes.emplace_back();

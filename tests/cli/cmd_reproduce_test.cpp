@@ -66,9 +66,9 @@ TEST(ReproduceCommand, VerdictsFollowTheirRules) {
 // differ in nothing but their state size. Rules worked out again from the figures.
 TEST(ReproduceCommand, GraftsAndComparesStateSizes) {
   const Called called =
-      reproduce({"C6", "C7", "--models", "zoo:transformer,variants,zoo:mamba2", "--retrieval",
-                 "mcq:options=4,n=64", "--knowledge", "world-facts:n=64", "--dictionaries",
-                 "kv:pairs={},n=64", "--pairs", "8"});
+      reproduce({"C6", "C7", "--models", "zoo:transformer,variants,zoo:mamba2,zoo:llamba",
+                 "--retrieval", "mcq:options=4,n=64", "--knowledge", "world-facts:n=64",
+                 "--dictionaries", "kv:pairs={},n=64", "--pairs", "8"});
   ASSERT_EQ(called.status, 0) << called.err;
   const Json study = called.json();
   const auto outcome = [&](size_t claim, const std::string& model) {
@@ -97,7 +97,9 @@ TEST(ReproduceCommand, GraftsAndComparesStateSizes) {
   EXPECT_LT(sizes[2]["value"], sizes[6]["value"]);  // state size 8 against 32
   EXPECT_NEAR(sizes[3]["value"].get<double>(),
               sizes[6]["value"].get<double>() - sizes[2]["value"].get<double>(), 1e-12);
+  EXPECT_EQ(outcome(1, "zoo:mamba2-state16")["figures"].size(), 2u + 3u);  // against 8 alone
   EXPECT_EQ(outcome(1, "zoo:mamba2-state8")["figures"].size(), 2u);
+  EXPECT_EQ(outcome(1, "zoo:llamba")["figures"].size(), 2u);  // the distilled one began elsewhere
 }
 
 TEST(ReproduceCommand, WritesOnePageWithTheFiguresOfItsJson) {
