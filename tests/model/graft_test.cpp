@@ -132,6 +132,26 @@ TEST_P(GraftTest, ALayerOfOtherWeightsIsTheCheckpointWithItsTensors) {
   }
 }
 
+// What the donor's mixer writes to the recipient's residual, its norms included; the recipient's
+// MLP then reads that.
+TEST_P(GraftTest, AMixerBringsItsNormsAndLeavesTheMlp) {
+  const LanguageModel donor = load_written(GetParam(), others(weights_of(GetParam())));
+  for (const MixerSites& mixer : testing::mixers_of(model_.config())) {
+    const int64_t layer = mixer.layer;
+    if (model_.config().layers[static_cast<size_t>(layer)].attention) continue;
+    const Tensor entering = model_.run_layers(model_.embed(ids_), 0, layer);
+    Recorder recorder;
+    donor.run_layers(entering, layer, layer + 1, &recorder);
+    testing::Editor written(mixer.out,
+                            [&](const Tensor&) { return recorder.seen.at(site_name(mixer.out)); });
+    const LanguageModel grafted = graft_layers(model_, donor, {{layer, layer, true}});
+    EXPECT_LE(largest_difference(grafted.run_layers(entering, layer, layer + 1),
+                                 model_.run_layers(entering, layer, layer + 1, &written)),
+              kClose)
+        << layer;
+  }
+}
+
 /// Replaces what the heads of one layer put out and what its mixer writes.
 class ByHand : public Tap {
  public:
