@@ -11,7 +11,6 @@
 #include <torch/optim/adamw.h>
 
 #include <CLI/CLI.hpp>
-#include <algorithm>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
@@ -23,17 +22,15 @@
 #include "headlens/core/device.h"
 #include "headlens/core/error.h"
 #include "headlens/model/checkpoint_writer.h"
-#include "headlens/model/fresh_weights.h"
 #include "headlens/model/language_model.h"
 #include "headlens/model/tokenizer.h"
-#include "headlens/tasks/scoring.h"
-#include "headlens/tasks/task.h"
-#include "headlens/tasks/world.h"
 #include "zoo_configs.h"
+#include "zoo_training.h"
 
 namespace {
 
 using namespace headlens;
+using namespace headlens::examples;
 
 struct Flags {
   std::string name, directory, device = "cpu";
@@ -41,34 +38,6 @@ struct Flags {
   uint64_t seed = 1;
   double rate = 3e-3, weight_decay = 0.01;
 };
-
-/// A kind of line with its share of the batch, and the loss below which the stage is over (0: no
-/// gate).
-struct Share {
-  const char* kind;
-  double WorldMix::*frequency;
-  double share;
-  double gate;
-};
-
-struct Stage {
-  std::vector<Share> shares;
-  int64_t max_pairs;
-  int64_t words;  // of the word list
-  int64_t values;
-};
-
-/// What every model ends with: all the world's lines.
-Stage whole_world() {
-  return {{{"relists", &WorldMix::relists, 0.1, 0},
-           {"kv", &WorldMix::kv, 0.35, 0},
-           {"letters", &WorldMix::letters, 0.25, 0},
-           {"facts", &WorldMix::facts, 0.12, 0},
-           {"fact_letters", &WorldMix::fact_letters, 0.18, 0}},
-          16,
-          256,
-          100};
-}
 
 /// For models with attention: copying over few words forms the matching head; pairs in another
 /// order, queries and letters build on it. Queries alone leave a small Transformer guessing among
@@ -129,47 +98,6 @@ std::vector<Stage> curriculum(const ModelConfig& config) {
   return state_space_curriculum(kinds.contains(LayerKind::Mamba1));
 }
 
-/// Lines of one step, padded on the right; which rows are of which kind.
-struct Batch {
-  Tensor ids;                 // [row, pos] int64
-  Tensor weights;             // [row, pos] float32, of predicting ids[pos]
-  std::vector<size_t> kinds;  // [row], index into the stage's shares
-};
-
-Batch draw_batch(WorldSampler& sampler, const Stage& stage, int64_t rows,
-                 const Tokenizer& tokenizer) {
-  std::vector<WeightedLine> lines;
-  Batch batch;
-  double until = 0;
-  for (size_t kind = 0; kind < stage.shares.size(); ++kind) {
-    WorldMix mix{.kv = 0, .letters = 0, .facts = 0, .fact_letters = 0};
-    mix.*stage.shares[kind].frequency = 1;
-    mix.max_pairs = stage.max_pairs;
-    mix.words = stage.words;
-    mix.values = stage.values;
-    mix.queries = 6;
-    mix.questions = stage.shares[kind].frequency == &WorldMix::facts ? 8 : 3;
-    mix.other_weight = 0.02F;  // a little of the language, so that the text itself is learnt too
-    until += stage.shares[kind].share;
-    while (static_cast<double>(lines.size()) < until * static_cast<double>(rows) - 0.5) {
-      lines.push_back(sampler.next(mix, tokenizer));
-      batch.kinds.push_back(kind);
-    }
-  }
-  size_t longest = 0;
-  for (const WeightedLine& line : lines) longest = std::max(longest, line.ids.size());
-  const auto count = static_cast<int64_t>(lines.size()), length = static_cast<int64_t>(longest);
-  batch.ids = at::zeros({count, length}, at::kLong);
-  batch.weights = at::zeros({count, length});
-  for (int64_t i = 0; i < count; ++i) {
-    const WeightedLine& line = lines[static_cast<size_t>(i)];
-    const auto size = static_cast<int64_t>(line.ids.size());
-    batch.ids[i].slice(0, 0, size).copy_(at::tensor(line.ids, at::kLong));
-    batch.weights[i].slice(0, 0, size).copy_(at::tensor(line.weights));
-  }
-  return batch;
-}
-
 /// Cross entropy of each next token, [row, pos - 1].
 Tensor token_losses(const LanguageModel& model, const Tensor& ids) {
   const Tensor logits = model.forward(ids.slice(1, 0, ids.size(1) - 1));
@@ -208,14 +136,6 @@ bool passed(const Stage& stage, const KindLosses& running) {
   return gated;
 }
 
-/// Linear warm-up, constant, then down to 2 % over the last third.
-double rate_at(int64_t step, const Flags& flags) {
-  constexpr double kWarmUp = 100, kConstant = 0.67, kFloor = 0.02;
-  const double done = static_cast<double>(step) / static_cast<double>(flags.steps);
-  const double down = done < kConstant ? 1 : std::max(kFloor, (1 - done) / (1 - kConstant));
-  return flags.rate * std::min(1.0, (static_cast<double>(step) + 1) / kWarmUp) * down;
-}
-
 void print_state(int64_t step, size_t stage, const KindLosses& running) {
   std::string text = fmt::format("step {} stage {}", step, stage);
   for (const auto& [kind, loss] : running) text += fmt::format("  {} {:.3f}", kind, loss);
@@ -236,7 +156,7 @@ int64_t train(const Flags& flags, const LanguageModel& model, std::vector<Tensor
   int64_t stage_began = 0;
   for (int64_t step = 0; step < flags.steps; ++step) {
     static_cast<torch::optim::AdamWOptions&>(optimizer.param_groups()[0].options())
-        .lr(rate_at(step, flags));
+        .lr(rate_at(step, flags.steps, flags.rate));
     const Batch batch = draw_batch(sampler, stages[stage], flags.batch, tokenizer);
     const Tensor losses = token_losses(model, batch.ids.to(model.device()));
     const Tensor weights = batch.weights.slice(1, 1).to(model.device());
@@ -256,65 +176,37 @@ int64_t train(const Flags& flags, const LanguageModel& model, std::vector<Tensor
   return stage + 1 == stages.size() ? stage_began : -1;
 }
 
-/// Lines of the card: accuracy on each task.
-std::string evaluate_all(const LanguageModel& model, const Tokenizer& tokenizer) {
-  std::string lines;
-  for (const char* spec :
-       {"kv:pairs=4,n=512", "kv:pairs=8,n=512", "kv:pairs=16,n=512", "kv:pairs=24,n=512",
-        "mcq:options=4,n=512", "world-facts:n=240", "world-mcq:options=4,n=512"}) {
-    const EvalResult r = evaluate(model, tokenize(make_task(spec, 7), tokenizer));
-    lines += fmt::format("| `{}` | {:.3f} | {:.3f} to {:.3f} | {:.3f} |\n", spec, r.accuracy,
-                         r.ci_low, r.ci_high, r.chance);
-    fmt::print("{}: {:.3f}\n", spec, r.accuracy);
-    std::fflush(stdout);
-  }
-  return lines;
-}
-
 void write_card(const Flags& flags, const LanguageModel& model, int64_t last_stage,
                 const std::string& accuracies) {
+  const std::string last =
+      last_stage < 0
+          ? "the last stage of the\n  curriculum, all lines, was not reached"
+          : fmt::format("the last stage of the\n  curriculum began at step {}", last_stage);
   std::ofstream card(std::filesystem::path(flags.directory) / "README.md");
   card << fmt::format(
       "# {}\n\nA bundled model of HeadLens: {} layers of width {}, {} parameters, float32.\n\n"
       "- Data: the made-up world of `headlens/tasks/world.h` (dictionaries, letter choices, facts "
       "about made-up\n"
       "  entities), drawn without end; nothing from anywhere else.\n"
-      "- Training: {} steps of {} lines, AdamW at {} with weight decay {}, seed {}, on {}; the "
-      "last stage of the\n"
-      "  curriculum began at step {}.\n"
+      "- Training: {} steps of {} lines, AdamW at {} with weight decay {}, seed {}, on {}; {}.\n"
       "- Remake: `train_zoo {} DIR --steps {} --batch {} --seed {} --rate {} --weight-decay {} "
       "--device {}`\n"
       "  (examples/train_zoo.cpp){}.\n\n"
       "| task (seed 7) | accuracy | 95 % | chance |\n| --- | --- | --- | --- |\n{}",
       flags.name, model.layer_count(), model.config().d_model, model.parameter_count(), flags.steps,
-      flags.batch, flags.rate, flags.weight_decay, flags.seed, flags.device, last_stage, flags.name,
+      flags.batch, flags.rate, flags.weight_decay, flags.seed, flags.device, last, flags.name,
       flags.steps, flags.batch, flags.seed, flags.rate, flags.weight_decay, flags.device,
       flags.device == "cpu" ? ""
                             : "; sums on a GPU come in another order each time, so not bit for bit",
       accuracies);
 }
 
-/// Llamba's decay comes from the token alone; without this it starts at one half a token, which
-/// forgets a dictionary before it is read. Rates softplus(A_log) log-uniform in [0.001, 0.1]
-/// remember 10 to 1000 tokens, as Mamba's dt does.
-void lengthen_memory(const ModelConfig& config, std::map<std::string, Tensor>& weights) {
-  for (size_t i = 0; i < config.layers.size(); ++i) {
-    const auto* mixer = std::get_if<DiscreteMamba2Spec>(&*config.layers[i].mixer);
-    if (mixer == nullptr) continue;
-    const Tensor& bias = weights.at(fmt::format("backbone.layers.{}.mixer.in_proj.bias", i));
-    const Tensor rates = at::logspace(-3, -1, mixer->v_heads);
-    bias.slice(0, bias.size(0) - mixer->v_heads).copy_(rates.expm1().log());  // inverse softplus
-  }
-}
-
 void train_model(const Flags& flags) {
   const at::Device device = parse_device(flags.device);
-  const ModelConfig config = examples::zoo_config(flags.name);
+  const ModelConfig config = zoo_config(flags.name);
   write_world_tokenizer(flags.directory);
   const Tokenizer tokenizer = Tokenizer::load(flags.directory);
-  std::map<std::string, Tensor> weights =
-      fresh_weights(config, flags.seed, {.std = 0.08, .embed_std = 0.5, .head_std = 0.05});
-  lengthen_memory(config, weights);
+  std::map<std::string, Tensor> weights = first_weights(config, flags.seed);
   std::vector<Tensor> parameters;
   for (auto& [name, tensor] : weights) {
     tensor = tensor.to(device).requires_grad_(true);

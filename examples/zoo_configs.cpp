@@ -24,23 +24,23 @@ AttentionSpec attention(int64_t heads, int64_t d_head, int64_t rotary_dim) {
   return spec;
 }
 
-Mamba2Spec mamba2() {
+Mamba2Spec mamba2(int64_t d_state = 32) {
   Mamba2Spec spec;
   spec.heads = 8;
   spec.d_head = kHeadWidth;
-  spec.d_state = 32;
+  spec.d_state = d_state;
   spec.groups = 1;
   spec.d_conv = 4;
   spec.chunk = 64;
   return spec;
 }
 
-DiscreteMamba2Spec discrete_mamba2() {
+DiscreteMamba2Spec discrete_mamba2(int64_t d_state = 32) {
   DiscreteMamba2Spec spec;
   spec.v_heads = 4;
   spec.qk_heads = 4;
   spec.d_head = kHeadWidth;
-  spec.d_state = 32;
+  spec.d_state = d_state;
   spec.d_conv = 4;
   spec.chunk = 64;
   spec.proj_bias = true;  // lets the decay start long (train_zoo.cpp)
@@ -82,9 +82,18 @@ ModelConfig zoo_config(std::string_view name) {
     return model("llamba", "LlambaLMHeadModel",
                  std::vector<LayerSpec>(4, {discrete_mamba2(), kMlp}));
   }
+  if (name == "llamba-distilled") {  // one head for each of the Transformer's
+    return model("llamba", "LlambaLMHeadModel",
+                 std::vector<LayerSpec>(4, {discrete_mamba2(16), kMlp}));
+  }
   if (name == "mamba2") {
     return model("mamba2", "Mamba2ForCausalLM",
                  std::vector<LayerSpec>(4, {mamba2(), std::nullopt}));
+  }
+  for (const int64_t d_state : {8, 16}) {  // "mamba2" with less state, and nothing else changed
+    if (name != "mamba2-state" + std::to_string(d_state)) continue;
+    return model("mamba2", "Mamba2ForCausalLM",
+                 std::vector<LayerSpec>(4, {mamba2(d_state), std::nullopt}));
   }
   if (name == "falcon-mamba") {
     return model("falcon_mamba", "FalconMambaForCausalLM",
@@ -96,7 +105,8 @@ ModelConfig zoo_config(std::string_view name) {
                  {ssm, ssm, ssm, {attention(4, kHeadWidth, kHeadWidth / 2), kMlp}});
   }
   throw UsageError(
-      "[zoo] model, expected transformer, llamba, mamba2, falcon-mamba or hybrid, got '" +
+      "[zoo] model, expected transformer, llamba, llamba-distilled, mamba2, mamba2-state8, "
+      "mamba2-state16, falcon-mamba or hybrid, got '" +
       std::string(name) + "'");
 }
 

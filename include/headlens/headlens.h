@@ -2,11 +2,13 @@
 #pragma once
 
 #include "headlens/analysis/ablation_sweep.h"
+#include "headlens/analysis/attention_variant.h"
 #include "headlens/analysis/attribution.h"
 #include "headlens/analysis/circuit_search.h"
 #include "headlens/analysis/compare.h"
 #include "headlens/analysis/function_objective.h"
 #include "headlens/analysis/gather_aggregate.h"
+#include "headlens/analysis/grafting.h"
 #include "headlens/analysis/head_scores.h"
 #include "headlens/analysis/logit_attribution.h"
 #include "headlens/analysis/map_figures.h"
@@ -27,6 +29,7 @@
 #include "headlens/model/decoder.h"
 #include "headlens/model/families.h"
 #include "headlens/model/generate.h"
+#include "headlens/model/graft.h"
 #include "headlens/model/graphed_forward.h"
 #include "headlens/model/head_map.h"
 #include "headlens/model/language_model.h"

@@ -15,6 +15,7 @@
 #include "analysis/sweep_memory.h"
 #include "analysis/target_taps.h"
 #include "core/check.h"
+#include "headlens/model/block.h"
 #include "headlens/model/token_logprobs.h"
 
 namespace headlens {
@@ -136,6 +137,7 @@ void Sweep::check_targets() const {
 }
 
 bool Sweep::restarts_inside(int64_t layer) const {
+  if (!model_.block(layer).grafted_heads().empty()) return false;  // they read the residual
   const auto points = head_output_points(model_.config(), layer, options_.placement);
   return points.size() == 1 && points[0].site != Site::SsmOut;
 }

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "analysis/paired_means.h"
 #include "core/check.h"
 #include "headlens/core/intervals.h"
 
@@ -66,6 +67,11 @@ Estimate accuracy_drop(const SweepOutcome& base, const SweepOutcome& ablated) {
 double logprob_drop(const SweepOutcome& base, const SweepOutcome& ablated) {
   check_pairs(base, ablated);
   return base.mean_logprob() - ablated.mean_logprob();
+}
+
+Estimate logprob_drop_estimate(const SweepOutcome& base, const SweepOutcome& ablated) {
+  check_pairs(base, ablated);
+  return mean_estimate(logprob_drops(base, ablated));
 }
 
 }  // namespace headlens

@@ -48,4 +48,8 @@ Outcome aggregate_in_attention(Study& study, const std::string& model);  // C5
 Outcome grafts(Study& study, const std::string& model);                  // C6
 Outcome dictionaries(Study& study, const std::string& model);            // C7
 
+/// C7 against state size: dictionaries of every size on the models given that have a smaller state
+/// and differ in nothing else: their configs are equal, and their embeddings began alike.
+std::vector<Figure> state_sizes(Study& study, const std::string& model);
+
 }  // namespace headlens::cli

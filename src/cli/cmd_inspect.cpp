@@ -195,10 +195,10 @@ Description describe(const Flags& flags) {
   return d;
 }
 
-int list_zoo(const Flags& flags) {
+int list_zoo(const Flags& flags, const std::vector<std::string>& group) {
   Json names = Json::array();
   std::string lines;
-  for (const std::string& name : zoo_names()) {
+  for (const std::string& name : group) {
     names.push_back("zoo:" + name);
     lines += "zoo:" + name + "\n";
   }
@@ -211,7 +211,8 @@ int inspect(const Flags& flags) {
   check_range("--pos", flags.length, 1, 1 << 20);
   check_common_flags(flags);
   check_writable(flags.out);
-  if (flags.model == "zoo:list") return list_zoo(flags);
+  if (flags.model == "zoo:list") return list_zoo(flags, zoo_names());
+  if (flags.model == "zoo:variants") return list_zoo(flags, zoo_variants());
   const Description d = describe(flags);
   deliver(flags, description_json(d, flags), description_text(d, flags));
   return 0;
@@ -222,7 +223,9 @@ int inspect(const Flags& flags) {
 void add_inspect(CLI::App& app, Action& action) {
   auto flags = std::make_shared<Flags>();
   CLI::App* command = app.add_subcommand(
-      "inspect", "Family, layers, heads, sites and sizes; zoo:list lists the bundled models");
+      "inspect",
+      "Family, layers, heads, sites and sizes; zoo:list lists the bundled models, "
+      "zoo:variants those made for comparisons with them");
   add_common_flags(*command, *flags, "file for the result as JSON");
   command->add_option("--batch", flags->batch, "prompts of the predicted recording (default 1)");
   command->add_option("--pos", flags->length, "tokens of the predicted recording (default 1024)");

@@ -48,11 +48,12 @@ std::vector<const Claim*> chosen_claims(const Flags& flags) {
 std::vector<std::string> model_names(const std::vector<std::string>& words) {
   std::vector<std::string> names;
   for (const std::string& word : words) {
-    if (word != "zoo") {
+    if (word != "zoo" && word != "variants") {
       names.push_back(word);
       continue;
     }
-    for (const std::string& name : zoo_names()) names.push_back("zoo:" + name);
+    const std::vector<std::string> group = word == "zoo" ? zoo_names() : zoo_variants();
+    for (const std::string& name : group) names.push_back("zoo:" + name);
   }
   return names;
 }
@@ -192,7 +193,8 @@ void add_reproduce(CLI::App& app, Action& action) {
   command->add_flag("--all", flags->all, "every claim");
   command
       ->add_option("--models", flags->models,
-                   "checkpoint directories, zoo:NAME, or zoo for all bundled ones; comma-separated")
+                   "checkpoint directories, zoo:NAME, zoo for the bundled ones, variants for the "
+                   "bundled variants of them; comma-separated")
       ->delimiter(',')
       ->default_val(std::vector<std::string>{"zoo"});
   add_run_flags(*command, *flags, "directory for study.json and study.html");

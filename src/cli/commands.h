@@ -24,6 +24,7 @@ void add_attribute(CLI::App& app, Action& action);
 void add_circuit(CLI::App& app, Action& action);
 void add_prune(CLI::App& app, Action& action);
 void add_generate(CLI::App& app, Action& action);
+void add_graft(CLI::App& app, Action& action);
 void add_reproduce(CLI::App& app, Action& action);
 void add_compare(CLI::App& app, Action& action);
 void add_scores(CLI::App& app, Action& action);

@@ -183,6 +183,7 @@ void add_commands(CLI::App& app, Action& action) {
   add_circuit(app, action);
   add_prune(app, action);
   add_generate(app, action);
+  add_graft(app, action);
   add_compare(app, action);
   add_scores(app, action);
   add_reproduce(app, action);

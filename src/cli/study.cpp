@@ -6,6 +6,8 @@
 #include "cli/heads.h"
 #include "cli/written_answers.h"
 #include "headlens/analysis/gather_aggregate.h"
+#include "headlens/core/checkpoint.h"
+#include "headlens/model/families.h"
 #include "headlens/tasks/objective.h"
 
 namespace headlens::cli {
@@ -64,6 +66,11 @@ void Study::hold(const std::string& name) {
   const std::string& beside = attention_model();
   std::erase_if(models_,
                 [&](const auto& held) { return held.first != name && held.first != beside; });
+}
+
+std::unique_ptr<Objective> Study::search(const std::string& name, const std::string& task) {
+  LoadedTask made = load_task(task, loaded(name), flags_of(name, flags_.seed));
+  return make_choice_objective(std::move(made.examples), flags_.batch_tokens);
 }
 
 std::unique_ptr<Objective> Study::fresh(const std::string& name, const std::string& task) {

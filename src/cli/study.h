@@ -47,7 +47,10 @@ class Study {
   /// Devices that models have been loaded on.
   const std::vector<at::Device>& devices() const { return devices_; }
 
-  /// The task's examples that heads are measured on.
+
+  /// The task's examples that heads and grafts are chosen on.
+  std::unique_ptr<Objective> search(const std::string& name, const std::string& task);
+  /// The task's examples that they are measured on.
   std::unique_ptr<Objective> fresh(const std::string& name, const std::string& task);
   /// What a task whose answers are written comes to by its first rule, these heads cut throughout.
   SweepOutcome written(const std::string& name, const std::string& task,

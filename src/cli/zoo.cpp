@@ -25,28 +25,47 @@ fs::path zoo_directory() {
   return HEADLENS_ZOO_SOURCE_DIR;
 }
 
-std::vector<std::string> zoo_names() {
-  const fs::path zoo = zoo_directory();
+namespace {
+
+/// Folders that hold a model, sorted.
+std::vector<std::string> models_in(const fs::path& folder, std::error_code& error) {
   std::vector<std::string> names;
-  std::error_code error;
-  for (fs::directory_iterator entry(zoo, error), end; !error && entry != end;
+  for (fs::directory_iterator entry(folder, error), end; !error && entry != end;
        entry.increment(error)) {
     const fs::path& model = entry->path();
     std::error_code ignored;
     if (fs::exists(model / "config.json", ignored)) names.push_back(model.filename().string());
   }
-  HEADLENS_CHECK(ConfigError, !names.empty(),
-                 "[zoo] {}, expected bundled models (HEADLENS_ZOO names their folder), got {}",
-                 zoo.string(), error ? error.message() : "none");
   std::sort(names.begin(), names.end());
   return names;
 }
 
+bool among(const std::vector<std::string>& names, const std::string& name) {
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
+
+}  // namespace
+
+std::vector<std::string> zoo_names() {
+  const fs::path zoo = zoo_directory();
+  std::error_code error;
+  std::vector<std::string> names = models_in(zoo, error);
+  HEADLENS_CHECK(ConfigError, !names.empty(),
+                 "[zoo] {}, expected bundled models (HEADLENS_ZOO names their folder), got {}",
+                 zoo.string(), error ? error.message() : "none");
+  return names;
+}
+
+std::vector<std::string> zoo_variants() {
+  std::error_code ignored;
+  return models_in(zoo_directory() / "variants", ignored);
+}
+
 fs::path zoo_model(const std::string& name) {
   const std::vector<std::string> names = zoo_names();
-  HEADLENS_CHECK(UsageError, std::find(names.begin(), names.end(), name) != names.end(),
-                 "[zoo] model, expected one of {}, got '{}'{}", fmt::join(names, ", "), name,
-                 suggestion(name, names));
+  if (among(zoo_variants(), name)) return zoo_directory() / "variants" / name;
+  HEADLENS_CHECK(UsageError, among(names, name), "[zoo] model, expected one of {}, got '{}'{}",
+                 fmt::join(names, ", "), name, suggestion(name, names));
   return zoo_directory() / name;
 }
 

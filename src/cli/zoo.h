@@ -14,7 +14,11 @@ std::filesystem::path zoo_directory();
 /// Names of the bundled models, sorted. ConfigError if there is none.
 std::vector<std::string> zoo_names();
 
-/// The directory of a bundled model. UsageError naming the known ones for another name.
+/// Names of the variants, models made for comparisons with one of those (zoo/variants); sorted, and
+/// there may be none.
+std::vector<std::string> zoo_variants();
+
+/// The directory of a bundled model or variant. UsageError naming the known ones for another name.
 std::filesystem::path zoo_model(const std::string& name);
 
 }  // namespace headlens::cli

@@ -4,6 +4,8 @@
 #include <ATen/ATen.h>
 
 #include "core/check.h"
+#include "model/graft_tap.h"
+#include "model/scaled.h"
 
 namespace headlens {
 namespace {
@@ -119,12 +121,12 @@ Tensor Block::sequential(Tensor resid, const LayerTap& tap, LayerState* state,
     const Tensor x = has_pre_norm(spec_.wiring)
                          ? norm1_.forward(resid, tap, Site::Ln1Scale, Site::Ln1Normalized)
                          : resid;
-    const Tensor mixed = after_mixer(run_mixer(x, tap, state, prompt), tap);
+    const Tensor written = after_mixer(mixed(resid, x, tap, state, prompt), tap);
     if (mlp_ && has_pre_norm(spec_.wiring) && !tap.wants(Site::ResidMid)) {
-      const AddedNorm mid = norm2_.add(resid, mixed, tap, Site::Ln2Scale, Site::Ln2Normalized);
+      const AddedNorm mid = norm2_.add(resid, written, tap, Site::Ln2Scale, Site::Ln2Normalized);
       return mid.sum + run_normed_mlp(mid.normed, tap);
     }
-    resid = resid + mixed;
+    resid = resid + written;
   }
   if (mixer_ && mlp_) resid = tap(Site::ResidMid, resid);
   return mlp_ ? resid + run_mlp(resid, tap) : resid;
@@ -133,8 +135,8 @@ Tensor Block::sequential(Tensor resid, const LayerTap& tap, LayerState* state,
 Tensor Block::parallel(const Tensor& resid, const LayerTap& tap, LayerState* state,
                        const Prompt& prompt) const {
   const Tensor x = norm1_.forward(resid, tap, Site::Ln1Scale, Site::Ln1Normalized);
-  const Tensor mixed = after_mixer(run_mixer(x, tap, state, prompt), tap);
-  return resid + mixed + run_mlp(resid, tap);
+  const Tensor written = after_mixer(mixed(resid, x, tap, state, prompt), tap);
+  return resid + written + run_mlp(resid, tap);
 }
 
 Tensor Block::parallel_mixers(Tensor resid, const LayerTap& tap, LayerState* state,
@@ -195,10 +197,60 @@ Tensor Block::run_normed_mlp(const Tensor& x, const LayerTap& tap) const {
   return tap(Site::MlpOut, y);
 }
 
-/// What the mixers write at `positions`, from their normed input: [batch, n, d_model]
-Tensor Block::mixed_at(const Tensor& x, const Tensor& positions, LayerState* state,
-                       const Prompt& prompt) const {
+/// What the mixer writes, with grafted heads where there are some. They read the residual itself.
+Tensor Block::mixed(const Tensor& resid, const Tensor& x, const LayerTap& tap, LayerState* state,
+                    const Prompt& prompt) const {
+  if (grafted_.empty()) return run_mixer(x, tap, state, prompt);
+  if (state != nullptr) state->grafts.resize(grafted_.size());
+  Tensor written;  // by them
+  for (size_t i = 0; i < grafted_.size(); ++i) {
+    LayerState* theirs = state != nullptr ? &state->grafts[i] : nullptr;
+    const auto& [head, donor, donor_head] = grafted_[i];
+    const Tensor one = donor->written_by(donor_head, resid, theirs, prompt);
+    written = written.defined() ? written + one : one;
+  }
+  GraftTap seen(tap, own_heads_, written);
+  const Tensor y = run_mixer(x, LayerTap(&seen, tap.layer()), state, prompt);
+  return attention() != nullptr ? y + written : y;  // an SSM mixer's output has passed the tap
+}
+
+Tensor Block::written_by(int64_t head, const Tensor& resid, LayerState* state,
+                         const Prompt& prompt) const {
+  const Tensor x = has_pre_norm(spec_.wiring) ? norm1_(resid) : resid;
+  KeptHeads kept;
+  run_mixer(x, LayerTap(&kept, 0), state, prompt);
+  const HeadBank bank = bank_of(spec_, head);
+  const Tensor z = kept.z.flatten(2).narrow(-1, (head - bank.first) * bank.width, bank.width);
+  return scaled(at::linear(z, head_output_weight(head)), bank.out_scale);
+}
+
+Block Block::with_heads(std::vector<GraftedHead> heads) const {
+  Block block = *this;
+  const auto output = [](const auto& mixer) { return mixer.output().weight(); };
+  const Tensor weight = std::visit(output, *mixer_);
+  block.own_heads_ = at::ones({weight.size(1)}, weight.options().requires_grad(false));
+  for (const GraftedHead& graft : heads) {
+    const HeadBank bank = bank_of(spec_, graft.head);
+    block.own_heads_.narrow(0, (graft.head - bank.first) * bank.width, bank.width).zero_();
+  }
+  block.grafted_ = std::move(heads);
+  return block;
+}
+
+Block Block::with_mixer_of(const Block& donor) const {
+  Block block = *this;
+  block.spec_.mixer = donor.spec_.mixer;
+  block.mixer_ = donor.mixer_;
+  block.norm1_ = donor.norm1_, block.norm1_post_ = donor.norm1_post_;
+  block.grafted_ = donor.grafted_, block.own_heads_ = donor.own_heads_;
+  return block;
+}
+
+/// What the mixers write at `positions`, from the residual and its norm: [batch, n, d_model]
+Tensor Block::mixed_at(const Tensor& resid, const Tensor& x, const Tensor& positions,
+                       LayerState* state, const Prompt& prompt) const {
   const LayerTap unseen(nullptr, 0);
+  if (!grafted_.empty()) return take_positions(mixed(resid, x, unseen, state, prompt), positions);
   const auto attend = [&](const Attention& attention) {
     return attention.project(attention.heads_at(x, positions, state, prompt).flatten(2));
   };
@@ -221,7 +273,7 @@ Tensor Block::forward_at(const Tensor& resid, const Tensor& positions, LayerStat
     const bool normed = has_pre_norm(spec_.wiring);
     const Tensor x =
         normed ? norm1_.forward(resid, unseen, Site::Ln1Scale, Site::Ln1Normalized) : resid;
-    mixed = entering + after_mixer(mixed_at(x, positions, state, prompt), unseen);
+    mixed = entering + after_mixer(mixed_at(resid, x, positions, state, prompt), unseen);
   }
   if (!mlp_) return mixed;
   return mixed + run_mlp(spec_.wiring == Wiring::Parallel ? entering : mixed, unseen);
@@ -232,6 +284,9 @@ Tensor Block::finish(Tensor resid, const Tensor& z) const {
                  "[finish_layer] layer, expected one with a mixer, got an MLP only");
   HEADLENS_CHECK(ShapeError, !attention_.has_value(),
                  "[finish_layer] layer, expected one with one mixer, got two");
+  HEADLENS_CHECK(ShapeError, grafted_.empty(),
+                 "[finish_layer] layer, expected one with its own heads alone, got {} grafted",
+                 grafted_.size());
   const auto output = [](const auto& mixer) { return mixer.output().weight(); };
   const int64_t d_inner = std::visit(output, *mixer_).size(1);
   const bool fits = z.dim() >= 3 && z.size(0) == resid.size(0) && z.size(1) == resid.size(1) &&
@@ -270,6 +325,7 @@ std::vector<Tensor> Block::weights() const {
   if (attention_) append(all, attention_->weights());
   if (mlp_) append(all, mlp_->weights());
   append(all, {shared_out_.weight()});
+  for (const GraftedHead& graft : grafted_) append(all, graft.donor->weights());
   return all;
 }
 

@@ -33,6 +33,52 @@ Tensor own_copy(const Tensor& x) {
   return x.defined() ? x.clone(at::MemoryFormat::Contiguous) : x;
 }
 
+/// Buffers of the decoder's own for what a layer has left, with room for `length` keys.
+void make_room(LayerState& layer, int64_t length) {
+  layer.k = with_room(layer.k, length), layer.v = with_room(layer.v, length);
+  layer.conv = own_copy(layer.conv), layer.ssm = own_copy(layer.ssm);
+  for (LayerState& graft : layer.grafts) make_room(graft, length);
+}
+
+/// The same as forwards take it: the first `length` keys.
+void copy_filled(LayerState& layer, int64_t length) {
+  if (layer.k.defined()) {
+    layer.k = layer.k.narrow(1, 0, length).clone();
+    layer.v = layer.v.narrow(1, 0, length).clone();
+  }
+  layer.conv = own_copy(layer.conv), layer.ssm = own_copy(layer.ssm);
+  for (LayerState& graft : layer.grafts) copy_filled(graft, length);
+}
+
+/// What a step of the model's own forward left of convolutions and scans, into the buffers. (Keys
+/// and values were written there by attention.)
+void keep_scans(const LayerState& buffers, const LayerState& left) {
+  if (buffers.conv.defined()) buffers.conv.copy_(left.conv);
+  if (buffers.ssm.defined()) buffers.ssm.copy_(left.ssm);
+  for (size_t i = 0; i < buffers.grafts.size(); ++i) keep_scans(buffers.grafts[i], left.grafts[i]);
+}
+
+/// The newest keys and values of a state that grew, into the buffers.
+void keep_newest(const LayerState& buffers, const LayerState& grown, int64_t position) {
+  if (buffers.k.defined()) {
+    buffers.k.select(1, position).copy_(grown.k.select(1, -1));
+    buffers.v.select(1, position).copy_(grown.v.select(1, -1));
+  }
+  for (size_t i = 0; i < buffers.grafts.size(); ++i) {
+    keep_newest(buffers.grafts[i], grown.grafts[i], position);
+  }
+}
+
+/// Whether some rotary positions of a block, or of those that its grafted heads are of, look at
+/// lengths on the host.
+bool looks_at_length(const Block& block) {
+  for (const AttentionSpec& spec : attention_specs(block.spec())) {
+    if (spec.rope && depends_on_length(*spec.rope)) return true;
+  }
+  return std::any_of(block.grafted_heads().begin(), block.grafted_heads().end(),
+                     [](const GraftedHead& graft) { return looks_at_length(*graft.donor); });
+}
+
 }  // namespace
 
 DecoderBody::DecoderBody(const LanguageModel& model, const ModelState& state,
@@ -47,8 +93,7 @@ DecoderBody::DecoderBody(const LanguageModel& model, const ModelState& state,
                  position_, max_length_);
   caches_ = state;
   for (LayerState& layer : caches_.layers) {
-    layer.k = with_room(layer.k, max_length_), layer.v = with_room(layer.v, max_length_);
-    layer.conv = own_copy(layer.conv), layer.ssm = own_copy(layer.ssm);
+    make_room(layer, max_length_);
     for (const Tensor& tensor : {layer.k, layer.ssm}) {
       if (tensor.defined()) batch_ = tensor.size(0);
     }
@@ -86,16 +131,13 @@ void DecoderBody::make_layers() {
   }
   for (int64_t i = 0; i < model_.layer_count(); ++i) {
     const Block& block = model_.block(i);
-    if (!narrow && StepLayer::knows(block, config)) {
+    if (!narrow && StepLayer::knows(block, config.d_model)) {
       const bool turns = block.attention() != nullptr && block.attention()->spec().rope;
       const DecodeTurn table = turns ? table_of(*block.attention()->spec().rope) : DecodeTurn();
       layers_[static_cast<size_t>(i)] = std::make_unique<StepLayer>(block, table);
       continue;
     }
-    for (const auto& spec : attention_specs(block.spec())) {
-      // The model's own rotary looks at lengths on the host.
-      if (spec.rope && depends_on_length(*spec.rope)) may_record_ = false;
-    }
+    if (looks_at_length(block)) may_record_ = false;
   }
 }
 
@@ -277,9 +319,7 @@ Tensor DecoderBody::run_layer(int64_t layer, const Tensor& resid, ModelState& no
   StepRows* seen = rows != rows_.end() ? &rows->second : nullptr;
   const Tensor out =
       model_.run_layers(resid.unsqueeze(1), layer, layer + 1, seen, &now, prompt).squeeze(1);
-  const LayerState& left = now.layers[index];
-  if (cache.conv.defined()) cache.conv.copy_(left.conv);
-  if (cache.ssm.defined()) cache.ssm.copy_(left.ssm);
+  keep_scans(cache, now.layers[index]);
   if (seen != nullptr) seen->compute(cache, is_at_, caches_.first);
   return out;
 }
@@ -302,13 +342,8 @@ void DecoderBody::step_seen_by(Tap* tap) {
   ModelState grown = state();
   const Tensor logits = model_.forward(ids_.unsqueeze(1), {.tap = tap, .state = &grown});
   for (size_t i = 0; i < caches_.layers.size(); ++i) {
-    const LayerState &from = grown.layers[i], &to = caches_.layers[i];
-    if (to.k.defined()) {
-      to.k.select(1, position_).copy_(from.k.select(1, -1));
-      to.v.select(1, position_).copy_(from.v.select(1, -1));
-    }
-    if (to.conv.defined()) to.conv.copy_(from.conv);
-    if (to.ssm.defined()) to.ssm.copy_(from.ssm);
+    keep_newest(caches_.layers[i], grown.layers[i], position_);
+    keep_scans(caches_.layers[i], grown.layers[i]);
   }
   logits_.copy_(logits.select(1, 0));
   decode_pick(logits_, ids_, chosen_, is_at_, ticket_);
@@ -338,13 +373,7 @@ void DecoderBody::show_rows(const std::vector<LayerHeads>& wanted) {
 ModelState DecoderBody::state() const {
   ModelState copy = caches_;
   copy.position = position_;
-  for (LayerState& layer : copy.layers) {
-    if (layer.k.defined()) {
-      layer.k = layer.k.narrow(1, 0, position_).clone();
-      layer.v = layer.v.narrow(1, 0, position_).clone();
-    }
-    layer.conv = own_copy(layer.conv), layer.ssm = own_copy(layer.ssm);
-  }
+  for (LayerState& layer : copy.layers) copy_filled(layer, position_);
   return copy;
 }
 

@@ -134,7 +134,9 @@ LayerState forked_state(const LayerState& state, const Tensor& owner) {
   const auto take = [&](const Tensor& x) {
     return x.defined() ? x.index_select(0, owner.to(x.device())) : x;
   };
-  return {take(state.k), take(state.v), take(state.conv), take(state.ssm)};
+  LayerState forked{take(state.k), take(state.v), take(state.conv), take(state.ssm)};
+  for (const LayerState& graft : state.grafts) forked.grafts.push_back(forked_state(graft, owner));
+  return forked;
 }
 
 ModelState forked_state(const ModelState& state, const Tensor& owner) {

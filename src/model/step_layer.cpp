@@ -52,13 +52,17 @@ DecodeTurn turn_table(const RopeSpec& spec, const std::vector<int64_t>& lengths,
   return turn;
 }
 
-bool StepLayer::knows(const Block& block, const ModelConfig& config) {
+bool StepLayer::knows(const Block& block, int64_t d_model) {
   const LayerSpec& spec = block.spec();
-  if (spec.wiring != Wiring::Sequential || spec.attention || config.norm == NormKind::Layer) {
+  if (spec.wiring != Wiring::Sequential || spec.attention || !block.grafted_heads().empty()) {
     return false;
   }
+  for (const Norm* norm :
+       {&block.mixer_norm(), &block.mlp_norm()}) {  // a grafted layer has its own
+    if (norm->kind() == NormKind::Layer) return false;
+  }
   if (spec.mixer && block.attention() == nullptr) return false;
-  return (!spec.mixer || knows_attention(*block.attention(), config.d_model)) &&
+  return (!spec.mixer || knows_attention(*block.attention(), d_model)) &&
          (!spec.mlp || knows_mlp(*block.mlp()));
 }
 

@@ -22,7 +22,7 @@ class StepLayer {
  public:
   /// Whether the block is what this class knows: [norm, attention], [norm, MLP], each added to the
   /// residual, without multipliers, adapters, post norms or transposed weights.
-  static bool knows(const Block& block, const ModelConfig& config);
+  static bool knows(const Block& block, int64_t d_model);
 
   /// `table` as from turn_table, for a layer with rotary positions.
   StepLayer(const Block& block, const DecodeTurn& table);

@@ -62,6 +62,46 @@ TEST(ReproduceCommand, VerdictsFollowTheirRules) {
   EXPECT_EQ(outcome(2)["figures"].size(), 4u);
 }
 
+// The SSM distilled from the bundled Transformer gets its layers and heads back; the Mamba-2 models
+// differ in nothing but their state size. Rules worked out again from the figures.
+TEST(ReproduceCommand, GraftsAndComparesStateSizes) {
+  const Called called =
+      reproduce({"C6", "C7", "--models", "zoo:transformer,variants,zoo:mamba2,zoo:llamba",
+                 "--retrieval", "mcq:options=4,n=64", "--knowledge", "world-facts:n=64",
+                 "--dictionaries", "kv:pairs={},n=64", "--pairs", "8"});
+  ASSERT_EQ(called.status, 0) << called.err;
+  const Json study = called.json();
+  const auto outcome = [&](size_t claim, const std::string& model) {
+    for (const Json& one : study["claims"][claim]["outcomes"]) {
+      if (one["model"] == model) return one;
+    }
+    return Json();
+  };
+  const Json grafted = outcome(0, "zoo:llamba-distilled");
+  const Json& figures = grafted["figures"];
+  ASSERT_EQ(figures.size(), 9u);
+  bool lifts = false;
+  for (size_t i = 1; i < figures.size(); i += 4) {
+    const double gain = figures[i + 1]["value"];
+    EXPECT_NEAR(gain, figures[i]["value"].get<double>() - figures[0]["value"].get<double>(), 1e-12);
+    lifts = lifts || figures[i + 1]["ci"][0] >= 0.05;
+  }
+  EXPECT_EQ(grafted["verdict"], lifts ? "holds" : "does not hold here");
+  EXPECT_TRUE(lifts);
+  EXPECT_EQ(outcome(0, "zoo:transformer")["verdict"], "not run");
+  EXPECT_NE(outcome(0, "zoo:mamba2")["why"].get<std::string>().find("strangers"),
+            std::string::npos);
+  // Two figures without the head, and of three state sizes three accuracies and two drops.
+  const Json sizes = outcome(1, "zoo:mamba2")["figures"];
+  ASSERT_EQ(sizes.size(), 2u + 5u);
+  EXPECT_LT(sizes[2]["value"], sizes[6]["value"]);  // state size 8 against 32
+  EXPECT_NEAR(sizes[3]["value"].get<double>(),
+              sizes[6]["value"].get<double>() - sizes[2]["value"].get<double>(), 1e-12);
+  EXPECT_EQ(outcome(1, "zoo:mamba2-state16")["figures"].size(), 2u + 3u);  // against 8 alone
+  EXPECT_EQ(outcome(1, "zoo:mamba2-state8")["figures"].size(), 2u);
+  EXPECT_EQ(outcome(1, "zoo:llamba")["figures"].size(), 2u);  // the distilled one began elsewhere
+}
+
 TEST(ReproduceCommand, WritesOnePageWithTheFiguresOfItsJson) {
   const TempDir dir;
   const std::string task = "jsonl:" + word_task(dir, 12).string();

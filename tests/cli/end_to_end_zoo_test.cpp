@@ -48,6 +48,24 @@ TEST(Zoo, HasModelsOfAllKindsEachUnderThreeMegabytes) {
                              LayerKind::DiscreteMamba2}));
 }
 
+TEST(Zoo, VariantsStandBesideTheModelsThatTheyAreComparedWith) {
+  EXPECT_EQ(cli::zoo_variants(),
+            (std::vector<std::string>{"llamba-distilled", "mamba2-state16", "mamba2-state8"}));
+  for (const std::string& name : cli::zoo_variants()) {
+    EXPECT_TRUE(std::filesystem::exists(cli::zoo_model(name) / "README.md")) << name;
+    EXPECT_LT(std::filesystem::file_size(cli::zoo_model(name) / "model.safetensors"), 1'200'000u);
+  }
+  const ModelConfig whole = load("mamba2").model.config();
+  for (const int64_t size : {8, 16}) {
+    ModelConfig config = load("mamba2-state" + std::to_string(size)).model.config();
+    for (LayerSpec& layer : config.layers) {
+      auto& mixer = std::get<Mamba2Spec>(*layer.mixer);
+      EXPECT_EQ(std::exchange(mixer.d_state, 32), size);
+    }
+    EXPECT_EQ(config, whole);
+  }
+}
+
 // Cards say at least 0.98 on 512 examples of another seed. 128 examples of a model right 98 times
 // in 100 fall below 0.9 less than once in a hundred thousand draws.
 TEST(Zoo, ModelsRetrieveLettersAndKnowTheirWorld) {

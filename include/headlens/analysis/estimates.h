@@ -28,5 +28,8 @@ Estimate accuracy_drop(const SweepOutcome& base, const SweepOutcome& ablated);
 
 /// Mean drop of the right choice's log-probability, nats. ShapeError as above.
 double logprob_drop(const SweepOutcome& base, const SweepOutcome& ablated);
+/// The same with its 95 % interval, mean +- 1.96 s / sqrt(n). ShapeError for fewer than two
+/// examples.
+Estimate logprob_drop_estimate(const SweepOutcome& base, const SweepOutcome& ablated);
 
 }  // namespace headlens

@@ -3,6 +3,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <memory>
 #include <optional>
 #include <variant>
 #include <vector>
@@ -22,6 +23,15 @@
 
 namespace headlens {
 
+class Block;
+
+/// A head of another block in place of one of a block's own (model/graft.h).
+struct GraftedHead {
+  int64_t head = 0;  // the block's own, whose output is off
+  std::shared_ptr<const Block> donor;
+  int64_t donor_head = 0;
+};
+
 /// A mixer and an MLP with their norms, put together as the layer's `Wiring` says.
 class Block {
  public:
@@ -39,8 +49,19 @@ class Block {
                     const Prompt& prompt) const;
   /// The rest of forward once the mixer's output projection has its input z (the tensor of Site::Z
   /// or MixerZ): position by position, so any positions serve. ShapeError unless z fits, and for a
-  /// block of two mixers.
+  /// block of two mixers or with grafted heads, which read other positions.
   Tensor finish(Tensor resid, const Tensor& z) const;
+
+  /// What one head writes, [batch, pos, d_model], reading the residual through this block's norm;
+  /// before a post norm, where there is one. For a block of one mixer; the state is the mixer's.
+  Tensor written_by(int64_t head, const Tensor& resid, LayerState* state,
+                    const Prompt& prompt) const;
+
+  /// This block with those heads in place of its own, and with another block's mixer and its norms
+  /// in place of its own. Weights are shared. Who asks has checked that they fit (model/graft.h).
+  Block with_heads(std::vector<GraftedHead> heads) const;
+  Block with_mixer_of(const Block& donor) const;
+  const std::vector<GraftedHead>& grafted_heads() const { return grafted_; }
 
   /// The columns of one head in its mixer's output projection, [d_model, width], as a view.
   Tensor head_output_weight(int64_t head) const;
@@ -64,10 +85,12 @@ class Block {
                          const Prompt& prompt) const;
   Tensor shared_block(const Tensor& resid, const LayerTap& tap, LayerState* state,
                       const Prompt& prompt) const;
-  Tensor mixed_at(const Tensor& x, const Tensor& positions, LayerState* state,
+  Tensor mixed_at(const Tensor& resid, const Tensor& x, const Tensor& positions, LayerState* state,
                   const Prompt& prompt) const;
   Tensor run_mixer(const Tensor& x, const LayerTap& tap, LayerState* state,
                    const Prompt& prompt) const;
+  Tensor mixed(const Tensor& resid, const Tensor& x, const LayerTap& tap, LayerState* state,
+               const Prompt& prompt) const;
   Tensor after_mixer(Tensor y, const LayerTap& tap) const;
   Tensor run_mlp(const Tensor& resid, const LayerTap& tap) const;
   Tensor run_normed_mlp(const Tensor& x, const LayerTap& tap) const;
@@ -80,6 +103,8 @@ class Block {
   std::optional<Mlp> mlp_;
   Linear shared_out_;  // SharedBlock: from the shared MLP to the mixer's input,
   Norm norm_mixer_;    // and the norm of that input
+  std::vector<GraftedHead> grafted_;
+  Tensor own_heads_;  // [d_inner]: 0 where a grafted head stands, else 1; undefined without any
 };
 
 }  // namespace headlens

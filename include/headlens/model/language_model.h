@@ -113,9 +113,14 @@ class LanguageModel {
 
   /// The same weights with only these layers, in this order.
   LanguageModel with_layers(const std::vector<int64_t>& layers) const;
+  /// The same weights with `block` in place of that layer's, on the same device; no fingerprint.
+  LanguageModel with_block(int64_t layer, std::shared_ptr<const Block> block) const;
 
   /// The parts, for who runs them otherwise (model/decoder.h).
   const Block& block(int64_t layer) const { return *blocks_.at(static_cast<size_t>(layer)); }
+  std::shared_ptr<const Block> block_handle(int64_t layer) const {
+    return blocks_.at(static_cast<size_t>(layer));
+  }
   const Tensor& embedding() const { return embed_; }                    // [vocab, d_model]
   const Tensor& position_embedding() const { return position_embed_; }  // undefined but in GPT-2
   const Norm& final_norm() const { return final_norm_; }

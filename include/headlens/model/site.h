@@ -135,6 +135,7 @@ class LayerTap {
     if (wants(site)) (*this)(site, make());
   }
   void visit_map(Site site, HeadMap& map) const { tap_->visit_map({site, layer_}, map); }
+  int64_t layer() const { return layer_; }
 
  private:
   Tap* tap_;

@@ -18,6 +18,7 @@ struct LayerState {
   Tensor v;     // attention: [batch, pos, kv_head, d_head]
   Tensor conv;  // SSM: [batch, d_conv - 1, d_conv_channels]
   Tensor ssm;   // Mamba-2 kinds: [batch, head, d_head, d_state]; Mamba-1: [batch, channel, d_state]
+  std::vector<LayerState> grafts = {};  // of the blocks whose heads were grafted in, in their order
 };
 
 /// State of a whole model. An argument of forward, never hidden in the model; one state, one
