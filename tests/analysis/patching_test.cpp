@@ -244,7 +244,7 @@ TEST(Patching, SaysWhatItCannotDo) {
   EXPECT_EQ(error_message<UsageError>([&] { patch({.site = PatchSite::State}); }),
             "[patch] site state, expected a layer that has it, got none");
   EXPECT_EQ(error_message<HookError>([&] { patch({.layers = {9}}); }),
-            "[patch] layer, expected 0 to 1, got 9");
+            "[patch] layer, expected 0 to 2, got 9");
   EXPECT_EQ(error_message<UsageError>([&] {
               patch({.heads = {{0, 1, 1}}});
             }),
