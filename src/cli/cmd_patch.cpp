@@ -23,7 +23,7 @@ struct Flags : CommonFlags {
   std::vector<std::string> positions, heads;
   std::vector<int64_t> layers;
   std::string direction = "denoising", corrupt;
-  bool attribution = false;
+  bool attribution = false, drop_unpaired = false;
   int64_t groups = 16, top = 12;
   AblationFlags limits;
 };
@@ -76,6 +76,7 @@ struct Pairs {
   TaskInfo info;
   std::unique_ptr<Objective> clean, corrupted;
   Corruption how = Corruption::Given;
+  int64_t left_out = 0;
 };
 
 Pairs load_pairs(const Flags& flags, const LoadedModel& loaded, std::optional<Corruption> how) {
@@ -84,12 +85,22 @@ Pairs load_pairs(const Flags& flags, const LoadedModel& loaded, std::optional<Co
   Pairs pairs;
   pairs.info = clean.info;
   pairs.how = how.value_or(default_corruption(task));
+  std::vector<TokenizedExample>&all = clean.examples, corrupted;
+  const Tokenizer tokenizer = load_tokenizer(loaded, flags);
+  if (flags.drop_unpaired) {
+    std::vector<size_t> kept;
+    corrupted = corrupted_where_possible(task, all, tokenizer, pairs.how, flags.bos, kept);
+    for (size_t i = 0; i < kept.size(); ++i) std::swap(all[i], all[kept[i]]);
+    pairs.left_out = std::ssize(all) - std::ssize(kept);
+    all.resize(kept.size());
+    pairs.info.examples = std::ssize(all);
+  } else {
+    corrupted = corrupted_examples(task, all, tokenizer, pairs.how, flags.bos);
+  }
   // Variants share a forward: short batches leave room for them.
   const int64_t row_tokens = std::max<int64_t>(1, flags.limits.batch_tokens / 8);
-  pairs.corrupted = make_choice_objective(
-      corrupted_examples(task, clean.examples, load_tokenizer(loaded, flags), pairs.how, flags.bos),
-      row_tokens);
-  pairs.clean = make_choice_objective(std::move(clean.examples), row_tokens);
+  pairs.clean = make_choice_objective(std::move(all), row_tokens);
+  pairs.corrupted = make_choice_objective(std::move(corrupted), row_tokens);
   return pairs;
 }
 
@@ -121,6 +132,7 @@ Json head_json(const Flags& flags, const Pairs& pairs, const Manifest& m) {
           {"task", pairs.info.spec},
           {"seed", pairs.info.seed},
           {"examples", pairs.info.examples},
+          {"left_out", pairs.left_out},
           {"direction", flags.direction},
           {"corruption", corruption_name(pairs.how)},
           {"placement", flags.limits.placement},
@@ -164,8 +176,9 @@ int patch(const Flags& flags) {
   manifest.seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   const Json json = patching_json(head_json(flags, pairs, manifest), found);
-  std::string text = fmt::format("{} on {}, {} pairs ({}), {}\n", flags.model, pairs.info.spec,
-                                 pairs.info.examples, corruption_name(pairs.how), flags.direction) +
+  std::string text = fmt::format("{} on {}, {} pairs ({}; {} examples left out), {}\n", flags.model,
+                                 pairs.info.spec, pairs.info.examples, corruption_name(pairs.how),
+                                 pairs.left_out, flags.direction) +
                      patching_text(found, static_cast<size_t>(flags.top));
   if (!flags.out.empty()) {
     write_whole_file(flags.out / "patching.json", json_text(json));
@@ -206,6 +219,9 @@ void add_patch(CLI::App& app, Action& action) {
   command->add_option("--corrupt", flags->corrupt,
                       "where corrupted prompts come from: given (in the file), swap (two answers "
                       "exchanged) or example (another example; default: the first that serves)");
+  command->add_flag("--drop-unpaired", flags->drop_unpaired,
+                    "leave out examples without a corrupted prompt of as many tokens, and say how "
+                    "many");
   command->add_flag("--attribution", flags->attribution,
                     "estimate every change by its gradient as well, and compare");
   command->add_option("--placement", flags->limits.placement,

@@ -198,6 +198,23 @@ TokenizedExample another(const Task& task, const std::vector<TokenizedExample>& 
                 task.examples[i].source, own.prompt_ids.size(), clean.size() - 1);
 }
 
+TokenizedExample corrupted_one(const Task& task, const std::vector<TokenizedExample>& clean,
+                               size_t i, const Tokenizer& tokenizer, Corruption how, bool bos) {
+  const Example& example = task.examples[i];
+  HEADLENS_CHECK(TaskError, example.leads.empty(),
+                 "[corrupt] {}: choices, expected to follow the prompt, got leads between",
+                 example.source);
+  if (how == Corruption::Given) return given(example, clean[i], tokenizer, bos);
+  if (how == Corruption::Swap) return swapped(example, clean[i], tokenizer, bos);
+  return another(task, clean, i);
+}
+
+void check_sizes(const Task& task, const std::vector<TokenizedExample>& clean) {
+  HEADLENS_CHECK(TaskError, clean.size() == task.examples.size(),
+                 "[corrupt] tokenized examples, expected {} as in the task, got {}",
+                 task.examples.size(), clean.size());
+}
+
 }  // namespace
 
 Corruption default_corruption(const Task& task) {
@@ -225,18 +242,28 @@ std::vector<TokenizedExample> corrupted_examples(const Task& task,
                                                  const std::vector<TokenizedExample>& clean,
                                                  const Tokenizer& tokenizer, Corruption how,
                                                  bool bos) {
-  HEADLENS_CHECK(TaskError, clean.size() == task.examples.size(),
-                 "[corrupt] tokenized examples, expected {} as in the task, got {}",
-                 task.examples.size(), clean.size());
+  check_sizes(task, clean);
   std::vector<TokenizedExample> out;
   for (size_t i = 0; i < clean.size(); ++i) {
-    const Example& example = task.examples[i];
-    HEADLENS_CHECK(TaskError, example.leads.empty(),
-                   "[corrupt] {}: choices, expected to follow the prompt, got leads between",
-                   example.source);
-    if (how == Corruption::Given) out.push_back(given(example, clean[i], tokenizer, bos));
-    if (how == Corruption::Swap) out.push_back(swapped(example, clean[i], tokenizer, bos));
-    if (how == Corruption::Example) out.push_back(another(task, clean, i));
+    out.push_back(corrupted_one(task, clean, i, tokenizer, how, bos));
+  }
+  return out;
+}
+
+std::vector<TokenizedExample> corrupted_where_possible(const Task& task,
+                                                       const std::vector<TokenizedExample>& clean,
+                                                       const Tokenizer& tokenizer, Corruption how,
+                                                       bool bos, std::vector<size_t>& kept) {
+  check_sizes(task, clean);
+  std::vector<TokenizedExample> out;
+  kept.clear();
+  for (size_t i = 0; i < clean.size(); ++i) {
+    try {
+      out.push_back(corrupted_one(task, clean, i, tokenizer, how, bos));
+      kept.push_back(i);
+    } catch (const TaskError&) {
+      if (kept.empty() && i + 1 == clean.size()) throw;
+    }
   }
   return out;
 }

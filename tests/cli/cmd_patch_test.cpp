@@ -92,6 +92,22 @@ TEST(PatchCommand, StatesOfAStateSpaceModelCarryTheAnswer) {
   EXPECT_LT(least, 0.9);  // one head's state alone loses some of the answer
 }
 
+TEST(PatchCommand, MayLeaveOutExamplesWithoutAPair) {
+  const TempDir dir;
+  const std::string line =
+      R"({"prompt": "w1 w2 w3", "choices": [" w4", " w5"], "answer": 0, "corrupted": )";
+  const std::string paired = line + R"("w1 w7 w3", "corrupted_answer": 1})" + "\n";
+  const std::string longer = line + R"("w1 w7 w3 w3", "corrupted_answer": 1})" + "\n";
+  const std::string task = "jsonl:" + dir.write("t.jsonl", longer + paired + paired).string();
+  const std::string model = model_with_words(dir, "llama").string();
+  EXPECT_EQ(patch(model, task, {}).status, 1);
+  const Called called = patch(model, task, {"--drop-unpaired", "--json"});
+  ASSERT_EQ(called.status, 0) << called.err;
+  EXPECT_EQ(called.json()["left_out"], 1);
+  EXPECT_EQ(called.json()["examples"], 2);
+  EXPECT_EQ(called.json()["sites"][0]["positions"], Json({"last", "all"}));
+}
+
 TEST(PatchCommand, RefusesInOneLine) {
   const TempDir dir;
   const std::string model = model_with_words(dir, "llama").string();

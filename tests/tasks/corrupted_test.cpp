@@ -168,6 +168,19 @@ TEST(Corrupted, SaysForWhichExampleThereIsNone) {
             "choices, expected one, got none of 0");
   EXPECT_EQ(corrupt(Corruption::Given),
             "[corrupt] example 1: 'corrupted', expected a prompt, got none");
+  Task two = task;  // in the second one two values are as long
+  two.examples.push_back(
+      one_example("a:1\nb:2\nof 'b':", {" 1", " 2"}, 1, {{0, 3}, {4, 7}}).examples[0]);
+  std::vector<size_t> kept;
+  const auto found = corrupted_where_possible(two, tokenize(two, tokenizer), tokenizer,
+                                              Corruption::Swap, false, kept);
+  EXPECT_EQ(kept, std::vector<size_t>{1});
+  EXPECT_EQ(found.at(0).prompt, "a:2\nb:1\nof 'b':");
+  EXPECT_EQ(error_message<TaskError>([&] {
+              corrupted_where_possible(task, tokenize(task, tokenizer), tokenizer, Corruption::Swap,
+                                       false, kept);
+            }),
+            corrupt(Corruption::Swap));
   task.examples[0].spans.clear();
   EXPECT_EQ(corrupt(Corruption::Swap),
             "[corrupt] example 1: segments, expected one a choice with the choice in it, to swap, "

@@ -35,4 +35,11 @@ std::vector<TokenizedExample> corrupted_examples(const Task& task,
                                                  const Tokenizer& tokenizer, Corruption how,
                                                  bool bos = false);
 
+/// The same without the examples for which there is none; `kept` gets the numbers of the others.
+/// TaskError, the last one's, if none is left.
+std::vector<TokenizedExample> corrupted_where_possible(const Task& task,
+                                                       const std::vector<TokenizedExample>& clean,
+                                                       const Tokenizer& tokenizer, Corruption how,
+                                                       bool bos, std::vector<size_t>& kept);
+
 }  // namespace headlens
