@@ -222,13 +222,6 @@ void expect_as_step_by_step(const std::string& name, const PathOptions& options)
   }
   EXPECT_EQ(at, found.pairs.size());
   EXPECT_GT(largest, 1e-7);
-  double expected = found.base.mean_logprob();
-  for (StepByStep& step : steps) {
-    expected -= step.logprob_of_answer(sender) / static_cast<double>(examples.size());
-  }
-  ASSERT_EQ(found.answers.size(), 1U);
-  EXPECT_EQ(found.answers[0].sender, sender);
-  EXPECT_NEAR(found.answers[0].direct.logprob_drop.value, expected, 1e-11);
 }
 
 class PathTest : public ::testing::TestWithParam<std::string> {};
@@ -242,6 +235,29 @@ TEST_P(PathTest, EqualsHooksStepByStep) {
     options.inputs = inputs;
     expect_as_step_by_step(GetParam(), options);
   }
+}
+
+// Only what a sender writes at judged positions goes straight to the logits.
+TEST_P(PathTest, TheDirectPathToTheLogitsEqualsHooks) {
+  const LanguageModel model = load_model(GetParam());
+  std::vector<TokenizedExample> examples = with_segments();
+  for (TokenizedExample& example : examples) {
+    const int64_t last = std::ssize(example.prompt_ids) - 1;
+    example.segments = {{0, 1}, {last, last}};
+  }
+  const HeadId sender = some_sender(model.config());
+  const PathPatching found =
+      path_patching(model, *objective_of(examples), {sender}, some_receivers(model.config()));
+  double expected = found.base.mean_logprob();
+  for (const TokenizedExample& example : examples) {
+    StepByStep step(model, example, {});
+    expected -= step.logprob_of_answer(sender) / static_cast<double>(examples.size());
+  }
+  ASSERT_EQ(found.answers.size(), 1U);
+  EXPECT_EQ(found.answers[0].sender, sender);
+  EXPECT_FALSE(found.answers[0].direct.of_receiver.has_value());
+  EXPECT_GT(std::abs(expected), 1e-7);
+  EXPECT_NEAR(found.answers[0].direct.logprob_drop.value, expected, 1e-11);
 }
 
 class PreNormPathTest : public PathTest {};
