@@ -32,6 +32,7 @@ struct ReceiverGroup {
 struct CleanRun {
   JudgedRun run;
   std::map<int64_t, Tensor> entering;  // layer -> [row, pos, d_model]
+  Tensor leaving;                      // the last layer
   SiteTensors kept;                    // of receivers' mixers, and what senders' mixers write
   Tensor cut_mask;                     // bool [row, pos]; undefined: everywhere
   HeadOutputs given;                   // in place of a sender's output; empty: zeros
@@ -118,6 +119,7 @@ class PathPatcher {
   std::vector<ReceiverGroup> groups_;
   SweepOutcome base_;
   std::vector<SweepOutcome> cut_;       // [sender]
+  std::vector<SweepOutcome> answers_;   // [sender], cut on the direct path to the logits
   std::vector<SweepOutcome> outcomes_;  // [sender, receiver, path]
   int64_t last_layer_ = 0;              // of the receivers
   int64_t done_ = 0, total_ = 0;
@@ -140,6 +142,7 @@ PathPatcher::PathPatcher(const LanguageModel& model, const Objective& objective,
       replacements_(model, objective, layers_of(senders), options.mode, options.placement),
       base_(empty_outcome(objective)),
       cut_(senders.size(), base_),
+      answers_(cut_),
       outcomes_(senders.size() * receivers.size() * kPaths, base_) {
   HEADLENS_CHECK(UsageError, options.max_batch_tokens > 0,
                  "[pairs] tokens a batch, expected at least 1, got {}", options.max_batch_tokens);
@@ -172,7 +175,7 @@ std::set<TapPoint> PathPatcher::sites_to_keep() const {
 }
 
 CleanRun PathPatcher::run_clean(int64_t index) {
-  CleanRun clean{JudgedRun(model_, objective_, index), {}, {}, {}, {}};
+  CleanRun clean{JudgedRun(model_, objective_, index), {}, {}, {}, {}, {}};
   clean.cut_mask = cut_mask(objective_, clean.run.batch(), options_.positions);
   clean.given = replacements_.for_batch(index);
   KeepSites keep(sites_to_keep());
@@ -186,7 +189,9 @@ CleanRun PathPatcher::run_clean(int64_t index) {
     resid = model_.run_layers(resid, layer, next, &keep, nullptr, clean.run.prompt());
     clean.entering[layer = next] = resid;
   }
-  clean.run.store(clean.run.finish(layer, resid, &keep).front(), base_);
+  const int64_t end = model_.layer_count();
+  clean.leaving = model_.run_layers(resid, layer, end, &keep, nullptr, clean.run.prompt());
+  clean.run.store(clean.run.finish(end, clean.leaving).front(), base_);
   clean.kept = std::move(keep.kept);
   return clean;
 }
@@ -268,6 +273,8 @@ void PathPatcher::run_batch(int64_t index) {
   for (size_t s = 0; s < senders_.size(); ++s) {
     const SenderRun cut = run_sender(clean, senders_[s]);
     clean.run.store(cut.verdicts, cut_[s]);
+    const Tensor direct = clean.leaving + cut.change.to(clean.leaving.options());
+    clean.run.store(clean.run.finish(model_.layer_count(), direct).front(), answers_[s]);
     for (const ReceiverGroup& group : groups_) {
       if (group.sites.written.layer > senders_[s].layer) patch_receivers(clean, cut, group, s);
     }
@@ -286,6 +293,13 @@ PathEffect effect_of(const SweepOutcome& base, const SweepOutcome& patched,
   return {mean_estimate(drops), accuracy_drop(base, patched), share(receiver), share(sender)};
 }
 
+PathEffect effect_on_answer(const SweepOutcome& base, const SweepOutcome& patched,
+                            const SweepOutcome& sender) {
+  PathEffect effect = effect_of(base, patched, sender, sender);
+  effect.of_receiver.reset();
+  return effect;
+}
+
 HeadDrop drop_of(const HeadId& head, const SweepOutcome& base, const SweepOutcome& cut) {
   return {head, mean_estimate(logprob_drops(base, cut)), accuracy_drop(base, cut)};
 }
@@ -297,9 +311,10 @@ PathPatching PathPatcher::run() {
   alone.placement = options_.placement;
   alone.max_batch_tokens = options_.max_batch_tokens;
   const SweepResult own = ablation_sweep(model_, objective_, receivers_, alone);
-  PathPatching result{base_, {}, {}, {}};
+  PathPatching result{base_, {}, {}, {}, {}};
   for (size_t s = 0; s < senders_.size(); ++s) {
     result.senders.push_back(drop_of(senders_[s], base_, cut_[s]));
+    result.answers.push_back({senders_[s], effect_on_answer(base_, answers_[s], cut_[s])});
   }
   for (size_t r = 0; r < receivers_.size(); ++r) {
     result.receivers.push_back(drop_of(receivers_[r], own.base, own.variants[r]));

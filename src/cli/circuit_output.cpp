@@ -146,7 +146,12 @@ Json pairs_json(const PathPatching& r) {
                      {"direct", effect_json(pair.direct)},
                      {"total", effect_json(pair.total)}});
   }
+  Json answers = Json::array();
+  for (const AnswerPath& path : r.answers) {
+    answers.push_back({{"sender", head_json(path.sender)}, {"direct", effect_json(path.direct)}});
+  }
   return {{"base", {{"accuracy", r.base.accuracy()}, {"mean_logprob", r.base.mean_logprob()}}},
+          {"answers", answers},
           {"senders", drops_json(r.senders)},
           {"receivers", drops_json(r.receivers)},
           {"pairs", pairs}};
@@ -199,6 +204,11 @@ std::string pairs_text(const PathPatching& r) {
                           nats(effect.logprob_drop), share(effect.of_receiver),
                           share(effect.of_sender));
     }
+  }
+  for (const AnswerPath& path : r.answers) {
+    text += fmt::format("  {:>10} {:>10} {:>7} {} {} {}\n", head_text(path.sender), "logits",
+                        "direct", nats(path.direct.logprob_drop), share(std::nullopt),
+                        share(path.direct.of_sender));
   }
   return text;
 }

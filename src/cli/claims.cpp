@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "analysis/paired_means.h"
 #include "headlens/analysis/ablation_sweep.h"
 #include "headlens/analysis/estimates.h"
 #include "headlens/analysis/pruning.h"
@@ -76,6 +77,28 @@ SweepTarget hidden_context(const ModelConfig& config, bool attention) {
     }
   }
   return target;
+}
+
+/// What attention loses of what both kinds lose, each alone: sum of its drops over the sum of both,
+/// over the same examples, with the interval of a ratio of paired means (the delta method). Left
+/// out where the interval of the sum of both reaches 0.
+void add_share(const char* what, const std::vector<double>& attention,
+               const std::vector<double>& ssm, std::vector<Figure>& figures) {
+  std::vector<double> both = attention;
+  for (size_t i = 0; i < both.size(); ++i) both[i] += ssm[i];
+  if (both.size() < 2 || mean_estimate(both).low <= 0) return;
+  figures.push_back(
+      {fmt::format("attention's share of both drops, {}", what), ratio_estimate(attention, both)});
+}
+
+/// [example] 1: lost, -1: won
+std::vector<double> answers_lost(const SweepOutcome& base, const SweepOutcome& cut) {
+  std::vector<double> lost;
+  for (size_t i = 0; i < base.verdicts.size(); ++i) {
+    lost.push_back(static_cast<double>(base.verdicts[i].correct) -
+                   static_cast<double>(cut.verdicts[i].correct));
+  }
+  return lost;
 }
 
 }  // namespace
@@ -167,11 +190,17 @@ Outcome aggregate_in_attention(Study& study, const std::string& model) {
       cut(study, model, task, {hidden_context(config, true), hidden_context(config, false)});
   const SweepOutcome &attention = swept.variants[0], &ssm = swept.variants[1];
   const Estimate more = accuracy_drop(ssm, attention);
+  std::vector<Figure> figures = {
+      {task + ", whole", accuracy_estimate(swept.base), "0.643"},
+      {"hidden in attention layers", accuracy_estimate(attention), "0.349"},
+      {"hidden in SSM layers", accuracy_estimate(ssm)},
+      {"attention's drop - the SSMs' drop", more}};
+  add_share("accuracy", answers_lost(swept.base, attention), answers_lost(swept.base, ssm),
+            figures);
+  add_share("log-probability", logprob_drops(swept.base, attention), logprob_drops(swept.base, ssm),
+            figures);
   return decided(model, more.low > 0, "options hidden from the last row of one kind of layer",
-                 {{task + ", whole", accuracy_estimate(swept.base), "0.643"},
-                  {"hidden in attention layers", accuracy_estimate(attention), "0.349"},
-                  {"hidden in SSM layers", accuracy_estimate(ssm)},
-                  {"attention's drop - the SSMs' drop", more}});
+                 std::move(figures));
 }
 
 Outcome dictionaries(Study& study, const std::string& model) {

@@ -18,7 +18,7 @@ namespace {
 
 struct Flags : CommonFlags {
   std::string task;
-  std::vector<std::string> heads;
+  std::vector<std::string> heads, senders, receivers;
   AblationFlags ablation;
   bool minimal = false, pairs = false, self_repair = false;
   CircuitOptions circuit;
@@ -114,9 +114,13 @@ void choose_heads(Search& search) {
 
 void search_pairs(Search& search) {
   search.paths.progress = search.stage("pairs");
-  const std::vector<HeadId>& heads = search.options.heads;
+  const auto among = [&](const std::vector<std::string>& words) {
+    const ModelConfig& config = search.model.config();
+    return words.empty() ? search.options.heads : single_heads(config, parse_heads(words));
+  };
   const PathPatching found =
-      path_patching(search.model, search.objective, heads, heads, search.paths);
+      path_patching(search.model, search.objective, among(search.flags.senders),
+                    among(search.flags.receivers), search.paths);
   search.add("pairs", pairs_json(found), pairs_text(found));
 }
 
@@ -134,10 +138,14 @@ void search_repair(Search& search) {
 int circuit(const Flags& flags) {
   Progress progress(flags.quiet);
   CircuitOptions options = circuit_options(flags);
+  HEADLENS_CHECK(UsageError, flags.pairs || (flags.senders.empty() && flags.receivers.empty()),
+                 "[circuit] --senders and --receivers, expected --pairs with them, got {}", "none");
   const PathOptions paths = path_options(flags, options.sweep);
   check_writable(flags.out);
   const LoadedModel loaded = load_model(flags);
   check_heads_exist(loaded.model.config(), options.heads);
+  check_heads_exist(loaded.model.config(), parse_heads(flags.senders));
+  check_heads_exist(loaded.model.config(), parse_heads(flags.receivers));
   check_placement(loaded.model.config(), options.sweep.placement);
   options.heads = single_heads(loaded.model.config(), options.heads);
   options.progress = [&](const char* stage, int64_t done, int64_t total) {
@@ -158,7 +166,8 @@ int circuit(const Flags& flags) {
                  {"placement", flags.ablation.placement}};
   const bool none = !flags.minimal && !flags.pairs && !flags.self_repair;
   if (flags.minimal || none) search_minimal(search);
-  if (flags.pairs || flags.self_repair) choose_heads(search);
+  const bool named = !flags.senders.empty() && !flags.receivers.empty();
+  if ((flags.pairs && !named) || flags.self_repair) choose_heads(search);
   if (flags.pairs) search_pairs(search);
   if (flags.self_repair) search_repair(search);
   progress.finish();
@@ -190,6 +199,12 @@ void add_search_flags(CLI::App& command, Flags& flags) {
   command.add_option("--positions", flags.positions,
                      "pairs: where the sender is cut, segment_ends, segments or all (default "
                      "segment_ends)");
+  command
+      .add_option("--senders", flags.senders,
+                  "pairs: heads that are cut (default: --heads, else those of largest single drop)")
+      ->delimiter(',');
+  command.add_option("--receivers", flags.receivers, "pairs: heads that are patched (the same)")
+      ->delimiter(',');
   command.add_option("--inputs", flags.inputs,
                      "pairs: the receiver's inputs, all, keys_values or queries (default all)");
 }

@@ -22,6 +22,7 @@ void add_find(CLI::App& app, Action& action);
 void add_ablate(CLI::App& app, Action& action);
 void add_attribute(CLI::App& app, Action& action);
 void add_circuit(CLI::App& app, Action& action);
+void add_patch(CLI::App& app, Action& action);
 void add_prune(CLI::App& app, Action& action);
 void add_generate(CLI::App& app, Action& action);
 void add_graft(CLI::App& app, Action& action);

@@ -181,6 +181,7 @@ void add_commands(CLI::App& app, Action& action) {
   add_ablate(app, action);
   add_attribute(app, action);
   add_circuit(app, action);
+  add_patch(app, action);
   add_prune(app, action);
   add_generate(app, action);
   add_graft(app, action);

@@ -47,7 +47,6 @@ class Study {
   /// Devices that models have been loaded on.
   const std::vector<at::Device>& devices() const { return devices_; }
 
-
   /// The task's examples that heads and grafts are chosen on.
   std::unique_ptr<Objective> search(const std::string& name, const std::string& task);
   /// The task's examples that they are measured on.

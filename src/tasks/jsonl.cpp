@@ -63,6 +63,17 @@ void read_choice_details(const JsonLine& line, Example& out) {
   check_count("choice_lengths", out.lengths.size());
 }
 
+/// The prompt to patch with; both keys or neither.
+void read_corrupted(const JsonLine& line, Example& out) {
+  const bool prompt = offers(line, "corrupted"), answer = offers(line, "corrupted_answer");
+  HEADLENS_CHECK(TaskError, prompt == answer,
+                 "[task] {}: 'corrupted' and 'corrupted_answer', expected both, got one",
+                 line.source());
+  if (!prompt) return;
+  out.corrupted = line.text("corrupted");
+  out.corrupted_answer = line.index("corrupted_answer", std::ssize(out.choices));
+}
+
 Example to_example(const JsonLine& line) {
   Example out;
   out.source = line.source();
@@ -71,6 +82,7 @@ Example to_example(const JsonLine& line) {
   out.answer = line.index("answer", std::ssize(out.choices));
   out.segments = segments(line);
   read_choice_details(line, out);
+  read_corrupted(line, out);
   HEADLENS_CHECK(TaskError, !out.prompt.empty() || !out.leads.empty(),
                  "[task] {}: 'prompt', expected text, got none", line.source());
   return out;
@@ -86,6 +98,10 @@ json to_json(const Example& example, const Tokenizer& tokenizer) {
   if (!segments.empty()) line["segments"] = std::move(segments);
   if (!example.leads.empty()) line["choice_leads"] = example.leads;
   if (!example.lengths.empty()) line["choice_lengths"] = example.lengths;
+  if (!example.corrupted.empty()) {
+    line["corrupted"] = example.corrupted;
+    line["corrupted_answer"] = example.corrupted_answer;
+  }
   return line;
 }
 

@@ -78,7 +78,24 @@ class StepByStep {
   }
 
   double logprob(const HeadId& sender, const HeadId& receiver, bool direct) {
-    StepTap cut;  // the sender's output away at its positions, what is between as it was
+    StepTap cut;
+    cut_sender(cut, sender);
+    if (direct) freeze(cut, sender, receiver.layer);
+    run(cut);
+    return patch(cut, receiver);
+  }
+
+  /// Everything behind the sender as it was, up to the logits.
+  double logprob_of_answer(const HeadId& sender) {
+    StepTap cut;
+    cut_sender(cut, sender);
+    freeze(cut, sender, model_.layer_count());
+    return run(cut);
+  }
+
+ private:
+  /// The sender's output away at its positions.
+  void cut_sender(StepTap& cut, const HeadId& sender) const {
     const auto [point, own] = place_of(model_.config(), sender, options_.placement);
     cut.edits[point] = [&, own = own](const Tensor& outputs) {
       Tensor changed = outputs.clone();
@@ -87,23 +104,19 @@ class StepByStep {
       }
       return changed;
     };
-    if (direct) freeze(cut, sender, receiver);
-    run(cut);
-    return patch(cut, receiver);
   }
 
- private:
   double run(StepTap& tap) { return evaluate(model_, {example_}, {16384, &tap, {}}).logprob[0]; }
 
-  /// Puts back what every mixer and MLP writes from the sender's layer up to the receiver's.
-  void freeze(StepTap& cut, const HeadId& sender, const HeadId& receiver) {
+  /// Puts back what every mixer and MLP writes from the sender's layer up to this one.
+  void freeze(StepTap& cut, const HeadId& sender, int64_t receiving) {
     const bool attention = place_of(model_.config(), sender).point.site == Site::Z;
-    for (int64_t layer = sender.layer; layer <= receiver.layer; ++layer) {
+    for (int64_t layer = sender.layer; layer <= receiving; ++layer) {
       for (const Site site : {Site::AttnOut, Site::MixerOut, Site::MlpOut, Site::SharedOut}) {
         const TapPoint point{site, layer};
         const bool the_senders =
             layer == sender.layer && site == (attention ? Site::AttnOut : Site::MixerOut);
-        const bool too_late = layer == receiver.layer && site != Site::SharedOut;
+        const bool too_late = layer == receiving && site != Site::SharedOut;
         if (the_senders || too_late || !clean_.seen.contains(point)) continue;
         cut.edits[point] = [&, point](const Tensor&) { return clean_.seen.at(point); };
       }
@@ -222,6 +235,29 @@ TEST_P(PathTest, EqualsHooksStepByStep) {
     options.inputs = inputs;
     expect_as_step_by_step(GetParam(), options);
   }
+}
+
+// Only what a sender writes at judged positions goes straight to the logits.
+TEST_P(PathTest, TheDirectPathToTheLogitsEqualsHooks) {
+  const LanguageModel model = load_model(GetParam());
+  std::vector<TokenizedExample> examples = with_segments();
+  for (TokenizedExample& example : examples) {
+    const int64_t last = std::ssize(example.prompt_ids) - 1;
+    example.segments = {{0, 1}, {last, last}};
+  }
+  const HeadId sender = some_sender(model.config());
+  const PathPatching found =
+      path_patching(model, *objective_of(examples), {sender}, some_receivers(model.config()));
+  double expected = found.base.mean_logprob();
+  for (const TokenizedExample& example : examples) {
+    StepByStep step(model, example, {});
+    expected -= step.logprob_of_answer(sender) / static_cast<double>(examples.size());
+  }
+  ASSERT_EQ(found.answers.size(), 1U);
+  EXPECT_EQ(found.answers[0].sender, sender);
+  EXPECT_FALSE(found.answers[0].direct.of_receiver.has_value());
+  EXPECT_GT(std::abs(expected), 1e-7);
+  EXPECT_NEAR(found.answers[0].direct.logprob_drop.value, expected, 1e-11);
 }
 
 class PreNormPathTest : public PathTest {};

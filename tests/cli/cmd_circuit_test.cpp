@@ -74,6 +74,11 @@ TEST_F(CircuitCommand, SaysWhatIsWrong) {
   EXPECT_EQ(wrong("llama", {"--pairs", "--heads", "1.0,1.1"}),
             "headlens: error: [pairs] receivers, expected one in a layer behind a sender's, got "
             "none\n");
+  EXPECT_EQ(wrong("llama", {"--senders", "0.1"}),
+            "headlens: error: [circuit] --senders and --receivers, expected --pairs with them, got "
+            "none\n");
+  EXPECT_EQ(wrong("llama", {"--pairs", "--senders", "0.1", "--receivers", "7.0"}),
+            "headlens: error: [heads] 7.0, expected a layer from 0 to 2, got 7\n");
   EXPECT_EQ(wrong("gemma2", {"--self-repair", "--heads", "1.0,1.1"}),
             "headlens: error: [self_repair] layer 0, expected heads that write straight to the "
             "residual, got a norm between\n");
@@ -105,6 +110,25 @@ TEST(CircuitOfTheHybrid, TheAggregateHeadReadsWhatTheGatherHeadLeft) {
     EXPECT_LT(pair_of(found, {1, other}, {3, 3})["total"]["logprob_drop_ci"][1],
               total["logprob_drop_ci"][0]);
   }
+}
+
+// One pair named by itself, and what the sender's own write does to the logits: of a Gather head,
+// next to nothing.
+TEST(CircuitOfTheHybrid, NamesItsSendersAndReceivers) {
+  const Called called = headlens({"circuit", "zoo:hybrid", "--task", "mcq:options=4,n=16", "--seed",
+                                  "3", "--quiet", "--json", "--pairs", "--positions", "all",
+                                  "--senders", "1.0,3.3", "--receivers", "3.3"});
+  ASSERT_EQ(called.status, 0) << called.err;
+  const Json found = called.json()["pairs"];
+  ASSERT_EQ(found["pairs"].size(), 1u);
+  EXPECT_EQ(found["pairs"][0]["sender"], Json({1, 0}));
+  EXPECT_EQ(found["pairs"][0]["receiver"], Json({3, 3}));
+  ASSERT_EQ(found["answers"].size(), 2u);
+  const auto drop = [&](size_t i) {
+    return found["answers"][i]["direct"]["logprob_drop"].get<double>();
+  };
+  EXPECT_LT(std::abs(drop(0)), 0.1);
+  EXPECT_GT(drop(1), std::abs(drop(0)));  // the Aggregate head writes the answer
 }
 
 }  // namespace

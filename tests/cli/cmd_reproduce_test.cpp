@@ -32,12 +32,17 @@ TEST(ReproduceCommand, ComparesAttentionWithStateSpaceLayers) {
   EXPECT_EQ(outcome["model"], "zoo:hybrid");
   EXPECT_EQ(outcome["verdict"], "holds");
   const Json& figures = outcome["figures"];
-  ASSERT_EQ(figures.size(), 4u);
+  ASSERT_EQ(figures.size(), 6u);
   EXPECT_EQ(figures[0]["paper"], "0.643");
   EXPECT_LT(figures[1]["value"], figures[2]["value"]);  // accuracies left
   EXPECT_NEAR(figures[3]["value"].get<double>(),
               figures[2]["value"].get<double>() - figures[1]["value"].get<double>(), 1e-12);
   EXPECT_GT(figures[3]["ci"][0], 0);
+  const auto value = [&](size_t i) { return figures[i]["value"].get<double>(); };
+  const double attention = value(0) - value(1), ssm = value(0) - value(2);
+  EXPECT_EQ(figures[4]["what"], "attention's share of both drops, accuracy");
+  EXPECT_NEAR(value(4), attention / (attention + ssm), 1e-12);
+  EXPECT_GT(figures[5]["ci"][0], 0.5);
 }
 
 // A bundled state-space model, each claim on few examples: rules worked out again from the figures.

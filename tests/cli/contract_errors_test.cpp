@@ -60,8 +60,8 @@ class Errors : public ::testing::Test {
 
 TEST_F(Errors, CommandsAndFlags) {
   const std::string commands =
-      "inspect, tokenize, run, verify, map, task, eval, find, ablate, attribute, circuit, prune, "
-      "generate, graft, compare, scores, reproduce";
+      "inspect, tokenize, run, verify, map, task, eval, find, ablate, attribute, circuit, patch, "
+      "prune, generate, graft, compare, scores, reproduce";
   EXPECT_EQ(error(2, {}), "[headlens] command, expected one of " + commands + ", got none");
   EXPECT_EQ(error(2, {"fnd"}), "[headlens] command, expected one of " + commands +
                                    ", got 'fnd' (did you mean 'find'?)");

@@ -55,6 +55,12 @@ struct PairEffect {
   PathEffect total;   // sender -> anything between, live -> receiver
 };
 
+/// sender -> residual -> logits: all heads and MLPs behind the sender are the clean run's.
+struct AnswerPath {
+  HeadId sender;
+  PathEffect direct;  // of_receiver is absent
+};
+
 /// A head's own drop: a receiver's when it is cut everywhere, a sender's when it is cut at the
 /// sender's positions.
 struct HeadDrop {
@@ -67,7 +73,8 @@ struct PathPatching {
   SweepOutcome base;
   std::vector<HeadDrop> senders;
   std::vector<HeadDrop> receivers;
-  std::vector<PairEffect> pairs;  // sender-major; those whose receiver stands in a later layer
+  std::vector<AnswerPath> answers;  // one for each sender
+  std::vector<PairEffect> pairs;    // sender-major; those whose receiver stands in a later layer
 };
 
 /// Path patching (arXiv 2211.00593, 2304.05969) from every sender to every receiver in a later

@@ -11,8 +11,9 @@ namespace headlens {
 class Tokenizer;
 
 /// Reads one example a line: {"prompt": str, "choices": [str...], "answer": int, "segments":
-/// [[start, end]...], "choice_leads": [str...], "choice_lengths": [int...]}; the last three are
-/// optional, other keys are the file's own business. Blank lines are skipped. Throws TaskError
+/// [[start, end]...], "choice_leads": [str...], "choice_lengths": [int...], "corrupted": str,
+/// "corrupted_answer": int}; all from segments on are optional, the last two go together, other
+/// keys are the file's own business. Blank lines are skipped. Throws TaskError
 /// "[task] FILE line N: ...".
 std::vector<Example> load_jsonl(const std::filesystem::path& file);
 

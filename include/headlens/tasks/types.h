@@ -38,6 +38,9 @@ struct Example {
   std::vector<std::string> leads;
   std::vector<int64_t> lengths;  // of each choice, what `accuracy_norm` divides by; empty: none
   std::string source;            // where it came from, for messages: "data.jsonl line 7"
+  /// A prompt of as many tokens with another answer, for patching (tasks/corrupted.h). Empty: none.
+  std::string corrupted;
+  int64_t corrupted_answer = -1;
 };
 
 /// An example as token ids. Positions count from the first id, special tokens included.
