@@ -120,6 +120,15 @@ def tried(args, table, folder, claims, model, models, out, more=()):
         table.row(claim["id"], model, outcome["seconds"], peak, 0, f"{outcome['verdict']}: {outcome['why']}")
 
 
+def tried_graft(args, table, folder, models):
+    """C6 by its own command: the claim asks first whether one model was distilled from the other, which none was."""
+    words = [os.path.abspath(os.environ["HEADLENS"]), "graft", models["llamba"], "--from", models["llama"], "--layer", "1:1",
+             "--task", f"mmlu:data/mmlu,shots={args.shots},n={args.n}", "--knowledge", f"arc-challenge:data/arc.jsonl,n={args.n}",
+             "--dtype", args.dtype or ("bfloat16" if args.scale == "full" else "float32"), "--quiet"]
+    status, seconds, error = run(words + (["--device", args.device] if args.device else []), folder / "out" / "graft", folder)
+    table.row("C6", "llamba, layer 1 of llama", seconds, "-", status, error if status else "grafted")
+
+
 def main():
     args = parse()
     start = time.monotonic()
@@ -136,6 +145,8 @@ def main():
             tried(args, table, folder, ["C1", "C3"], name, [model], out / f"{name}-heads", ["--heads", heads])
             beside = [model] + ([models["llama"]] if name != "llama" and "llama" in models else [])
             tried(args, table, folder, ["C4"], name, beside, out / f"{name}-compare")
+        if "C6" in args.claims.split(",") and {"llama", "llamba"} <= models.keys():
+            tried_graft(args, table, folder, models)
     print(f"{table.failed} failed; {time.monotonic() - start:.0f} s in all")
     return 1 if table.failed else 0
 
