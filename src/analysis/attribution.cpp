@@ -72,7 +72,7 @@ class Attribution {
   Attribution(const LanguageModel& model, const Objective& objective,
               const AttributionOptions& options, std::vector<BackwardRule> rules);
   void run_batch(int64_t index);
-  std::vector<AttributionResult> take_results();
+  std::vector<AttributionResult> results;  // of each rule
 
  private:
   BatchPass start(int64_t index, Tensor& resid) const;
@@ -111,7 +111,6 @@ class Attribution {
   std::vector<BackwardRule> rules_;
   std::vector<int64_t> layers_;
   Replacements replacements_;
-  std::vector<AttributionResult> results_;  // of each rule
 };
 
 Attribution::Attribution(const LanguageModel& model, const Objective& objective,
@@ -138,7 +137,7 @@ Attribution::Attribution(const LanguageModel& model, const Objective& objective,
   none.mean_drop = Eigen::VectorXd::Zero(heads);
   none.logprob = Eigen::VectorXd::Zero(examples);
   if (options.per_example) none.drops = Eigen::MatrixXd::Zero(heads, examples);
-  results_.assign(rules_.size(), none);
+  results.assign(rules_.size(), none);
 }
 
 BatchPass Attribution::start(int64_t index, Tensor& resid) const {
@@ -368,19 +367,15 @@ void Attribution::run_batch(int64_t index) {
   if (options_.path == GradientPath::AllHeads) {
     resids.clear();  // each point of the path has its own
     const auto drops = along_all_heads(pass, resid);
-    for (size_t r = 0; r < rules_.size(); ++r) store(pass, drops[r], log_odds, results_[r]);
+    for (size_t r = 0; r < rules_.size(); ++r) store(pass, drops[r], log_odds, results[r]);
     return;
   }
   for (size_t r = 0; r < rules_.size(); ++r) {
     const auto drops = options_.path == GradientPath::Clean
                            ? from_clean(pass, resids, rules_[r])
                            : along_own_layer(pass, resids, rules_[r]);
-    store(pass, drops, log_odds, results_[r]);
+    store(pass, drops, log_odds, results[r]);
   }
-}
-
-std::vector<AttributionResult> Attribution::take_results() {
-  return std::move(results_);
 }
 
 }  // namespace
@@ -394,7 +389,7 @@ std::vector<AttributionResult> attribute(const LanguageModel& model, const Objec
     attribution.run_batch(b);
     if (options.progress) options.progress(b + 1, objective.batch_count());
   }
-  return attribution.take_results();
+  return std::move(attribution.results);
 }
 
 AttributionResult attribute(const LanguageModel& model, const Objective& objective,
