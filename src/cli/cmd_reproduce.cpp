@@ -45,15 +45,21 @@ std::vector<const Claim*> chosen_claims(const Flags& flags) {
   return chosen;
 }
 
+/// Each once: "zoo" is every bundled model with its variants, "variants" these alone.
 std::vector<std::string> model_names(const std::vector<std::string>& words) {
   std::vector<std::string> names;
+  const auto add = [&](const std::string& name) {
+    if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
+  };
   for (const std::string& word : words) {
     if (word != "zoo" && word != "variants") {
-      names.push_back(word);
+      add(word);
       continue;
     }
-    const std::vector<std::string> group = word == "zoo" ? zoo_names() : zoo_variants();
-    for (const std::string& name : group) names.push_back("zoo:" + name);
+    if (word == "zoo") {
+      for (const std::string& name : zoo_names()) add("zoo:" + name);
+    }
+    for (const std::string& name : zoo_variants()) add("zoo:" + name);
   }
   return names;
 }
@@ -193,8 +199,8 @@ void add_reproduce(CLI::App& app, Action& action) {
   command->add_flag("--all", flags->all, "every claim");
   command
       ->add_option("--models", flags->models,
-                   "checkpoint directories, zoo:NAME, zoo for the bundled ones, variants for the "
-                   "bundled variants of them; comma-separated")
+                   "checkpoint directories, zoo:NAME, zoo for the bundled ones and their variants, "
+                   "variants for those alone; comma-separated")
       ->delimiter(',')
       ->default_val(std::vector<std::string>{"zoo"});
   add_run_flags(*command, *flags, "directory for study.json and study.html");
