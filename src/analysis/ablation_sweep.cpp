@@ -250,12 +250,20 @@ void Sweep::store(const BatchRun& run, const std::vector<Verdict>& verdicts, Swe
   if (options_.progress) options_.progress(done_, total_);
 }
 
+/// Variants whose rows' copies of the trunks' states fit in a fixed share of a GPU: where rows go
+/// on by a few tokens only, tokens say nothing of them (an 8B SSM keeps 150 MB a row).
+int64_t most_by_states(const BatchRun& run) {
+  constexpr int64_t kBytes = int64_t{16} << 30;
+  return run.state_bytes() == 0 ? INT64_MAX : std::max<int64_t>(1, kBytes / run.state_bytes());
+}
+
 /// The targets of one group, as many at once as fit.
 void Sweep::run_group(const BatchRun& run, const BatchCuts& cuts, const Group& group) {
   size_t first = 0;
   while (first < group.members.size()) {
     const int64_t left = std::ssize(group.members) - static_cast<int64_t>(first);
-    const int64_t count = group.alone ? 1 : std::min(left, planner_.next(run.tokens()));
+    const int64_t count =
+        group.alone ? 1 : std::min({left, planner_.next(run.tokens()), most_by_states(run)});
     TargetList targets;
     for (int64_t i = 0; i < count; ++i) {
       targets.push_back(&targets_[group.members[first + static_cast<size_t>(i)]]);

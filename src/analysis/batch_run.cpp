@@ -21,6 +21,14 @@ Tensor at_positions(const Tensor& values, const Tensor& positions) {
   return values.gather(1, index.expand(shape));
 }
 
+int64_t bytes_of(const LayerState& state) {
+  int64_t bytes = 0;
+  for (const Tensor& part : {state.k, state.v, state.conv, state.ssm}) {
+    if (part.defined()) bytes += static_cast<int64_t>(part.nbytes());
+  }
+  return bytes;
+}
+
 }  // namespace
 
 BatchRun::BatchRun(const LanguageModel& model, const Objective& objective, int64_t index,
@@ -76,6 +84,7 @@ void BatchRun::run_layer(std::optional<TapPoint> point) {
   next_trunk_ = run(trunk_, fork_ ? &trunk_state_ : nullptr);
   if (!fork_) return;
   rest_state_.layers[layer] = forked_state(trunk_state_.layers[layer], fork_->owner);
+  largest_state_ = std::max(largest_state_, bytes_of(rest_state_.layers[layer]));
   rest_state_.position = fork_->length;  // the last layer moves it on
   next_rest_ = run(rest_, &rest_state_);
   trunk_state_.layers[layer] = rest_state_.layers[layer] = {};  // nobody reads them again

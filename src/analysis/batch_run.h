@@ -39,6 +39,9 @@ class BatchRun {
   bool forks() const { return fork_.has_value(); }
   /// Row x pos that one variant runs.
   int64_t tokens() const;
+  /// About how many bytes of trunks' states the rows of one variant hold from this layer on, as
+  /// long as later layers keep no larger ones than those so far. 0 without trunks.
+  int64_t state_bytes() const { return largest_state_ * (model_.layer_count() - layer_); }
   /// values [row, pos, ..] of the batch's rows, as the trunks or the rest have them. Undefined
   /// stays.
   Tensor of_trunk(const Tensor& values) const;
@@ -67,6 +70,7 @@ class BatchRun {
   const ObjectiveBatch& batch_;
   int64_t index_;
   int64_t layer_ = 0;
+  int64_t largest_state_ = 0;  // bytes that the untouched rows hold in one layer
   std::optional<RowFork> fork_;
   RowPart trunk_, rest_;
   Tensor next_trunk_, next_rest_;        // leaving the layer that has run

@@ -1,7 +1,9 @@
 // headlens/tests: the memory a sweep takes: predicted, capped, and run out of.
+#include <c10/core/GradMode.h>
 #include <c10/util/Exception.h>
 #include <gtest/gtest.h>
 
+#include "analysis/batch_run.h"
 #include "analysis_tools.h"
 #include "core/error_message.h"
 #include "headlens/model/fresh_weights.h"
@@ -23,6 +25,34 @@ std::vector<TokenizedExample> long_examples() {
     examples.push_back(std::move(example));
   }
   return examples;
+}
+
+// Nine rows that go on from one trunk of 8 tokens: keys and values of 2 heads of 12, float32, in
+// each of 3 layers.
+TEST(BatchRun, KnowsWhatItsRowsHoldOfTheTrunks) {
+  const LanguageModel model = load_model("llama", at::kFloat);
+  std::vector<TokenizedExample> examples(9);
+  for (int64_t i = 0; i < 9; ++i) {
+    for (int64_t p = 0; p < 8; ++p) examples[static_cast<size_t>(i)].prompt_ids.push_back(p);
+    examples[static_cast<size_t>(i)].prompt_ids.insert(
+        examples[static_cast<size_t>(i)].prompt_ids.end(), {20 + i, 40});
+    examples[static_cast<size_t>(i)].choice_ids = {{3}, {5}};
+  }
+  const auto objective = make_choice_objective(examples);
+  const auto bytes_in_layers = [&](Trunks trunks) {
+    const c10::NoGradGuard no_grad;
+    BatchRun run(model, *objective, 0, trunks);
+    std::vector<int64_t> bytes;
+    for (int64_t layer = 0; layer < 3; ++layer) {
+      run.run_layer({});
+      bytes.push_back(run.state_bytes());
+      run.advance();
+    }
+    return bytes;
+  };
+  const int64_t layer = 9 * 8 * 2 * (2 * 12) * 4;
+  EXPECT_EQ(bytes_in_layers(Trunks::Any), (std::vector<int64_t>{3 * layer, 2 * layer, layer}));
+  EXPECT_EQ(bytes_in_layers(Trunks::None), (std::vector<int64_t>{0, 0, 0}));
 }
 
 class SweepMemoryTest : public ::testing::TestWithParam<std::string> {};
