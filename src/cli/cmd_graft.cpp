@@ -221,20 +221,6 @@ GraftFound train_head(const LoadedModel& recipient, std::vector<Prepared> tasks,
   return found;
 }
 
-Json manifest_json(const Manifest& m) {
-  return {{"headlens_version", m.headlens_version},
-          {"git_revision", m.git_revision},
-          {"torch_version", m.torch_version},
-          {"command", m.command},
-          {"checkpoint", m.checkpoint},
-          {"device", m.device},
-          {"dtype", m.dtype},
-          {"seed", m.seed},
-          {"started", m.started},
-          {"seconds", m.seconds},
-          {"options", m.options}};
-}
-
 int graft(const Flags& flags) {
   const auto start = std::chrono::steady_clock::now();
   check_flags(flags);

@@ -221,19 +221,6 @@ void note_chance(const PruneFound& found, bool quiet) {
   }
 }
 
-Json manifest_json(const Manifest& m) {
-  return {{"headlens_version", m.headlens_version},
-          {"git_revision", m.git_revision},
-          {"torch_version", m.torch_version},
-          {"command", m.command},
-          {"checkpoint", m.checkpoint},
-          {"device", m.device},
-          {"dtype", m.dtype},
-          {"seed", m.seed},
-          {"started", m.started},
-          {"seconds", m.seconds}};
-}
-
 /// All tasks as one, and what outcomes depend on besides.
 RunIdentity prune_identity(const Flags& flags, const std::vector<Prepared>& tasks,
                            const Manifest& manifest) {

@@ -23,6 +23,21 @@ std::string json_text(const Json& json) {
   return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
+Json manifest_json(const Manifest& m) {
+  Json json = {{"headlens_version", m.headlens_version},
+               {"git_revision", m.git_revision},
+               {"torch_version", m.torch_version},
+               {"command", m.command},
+               {"checkpoint", m.checkpoint},
+               {"device", m.device},
+               {"dtype", m.dtype},
+               {"seed", m.seed},
+               {"started", m.started},
+               {"seconds", m.seconds}};
+  if (!m.options.empty()) json["options"] = m.options;
+  return json;
+}
+
 void deliver(const CommonFlags& flags, const Json& json, const std::string& text) {
   if (!flags.out.empty()) write_report_file(flags.out, json_text(json));
   print(flags.json ? json_text(json) : text);

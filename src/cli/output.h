@@ -18,6 +18,9 @@ void print(const std::string& text);
 /// UTF-8.
 std::string json_text(const Json& json);
 
+/// What produced a result; `options` where the command has written some.
+Json manifest_json(const Manifest& manifest);
+
 /// Prints the result: `json` with --json, else `text`; --out FILE gets the JSON in any case.
 void deliver(const CommonFlags& flags, const Json& json, const std::string& text);
 
