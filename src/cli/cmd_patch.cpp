@@ -99,8 +99,9 @@ Pairs load_pairs(const Flags& flags, const LoadedModel& loaded, std::optional<Co
   }
   // Variants share a forward: short batches leave room for them.
   const int64_t row_tokens = std::max<int64_t>(1, flags.limits.batch_tokens / 8);
-  pairs.clean = make_choice_objective(std::move(all), row_tokens);
-  pairs.corrupted = make_choice_objective(std::move(corrupted), row_tokens);
+  auto [own, others] = make_choice_pair(std::move(all), std::move(corrupted), row_tokens);
+  pairs.clean = std::move(own);
+  pairs.corrupted = std::move(others);
   return pairs;
 }
 

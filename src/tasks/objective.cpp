@@ -1,9 +1,12 @@
 // headlens/tasks: a task as the objective that analysis takes.
 #include "headlens/tasks/objective.h"
 
+#include <ATen/ATen.h>
+
 #include <numeric>
 
 #include "core/check.h"
+#include "headlens/tasks/corrupted.h"
 #include "headlens/tasks/scoring.h"
 #include "tasks/draw.h"
 
@@ -22,10 +25,37 @@ PromptInfo prompt_info(TokenizedExample& example) {
   return info;
 }
 
+/// Puts the prompts and answers of `others` in the place of those of `examples`.
+void put_prompts(const std::vector<TokenizedExample>& examples,
+                 const std::vector<TokenizedExample>& others, ScoringBatch& batch) {
+  ObjectiveBatch& rows = batch.rows;
+  rows.ids = rows.ids.clone();
+  for (size_t i = 0; i < rows.examples.size(); ++i) {
+    const auto e = static_cast<size_t>(rows.examples[i]);
+    const auto& prompt = others[e].prompt_ids;
+    HEADLENS_CHECK(TaskError,
+                   prompt.size() == examples[e].prompt_ids.size() &&
+                       others[e].choice_ids == examples[e].choice_ids,
+                   "[objective] corrupted example {}, expected as many tokens and the same choices "
+                   "as the clean one, got others",
+                   e);
+    const int64_t first = rows.example_rows[i];
+    const int64_t end = i + 1 < rows.examples.size() ? rows.example_rows[i + 1] : rows.ids.size(0);
+    rows.ids.slice(0, first, end)
+        .slice(1, 0, std::ssize(prompt))
+        .copy_(at::tensor(prompt, at::kLong));
+    batch.choices[i].answer = others[e].answer;
+  }
+}
+
 class ChoiceObjective final : public Objective {
  public:
   ChoiceObjective(std::vector<TokenizedExample> examples, int64_t max_batch_tokens)
-      : batches_(make_batches(examples, max_batch_tokens)),
+      : ChoiceObjective(make_batches(examples, max_batch_tokens), examples, max_batch_tokens) {}
+
+  ChoiceObjective(std::vector<ScoringBatch> batches, std::vector<TokenizedExample> examples,
+                  int64_t max_batch_tokens)
+      : batches_(std::move(batches)),
         examples_(std::move(examples)),
         max_batch_tokens_(max_batch_tokens) {
     for (TokenizedExample& example : examples_) prompts_.push_back(prompt_info(example));
@@ -94,6 +124,18 @@ std::unique_ptr<Objective> make_choice_objective(std::vector<TokenizedExample> e
   HEADLENS_CHECK(TaskError, !examples.empty(),
                  "[objective] examples, expected at least one, got none");
   return std::make_unique<ChoiceObjective>(std::move(examples), max_batch_tokens);
+}
+
+ObjectivePair make_choice_pair(std::vector<TokenizedExample> clean,
+                               std::vector<TokenizedExample> corrupted, int64_t max_batch_tokens) {
+  HEADLENS_CHECK(TaskError, !clean.empty() && clean.size() == corrupted.size(),
+                 "[objective] corrupted examples, expected {}, at least one, got {}", clean.size(),
+                 corrupted.size());
+  const std::vector<ScoringBatch> batches = make_batches(clean, max_batch_tokens);
+  std::vector<ScoringBatch> others = batches;
+  for (ScoringBatch& batch : others) put_prompts(clean, corrupted, batch);
+  return {std::make_unique<ChoiceObjective>(batches, std::move(clean), max_batch_tokens),
+          std::make_unique<ChoiceObjective>(others, std::move(corrupted), max_batch_tokens)};
 }
 
 std::vector<ObjectivePart> make_choice_parts(const std::vector<TokenizedExample>& examples,

@@ -1,6 +1,7 @@
 // headlens/tests: corrupted prompts: as many tokens, another answer, nothing else changed.
 #include "headlens/tasks/corrupted.h"
 
+#include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
 #include <fstream>
@@ -30,6 +31,45 @@ Task one_example(std::string prompt, std::vector<std::string> choices, int64_t a
                            .corrupted = {},
                            .corrupted_answer = -1});
   return task;
+}
+
+// Nine clean prompts begin alike and are batched by themselves; of the corrupted ones no two do.
+TEST(ChoicePair, HasTheSameRowsWhateverPromptsBeginWith) {
+  std::vector<TokenizedExample> clean(10), corrupted;
+  for (int64_t i = 0; i < 10; ++i) {
+    TokenizedExample& example = clean[static_cast<size_t>(i)];
+    example.prompt_ids = {1, 2, 3, 4, 5, 6, 20 + i};
+    if (i == 4) example.prompt_ids = {9, 8, 7, 6, 5, 4, 3};
+    example.choice_ids = {{30}, {31, 32}, {31, 33}};
+    corrupted.push_back(example);
+    corrupted.back().prompt_ids[0] = 50 + i;
+    corrupted.back().answer = 2;
+  }
+  const auto expected = corrupted;
+  const auto [own, others] = make_choice_pair(clean, corrupted, 1000);
+  ASSERT_EQ(own->batch_count(), 2);  // the fifth is no kin of the others
+  ASSERT_EQ(others->batch_count(), 2);
+  for (int64_t b = 0; b < 2; ++b) {
+    const ObjectiveBatch &a = own->batch(b), &c = others->batch(b);
+    EXPECT_EQ(a.examples, c.examples);
+    EXPECT_EQ(a.example_rows, c.example_rows);
+    EXPECT_TRUE(at::equal(a.logit_positions, c.logit_positions));
+    EXPECT_TRUE(at::equal(a.ids.slice(1, 1), c.ids.slice(1, 1)));
+    for (size_t i = 0; i < a.examples.size(); ++i) {
+      const auto e = static_cast<size_t>(a.examples[i]);
+      EXPECT_EQ(a.ids[a.example_rows[i]][0].item<int64_t>(), clean[e].prompt_ids[0]);
+      EXPECT_EQ(c.ids[c.example_rows[i]][0].item<int64_t>(), expected[e].prompt_ids[0]);
+      // All three choices are as likely: the first is named, which is right in the clean run alone.
+      const Tensor logits = at::zeros({a.ids.size(0), a.logit_positions.size(1), 60});
+      EXPECT_TRUE(own->judge(b, logits, 1)[0][i].correct);
+      EXPECT_FALSE(others->judge(b, logits, 1)[0][i].correct);
+    }
+  }
+  corrupted = expected;
+  corrupted[3].prompt_ids.push_back(1);
+  EXPECT_EQ(error_message<TaskError>([&] { make_choice_pair(clean, corrupted, 1000); }),
+            "[objective] corrupted example 3, expected as many tokens and the same choices as the "
+            "clean one, got others");
 }
 
 TEST(Corrupted, SwapsTheValuesOfTwoPairs) {

@@ -1,11 +1,13 @@
 // headlens/tasks: corrupted prompts for patching: as many tokens, another answer.
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "headlens/model/objective.h"
 #include "headlens/tasks/task.h"
 #include "headlens/tasks/types.h"
 
@@ -41,5 +43,14 @@ std::vector<TokenizedExample> corrupted_where_possible(const Task& task,
                                                        const std::vector<TokenizedExample>& clean,
                                                        const Tokenizer& tokenizer, Corruption how,
                                                        bool bos, std::vector<size_t>& kept);
+
+/// The two as objectives of the same rows: corrupted examples stand where their clean ones are
+/// batched, whatever they begin with. TaskError for other numbers of examples or tokens and for
+/// other choices.
+struct ObjectivePair {
+  std::unique_ptr<Objective> clean, corrupted;
+};
+ObjectivePair make_choice_pair(std::vector<TokenizedExample> clean,
+                               std::vector<TokenizedExample> corrupted, int64_t max_batch_tokens);
 
 }  // namespace headlens
