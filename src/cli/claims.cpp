@@ -36,10 +36,6 @@ SweepResult cut(Study& study, const std::string& model, const std::string& task,
   return sweep_targets(study.model(model), *study.fresh(model, task), targets, options);
 }
 
-Outcome not_run(const std::string& model, std::string why) {
-  return {.model = model, .verdict = Verdict::NotRun, .why = std::move(why)};
-}
-
 Outcome decided(const std::string& model, bool holds, std::string why,
                 std::vector<Figure> figures) {
   return {.model = model,
@@ -102,6 +98,10 @@ std::vector<double> answers_lost(const SweepOutcome& base, const SweepOutcome& c
 }
 
 }  // namespace
+
+Outcome not_run(const std::string& model, std::string why) {
+  return {.model = model, .verdict = Verdict::NotRun, .why = std::move(why)};
+}
 
 Outcome one_head_off(Study& study, const std::string& model) {
   const StudyFlags& flags = study.flags();

@@ -29,6 +29,9 @@ struct Outcome {
   int64_t peak_bytes = 0;  // of memory, see peak_memory(); 0: no model was needed
 };
 
+/// A claim that the model says nothing of.
+Outcome not_run(const std::string& model, std::string why);
+
 /// A claim, what decides it, and what it takes to try it on the study's own models.
 struct Claim {
   std::string id;

@@ -16,10 +16,6 @@ namespace {
 constexpr double kLifts = 0.05;   // accuracy gained that counts as a lift
 constexpr double kRelated = 0.5;  // mean cosine of two embeddings' rows, above that of strangers
 
-Outcome not_run(const std::string& model, std::string why) {
-  return {.model = model, .verdict = Verdict::NotRun, .why = std::move(why)};
-}
-
 SweepOutcome whole(Study& study, const std::string& model, const Objective& objective) {
   SweepOptions options;
   options.max_batch_tokens = study.flags().batch_tokens;
