@@ -65,3 +65,19 @@ if(HEADLENS_LINK_CUDA)
     target_link_libraries(headlens::torch INTERFACE ${HEADLENS_CUDART})
   endif()
 endif()
+
+# The same as words for a linker, for pkg-config.
+set(HEADLENS_TORCH_LINK ${_headlens_torch_lib}/libtorch_cpu.so ${_headlens_torch_lib}/libc10.so)
+if(EXISTS ${_headlens_torch_lib}/libgomp.so.1)
+  list(APPEND HEADLENS_TORCH_LINK ${_headlens_torch_lib}/libgomp.so.1)
+else()
+  list(APPEND HEADLENS_TORCH_LINK -fopenmp)
+endif()
+if(HEADLENS_LINK_CUDA)
+  list(APPEND HEADLENS_TORCH_LINK -Wl,--push-state,--no-as-needed
+              ${_headlens_torch_lib}/libtorch_cuda.so ${_headlens_torch_lib}/libc10_cuda.so
+              -Wl,--pop-state ${HEADLENS_CUDART})
+endif()
+foreach(_headlens_part IN LISTS _headlens_torch_rpath)
+  list(APPEND HEADLENS_TORCH_LINK -Wl,-rpath-link,${_headlens_part})
+endforeach()

@@ -7,7 +7,7 @@ HEADLENS_ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 # Debian's names of everything the build asks the system for.
 HEADLENS_PACKAGES=(g++ ccache libfmt-dev libspdlog-dev nlohmann-json3-dev libeigen3-dev
   libgtest-dev libbenchmark-dev libpcre2-dev libutf8proc-dev libsentencepiece-dev libzip-dev zlib1g-dev
-  libcli11-dev clang-format python3 python3-venv git)
+  libcli11-dev clang-format doxygen pkg-config binutils python3 python3-venv git)
 
 say() { printf 'headlens: %s\n' "$*" >&2; }
 die() { say "error: $*"; exit 1; }
@@ -90,9 +90,11 @@ install_wheels() {
   echo "$deps"
 }
 
-# Sets up everything, then configures the preset: packages, wheels, cmake. Leaves CMAKE and NINJA set.
+# Sets up everything, then configures the preset: packages, wheels, cmake, which gets any further
+# arguments. Leaves CMAKE and NINJA set.
 configure() {
   local preset=$1
+  shift
   local cuda deps
   cuda="$(cuda_wanted)"
   install_packages
@@ -105,7 +107,7 @@ configure() {
   local log="$HEADLENS_BUILD_DIR/configure.log"
   if ! (cd "$HEADLENS_ROOT" && "$CMAKE" --preset "$preset" \
     -DCMAKE_MAKE_PROGRAM="$NINJA" -DHEADLENS_CUDA="$cuda" \
-    -DHEADLENS_TORCH_ROOT="$(echo "$deps"/venv/lib/python3*/site-packages/torch)") >"$log" 2>&1; then
+    -DHEADLENS_TORCH_ROOT="$(echo "$deps"/venv/lib/python3*/site-packages/torch)" "$@") >"$log" 2>&1; then
     cat "$log" >&2
     die "[configure] cmake --preset $preset failed"
   fi

@@ -27,6 +27,7 @@
 #include "headlens/hooks/interventions.h"
 #include "headlens/hooks/recorder.h"
 #include "headlens/hooks/reducers.h"
+#include "headlens/model/custom_family.h"
 #include "headlens/model/decoder.h"
 #include "headlens/model/families.h"
 #include "headlens/model/generate.h"
@@ -43,3 +44,6 @@
 #include "headlens/tasks/objective.h"
 #include "headlens/tasks/scoring.h"
 #include "headlens/tasks/task.h"
+
+/// Everything of this library that a program may use.
+namespace headlens {}

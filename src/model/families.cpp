@@ -107,14 +107,25 @@ const TensorNames& tensor_names(const ModelConfig& config, const WeightScope& we
   return all.front();
 }
 
+bool is_known_family(std::string_view name) {
+  return find_family(name) != nullptr;
+}
+
 std::vector<std::string> ignored_tensors(const ModelConfig& config) {
-  // Older checkpoints carry the rotary frequencies as a buffer.
-  std::vector<std::string> globs = {"*.rotary_emb.inv_freq"};
+  std::vector<std::string> globs;
   for (const TensorNames& names : family_named(config.family).tensors) {
-    globs.insert(globs.end(), names.unread.begin(), names.unread.end());
-    // A tied head that is stored as well is the embedding (language_model.cpp looks).
-    if (config.tied_embeddings) globs.push_back(names.lm_head + ".weight");
+    const std::vector<std::string> more = ignored_tensors(config, names);
+    globs.insert(globs.end(), more.begin(), more.end());
   }
+  return globs;
+}
+
+std::vector<std::string> ignored_tensors(const ModelConfig& config, const TensorNames& names) {
+  std::vector<std::string> globs = names.unread;
+  // Older checkpoints carry the rotary frequencies as a buffer.
+  globs.push_back("*.rotary_emb.inv_freq");
+  // A tied head that is stored as well is the embedding (language_model.cpp looks).
+  if (config.tied_embeddings) globs.push_back(names.lm_head + ".weight");
   // Other uses of a shared block may be stored as well; transformers reads the first.
   for (size_t i = 0; i < config.layers.size(); ++i) {
     const LayerSpec& layer = config.layers[i];

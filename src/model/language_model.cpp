@@ -153,12 +153,16 @@ std::string head_name(const ModelConfig& config, const TensorNames& names) {
 
 LanguageModel LanguageModel::load(const std::filesystem::path& dir, const LoadOptions& options) {
   const auto checkpoint = std::make_shared<const Checkpoint>(Checkpoint::open(dir));
-  ModelConfig config =
-      parse_model_config(checkpoint->config_json(), (dir / "config.json").string());
-  check_dtypes(*checkpoint, ignored_tensors(config));
+  const std::string where = (dir / "config.json").string();
+  const auto& own = options.family;
+  ModelConfig config = own ? parse_model_config(checkpoint->config_json(), *own, where)
+                           : parse_model_config(checkpoint->config_json(), where);
+  const auto unread = own ? ignored_tensors(config, own->tensors) : ignored_tensors(config);
+  check_dtypes(*checkpoint, unread);
   // Which of the family's spellings the files use.
-  const TensorNames& names =
-      tensor_names(config, WeightScope::from_checkpoint(checkpoint, at::kFloat, at::kCPU));
+  const TensorNames names =
+      own ? own->tensors
+          : tensor_names(config, WeightScope::from_checkpoint(checkpoint, at::kFloat, at::kCPU));
   if (has_own_head(*checkpoint, names)) config.tied_embeddings = false;
   const std::vector<at::Device> devices =
       options.devices.empty() ? std::vector{options.device} : options.devices;
@@ -166,24 +170,33 @@ LanguageModel LanguageModel::load(const std::filesystem::path& dir, const LoadOp
   const at::ScalarType native = spread.embed.is_cpu() ? at::kFloat : parse_dtype(config.dtype);
   const WeightScope weights = WeightScope::from_checkpoint(
       checkpoint, options.dtype.value_or(native), spread.embed, options.progress);
-  LanguageModel model = build(config, weights, spread);
-  weights.check_all_read(ignored_tensors(config));
+  LanguageModel model = assemble(config, weights, spread, names);
+  weights.check_all_read(unread);
   model.fingerprint_ = checkpoint->fingerprint();
   return model;
 }
 
 LanguageModel LanguageModel::build(const ModelConfig& config, const WeightScope& weights) {
-  const at::Device device = weights.device();
-  return build(config, weights, {device, {config.layers.size(), device}, device});
+  return build(config, weights, tensor_names(config, weights));
 }
 
-LanguageModel LanguageModel::build(const ModelConfig& config, const WeightScope& all,
+LanguageModel LanguageModel::build(const ModelConfig& config, const WeightScope& weights,
+                                   const TensorNames& names) {
+  const at::Device device = weights.device();
+  return assemble(config, weights, {device, {config.layers.size(), device}, device}, names);
+}
+
+LanguageModel LanguageModel::build(const ModelConfig& config, const WeightScope& weights,
                                    const LayerSpread& spread) {
+  return assemble(config, weights, spread, tensor_names(config, weights.on(spread.embed)));
+}
+
+LanguageModel LanguageModel::assemble(const ModelConfig& config, const WeightScope& all,
+                                      const LayerSpread& spread, const TensorNames& names) {
   HEADLENS_CHECK(ShapeError, spread.layers.size() == config.layers.size(),
                  "[build] spread, expected {} layers, got {}", config.layers.size(),
                  spread.layers.size());
   const WeightScope weights = all.on(spread.embed), last = all.on(spread.head);
-  const TensorNames& names = tensor_names(config, weights);
   LanguageModel model;
   model.config_ = config;
   model.embed_ = weights.get(names.embed + ".weight", {config.vocab_size, config.d_model});

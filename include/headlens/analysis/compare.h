@@ -14,8 +14,8 @@ namespace headlens {
 
 /// The two heads of a model that are compared by themselves.
 struct ChosenHeads {
-  std::optional<HeadId> gather;
-  std::optional<HeadId> aggregate;
+  std::optional<HeadId> gather;     ///< absent: none
+  std::optional<HeadId> aggregate;  ///< absent: none
 };
 
 /// The figures of every head of a model over the objective's examples: one forward a batch, memory
@@ -38,6 +38,7 @@ Comparison compare_models(ComparedModel a, ComparedModel b, int64_t depth_bins =
 std::optional<Spread> spread_of(std::vector<double> values);
 /// That of one figure over a head's examples, and over all examples of all heads of a layer.
 std::optional<Spread> spread_of(const HeadValues& head, MapFigure figure);
+/// The latter.
 std::optional<Spread> spread_of(const ComparedModel& model, int64_t layer, MapFigure figure);
 
 }  // namespace headlens

@@ -11,11 +11,11 @@ namespace headlens {
 
 /// Verdicts of every example under one intervention, or none.
 struct SweepOutcome {
-  std::vector<Verdict> verdicts;  // [example]
-  int64_t correct() const;
-  double accuracy() const;      // 0 without examples
-  double mean_logprob() const;  // of the right choice, nats
-  int64_t near_ties() const;    // examples whose two best choices lie within kNearTie
+  std::vector<Verdict> verdicts;  ///< [example]
+  int64_t correct() const;        ///< right answers
+  double accuracy() const;        ///< 0 without examples
+  double mean_logprob() const;    ///< of the right choice, nats
+  int64_t near_ties() const;      ///< examples whose two best choices lie within kNearTie
 };
 
 /// The accuracy with its 95 % Wilson interval.

@@ -14,10 +14,10 @@ namespace headlens {
 
 /// One prompt of a custom objective.
 struct FunctionExample {
-  std::vector<int64_t> ids;
+  std::vector<int64_t> ids;  ///< token ids
   /// Where logits are needed, as many in every example; -1 is the last token.
   std::vector<int64_t> positions = {-1};
-  std::vector<PromptSegment> segments = {};  // for cuts that name segments
+  std::vector<PromptSegment> segments = {};  ///< for cuts that name segments
 };
 
 /// logits [example, n, vocab] of one variant, on the model's device, and which examples they are ->

@@ -16,18 +16,20 @@ namespace headlens {
 
 class WorkPool;
 
+/// How `find_gather_aggregate` searches.
 struct FindOptions {
-  SweepOptions sweep;
-  std::vector<HeadId> heads;    // empty: every head; else only these, no two alike
-  int64_t mamba1_groups = 16;   // contiguous channel groups a layer to start with
-  bool refine_channels = true;  // bisect groups that matter down to single channels
-  int64_t map_samples = 8;      // maps kept for the report, strongest heads first
-  double min_drop = 0.02;       // a role needs at least this much accuracy
+  SweepOptions sweep;           ///< zero, mean or resample
+  std::vector<HeadId> heads;    ///< empty: every head; else only these, no two alike
+  int64_t mamba1_groups = 16;   ///< contiguous channel groups a layer to start with
+  bool refine_channels = true;  ///< bisect groups that matter down to single channels
+  int64_t map_samples = 8;      ///< maps kept for the report, strongest heads first
+  double min_drop = 0.02;       ///< a role needs at least this much accuracy
   /// Estimate all heads by attribution and ablate the first of them only: the others have no
   /// accuracy, no role and no map figures. Instead of `heads`; channels are ablated one by one.
   std::optional<ScreenOptions> screen;
   /// Stop testing heads that are sure not to reach min_drop; zero ablation only.
   std::optional<SequentialLooks> sequential;
+  /// Called with (stage, done, total); may throw to stop.
   std::function<void(const char* stage, int64_t done, int64_t total)> progress;
   /// Shares sweeps and map figures with other processes and keeps their results; null: all of it
   /// here and now. Only the process that leads gets map samples.

@@ -14,21 +14,22 @@ namespace headlens {
 
 /// Layers, or heads, that are put in together.
 struct GraftPlan {
-  std::vector<LayerGraft> layers = {};
-  std::vector<HeadGraft> heads = {};
+  std::vector<LayerGraft> layers = {};  ///< put in first
+  std::vector<HeadGraft> heads = {};    ///< put in after them
   bool operator==(const GraftPlan&) const = default;
 };
 
 /// A plan's task, and its control: the recipient with nothing in the places (its heads cut; of a
 /// mixer all heads; a layer left out).
 struct GraftOutcome {
-  SweepOutcome grafted;
-  SweepOutcome cut;
+  SweepOutcome grafted;  ///< with the donor's parts
+  SweepOutcome cut;      ///< with nothing in their place
 };
 
+/// Plans tried one by one.
 struct GraftTrials {
-  SweepOutcome base;                // the recipient as it is
-  std::vector<GraftOutcome> plans;  // one per plan, in order
+  SweepOutcome base;                ///< the recipient as it is
+  std::vector<GraftOutcome> plans;  ///< one per plan, in order
 };
 
 /// Every plan for the same layers, or the same heads, of both models, one at a time: layers (of
@@ -36,6 +37,7 @@ struct GraftTrials {
 /// otherwise, and where no layer has heads.
 std::vector<GraftPlan> each_layer(const ModelConfig& recipient, const ModelConfig& donor,
                                   bool mixer_only);
+/// The latter: every head by itself.
 std::vector<GraftPlan> each_head(const ModelConfig& recipient, const ModelConfig& donor);
 
 /// The recipient with a plan's layers or heads (model/graft.h). UsageError for a plan of both, or

@@ -18,11 +18,11 @@ namespace headlens {
 /// Shares of a head's map P that lie on a pattern, sum of P on it / sum of P, mean over prompts:
 /// the "mul" measure of TransformerLens' head_detector. For a group of channels the mean over them.
 struct PatternScores {
-  HeadId head;
-  std::string kind;            // as HeadScore::kind
-  double previous_token = 0;   // j = i - 1
-  double duplicate_token = 0;  // j < i, token j = token i
-  double induction = 0;        // j <= i, token j - 1 = token i (arXiv 2209.11895)
+  HeadId head;                 ///< which, or which channels
+  std::string kind;            ///< as HeadScore::kind
+  double previous_token = 0;   ///< j = i - 1
+  double duplicate_token = 0;  ///< j < i, token j = token i
+  double induction = 0;        ///< j <= i, token j - 1 = token i (arXiv 2209.11895)
 };
 
 /// `ids` [prompt, pos] int64 with at least 2 positions; the maps of state-space heads are
@@ -38,24 +38,25 @@ Tensor repeated_tokens(int64_t vocab, int64_t prompts, int64_t period, uint64_t 
 
 /// One needle in a prompt, and what the model should say of it.
 struct RetrievalTrial {
-  std::vector<int64_t> prompt;
-  PromptSegment needle;         // token positions, both ends included
-  std::vector<int64_t> answer;  // token ids
+  std::vector<int64_t> prompt;  ///< token ids
+  PromptSegment needle;         ///< token positions, both ends included
+  std::vector<int64_t> answer;  ///< token ids
 };
 
 /// The retrieval-head score of one head (arXiv 2404.15574): of each token w that the model writes,
 /// a hit is a head whose largest entry of the last row is on a token of the needle that is w.
 struct RetrievalScore {
-  HeadId head;
-  std::string kind;
-  double hits = 0;   // each hit counts 1 / needle length, as the authors' code has it
-  double share = 0;  // different needle positions hit / needle length, as the paper has it
+  HeadId head;       ///< which
+  std::string kind;  ///< as HeadScore::kind
+  double hits = 0;   ///< each hit counts 1 / needle length, as the authors' code has it
+  double share = 0;  ///< different needle positions hit / needle length, as the paper has it
 };
 
+/// Retrieval-head scores of several heads over the same trials.
 struct RetrievalScores {
-  int64_t trials = 0;
-  int64_t kept = 0;  // those whose answer was found: recall of the answer's tokens above one half
-  std::vector<RetrievalScore> heads;  // means over kept trials; all 0 where none was kept
+  int64_t trials = 0;  ///< that were decoded
+  int64_t kept = 0;  ///< those whose answer was found: recall of the answer's tokens above one half
+  std::vector<RetrievalScore> heads;  ///< means over kept trials; all 0 where none was kept
 };
 
 /// Every trial is decoded greedily, as many tokens as its answer has, at most `max_steps`; each

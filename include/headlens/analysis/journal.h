@@ -30,7 +30,10 @@ std::string checksum_text(std::string_view bytes);
 class Journal {
  public:
   /// What `open` does about a file that is there: Refuse and Resume are the flags a user gives.
-  enum class Existing { Refuse, Resume };
+  enum class Existing {
+    Refuse,  ///< an Error
+    Resume   ///< goes on from its records
+  };
 
   /// Opens the journal `path`, making it where there is none. UsageError if there is one and
   /// `existing` is Refuse, or if it is of a run with another identity; Error for a file that is no
@@ -49,7 +52,7 @@ class Journal {
   /// Removes the file: the run is finished and its results are elsewhere.
   void remove();
 
-  size_t size() const { return records_.size(); }
+  size_t size() const { return records_.size(); }  ///< records
   /// What was noted when the run began, whichever process began it.
   const std::map<std::string, std::string>& notes() const { return notes_; }
 

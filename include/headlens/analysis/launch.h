@@ -10,14 +10,14 @@ namespace headlens {
 
 /// One process among those that a launcher started together.
 struct Launch {
-  std::string launcher;    // "torchrun", "mpirun", "srun"
-  int64_t rank = 0;        // 0 .. world_size - 1
-  int64_t world_size = 1;  // processes of all machines
-  int64_t local_rank = 0;  // among those of this machine
-  std::string master_addr;
-  uint16_t master_port = 0;
-  bool launcher_hosts_store = false;  // else process 0 hosts it
-  int64_t restarts = 0;               // how often the launcher has begun anew
+  std::string launcher;               ///< "torchrun", "mpirun", "srun"
+  int64_t rank = 0;                   ///< 0 .. world_size - 1
+  int64_t world_size = 1;             ///< processes of all machines
+  int64_t local_rank = 0;             ///< among those of this machine
+  std::string master_addr;            ///< host of the store
+  uint16_t master_port = 0;           ///< its port
+  bool launcher_hosts_store = false;  ///< else process 0 hosts it
+  int64_t restarts = 0;               ///< how often the launcher has begun anew
 };
 
 /// Value of an environment variable, or nullptr.

@@ -15,39 +15,41 @@ namespace headlens {
 
 /// What one head, or the sum of a group of channels, writes into the logit difference.
 struct HeadEffect {
-  HeadId head;
-  std::string kind;  // as HeadScore::kind
-  Estimate effect;
+  HeadId head;       ///< or group of channels
+  std::string kind;  ///< as HeadScore::kind
+  Estimate effect;   ///< logits
 };
 
 /// What a layer's MLP, or the biases of its mixers' output projections, write into it.
 struct LayerEffect {
-  int64_t layer = 0;
-  Estimate effect;
+  int64_t layer = 0;  ///< from 0
+  Estimate effect;    ///< logits
 };
 
 /// The residual that leaves a layer, read through the final norm and the unembedding.
 struct LensLayer {
-  int64_t layer = -1;   // -1: what enters the first layer
-  Estimate difference;  // the logit difference, before a soft cap
-  double accuracy = 0;  // share of examples whose answer is above every other choice
-  Estimate logprob;     // of the answer's token among the whole vocabulary, nats
+  int64_t layer = -1;   ///< -1: what enters the first layer
+  Estimate difference;  ///< the logit difference, before a soft cap
+  double accuracy = 0;  ///< share of examples whose answer is above every other choice
+  Estimate logprob;     ///< of the answer's token among the whole vocabulary, nats
 };
 
 /// Means over examples with 95 % intervals, logits: difference = embedding + norm_bias + the sums
 /// of heads, mlps and biases.
 struct LogitAttribution {
-  Estimate difference;  // the model's own, before a soft cap
-  Estimate embedding;   // what enters the first layer: tokens, and positions where they are learned
-  Estimate norm_bias;   // the final norm's bias through the unembedding; 0 where it has none
-  std::vector<HeadEffect> heads;
-  std::vector<LayerEffect> mlps;    // layers whose MLP writes to the residual
-  std::vector<LayerEffect> biases;  // layers with heads that do; all 0 without a bias
-  std::vector<LensLayer> lens;      // the layers in order, -1 first
+  Estimate difference;  ///< the model's own, before a soft cap
+  Estimate
+      embedding;  ///< what enters the first layer: tokens, and positions where they are learned
+  Estimate norm_bias;  ///< the final norm's bias through the unembedding; 0 where it has none
+  std::vector<HeadEffect> heads;    ///< by layer
+  std::vector<LayerEffect> mlps;    ///< layers whose MLP writes to the residual
+  std::vector<LayerEffect> biases;  ///< layers with heads that do; all 0 without a bias
+  std::vector<LensLayer> lens;      ///< the layers in order, -1 first
 };
 
+/// How logits are attributed.
 struct LogitOptions {
-  int64_t mamba1_groups = 16;  // whose sums are reported for a Mamba-1 layer
+  int64_t mamba1_groups = 16;  ///< whose sums are reported for a Mamba-1 layer
   /// Called with (done, total) batches; may throw to stop.
   std::function<void(int64_t, int64_t)> progress = {};
 };

@@ -17,25 +17,26 @@ namespace headlens {
 
 /// What is taken over from the other run, at the positions of a group.
 enum class PatchSite {
-  Resid,     // the residual entering a layer
-  MixerOut,  // what a mixer, attention or state-space, gives the residual
-  MlpOut,    // what an MLP gives the residual
-  Z,         // a head's output, where heads are cut (Placement)
-  Pattern,   // an attention head's rows of these queries
-  Map,       // a state-space head's rows of these queries; what they multiply stays the run's own
-  State  // a state-space head's state as of the group's last position: what later positions read
+  Resid,     ///< the residual entering a layer
+  MixerOut,  ///< what a mixer, attention or state-space, gives the residual
+  MlpOut,    ///< what an MLP gives the residual
+  Z,         ///< a head's output, where heads are cut (Placement)
+  Pattern,   ///< an attention head's rows of these queries
+  Map,       ///< a state-space head's rows of these queries; what they multiply stays the run's own
+  State  ///< a state-space head's state as of the group's last position: what later positions read
 };
 
+/// Which run is patched with the other's activations.
 enum class PatchDirection {
-  Denoising,  // the corrupted run gets the clean one's activations
-  Noising     // the clean run gets the corrupted one's
+  Denoising,  ///< the corrupted run gets the clean one's activations
+  Noising     ///< the clean run gets the corrupted one's
 };
 
 /// Positions that are patched together.
 struct PositionGroup {
-  std::string name;
-  std::vector<std::vector<int64_t>> positions = {};  // [example] of the prompt, rising
-  bool everywhere = false;  // in place of them: every position, the answer's tokens too
+  std::string name;                                  ///< the word, and which of several
+  std::vector<std::vector<int64_t>> positions = {};  ///< [example] of the prompt, rising
+  bool everywhere = false;  ///< in place of them: every position, the answer's tokens too
 };
 
 /// Groups by words: `all` (everywhere); `last` (the last prompt token); `token` (each token, from
@@ -49,37 +50,41 @@ std::vector<PositionGroup> position_groups(const Objective& clean, const Objecti
 /// The words, in that order.
 const std::vector<std::string>& position_words();
 
+/// What `patch_activations` patches, and how.
 struct PatchOptions {
-  PatchSite site = PatchSite::Resid;
-  PatchDirection direction = PatchDirection::Denoising;
-  Placement placement = Placement::PostNorm;      // of Z
-  std::vector<int64_t> layers = {};               // empty: all
-  std::vector<HeadId> heads = {};                 // of sites with heads; empty: all
-  int64_t mamba1_groups = 16;                     // channel groups of a Mamba-1 layer, where all
-  bool attribution = false;                       // estimate every effect by its gradient as well
-  int64_t max_batch_tokens = 16384;               // variants x rows x positions held in one forward
-  int64_t max_gpu_bytes = 0, max_host_bytes = 0;  // as in SweepOptions
+  PatchSite site = PatchSite::Resid;                     ///< what is patched
+  PatchDirection direction = PatchDirection::Denoising;  ///< which run is
+  Placement placement = Placement::PostNorm;             ///< of Z
+  std::vector<int64_t> layers = {};                      ///< empty: all
+  std::vector<HeadId> heads = {};                        ///< of sites with heads; empty: all
+  int64_t mamba1_groups = 16;        ///< channel groups of a Mamba-1 layer, where all
+  bool attribution = false;          ///< estimate every effect by its gradient as well
+  int64_t max_batch_tokens = 16384;  ///< variants x rows x positions held in one forward
+  int64_t max_gpu_bytes = 0;         ///< as in SweepOptions
+  int64_t max_host_bytes = 0;        ///< as in SweepOptions
   /// Called with (done, total) work units; may throw to stop.
   std::function<void(int64_t, int64_t)> progress = {};
 };
 
 /// A run as it came out; means over examples with 95 % intervals.
 struct RunFigures {
-  Estimate accuracy;    // Wilson's interval
-  Estimate logprob;     // of the clean run's answer, nats
-  Estimate difference;  // its log-probability less that of the corrupted run's answer: with answers
-                        // of one token their logit difference
+  Estimate accuracy;    ///< Wilson's interval
+  Estimate logprob;     ///< of the clean run's answer, nats
+  Estimate difference;  ///< its log-probability less that of the corrupted run's answer: with
+                        ///< answers of one token their logit difference
 };
 
 /// What one patch does. Changes are the patched run's figures less those of the run that is
 /// patched, over the same examples.
 struct PatchCell {
-  int64_t layer = 0;
-  std::string part = {};            // "residual", "mlp", or the mixer's kind
-  std::optional<HeadId> head = {};  // of sites with heads
-  size_t positions = 0;             // into Patching::positions
-  RunFigures patched = {};
-  Estimate accuracy_change = {}, logprob_change = {}, difference_change = {};
+  int64_t layer = 0;                ///< from 0
+  std::string part = {};            ///< "residual", "mlp", or the mixer's kind
+  std::optional<HeadId> head = {};  ///< of sites with heads
+  size_t positions = 0;             ///< into Patching::positions
+  RunFigures patched = {};          ///< of the patched run
+  Estimate accuracy_change = {};    ///< paired
+  Estimate logprob_change = {};     ///< paired, nats
+  Estimate difference_change = {};  ///< paired, nats
   /// (patched - corrupted) / (clean - corrupted) of the mean difference, by the delta method: 1 is
   /// the clean run, 0 the corrupted one. Absent where the interval of clean - corrupted reaches 0.
   std::optional<Estimate> recovered = {};
@@ -89,18 +94,20 @@ struct PatchCell {
 
 /// How the estimates differ from the exact changes of `difference`, over all cells.
 struct AttributionError {
-  std::optional<double> rank_correlation;  // Spearman's; absent for fewer than 3 cells
-  double mean_absolute = 0;                // mean |estimate - exact|, nats
-  double mean_exact = 0;                   // mean |exact|, nats, to compare it with
-  std::vector<size_t> worst = {};          // cells of largest |estimate - exact|, five at most
+  std::optional<double> rank_correlation;  ///< Spearman's; absent for fewer than 3 cells
+  double mean_absolute = 0;                ///< mean |estimate - exact|, nats
+  double mean_exact = 0;                   ///< mean |exact|, nats, to compare it with
+  std::vector<size_t> worst = {};          ///< cells of largest |estimate - exact|, five at most
 };
 
+/// What `patch_activations` found.
 struct Patching {
-  RunFigures clean, corrupted;
-  std::vector<std::string> positions;  // names of the groups
-  std::vector<PatchCell> cells;        // by layer, mixer, group and head
-  std::optional<AttributionError> error;
-  SweepMemory memory;
+  RunFigures clean;                       ///< of the clean prompts, nothing patched
+  RunFigures corrupted;                   ///< of the corrupted ones
+  std::vector<std::string> positions;     ///< names of the groups
+  std::vector<PatchCell> cells;           ///< by layer, mixer, group and head
+  std::optional<AttributionError> error;  ///< only with estimates
+  SweepMemory memory;                     ///< what it took
 };
 
 /// Activation patching (arXiv 2202.05262, 2309.16042) of every layer, group of positions and, where

@@ -16,65 +16,70 @@ namespace headlens {
 
 /// Where the sender's output is cut.
 enum class SenderPositions {
-  SegmentEnds,  // at the last token of each segment: where a Gather head leaves its summary
-  Segments,     // at all tokens of segments
-  All
+  SegmentEnds,  ///< at the last token of each segment: where a Gather head leaves its summary
+  Segments,     ///< at all tokens of segments
+  All           ///< every position
 };
 
 /// What of the receiver's inputs is patched.
 enum class ReceiverInputs {
-  All,         // attention: q, k and v; state-space heads: x, dt, B, C and, with PostNorm, the gate
-  KeysValues,  // what it stores of a token: k and v; x, dt (Llamba: the decay) and B
-  Queries      // what it asks with: q; C and, with PostNorm, the gate
+  All,  ///< attention: q, k and v; state-space heads: x, dt, B, C and, with PostNorm, the gate
+  KeysValues,  ///< what it stores of a token: k and v; x, dt (Llamba: the decay) and B
+  Queries      ///< what it asks with: q; C and, with PostNorm, the gate
 };
 
+/// How paths are patched.
 struct PathOptions {
-  AblationMode mode = AblationMode::Zero;  // what the sender's output becomes; zero, mean, resample
-  Placement placement = Placement::PostNorm;  // where senders are cut and receivers patched
-  SenderPositions positions = SenderPositions::SegmentEnds;
-  ReceiverInputs inputs = ReceiverInputs::All;
-  int64_t max_batch_tokens = 16384;  // variants x rows x positions held in one forward
+  AblationMode mode =
+      AblationMode::Zero;  ///< what the sender's output becomes; zero, mean, resample
+  Placement placement = Placement::PostNorm;  ///< where senders are cut and receivers patched
+  SenderPositions positions = SenderPositions::SegmentEnds;  ///< where senders are cut
+  ReceiverInputs inputs = ReceiverInputs::All;               ///< what of a receiver is patched
+  int64_t max_batch_tokens = 16384;  ///< variants x rows x positions held in one forward
   /// Called with (done, total) work units; may throw to stop.
   std::function<void(int64_t, int64_t)> progress = {};
 };
 
 /// What the task loses when only a path is patched, over the same examples as the untouched run.
 struct PathEffect {
-  Estimate logprob_drop;   // mean, nats, with its 95 % interval
-  Estimate accuracy_drop;  // as in estimates.h
+  Estimate logprob_drop;   ///< mean, nats, with its 95 % interval
+  Estimate accuracy_drop;  ///< as in estimates.h
   /// logprob_drop over the receiver's own single drop, and over the sender's drop when it is cut at
   /// these positions with everything live. Absent where that drop's interval reaches 0.
   std::optional<Estimate> of_receiver;
-  std::optional<Estimate> of_sender;
+  std::optional<Estimate> of_sender;  ///< see above
 };
 
+/// What one sender passes to one receiver.
 struct PairEffect {
-  HeadId sender;
-  HeadId receiver;
-  PathEffect direct;  // sender -> residual -> receiver: heads and MLPs between are the clean run's
-  PathEffect total;   // sender -> anything between, live -> receiver
+  HeadId sender;    ///< cut
+  HeadId receiver;  ///< patched
+  PathEffect
+      direct;        ///< sender -> residual -> receiver: heads and MLPs between are the clean run's
+  PathEffect total;  ///< sender -> anything between, live -> receiver
 };
 
 /// sender -> residual -> logits: all heads and MLPs behind the sender are the clean run's.
 struct AnswerPath {
-  HeadId sender;
-  PathEffect direct;  // of_receiver is absent
+  HeadId sender;      ///< cut
+  PathEffect direct;  ///< of_receiver is absent
 };
 
 /// A head's own drop: a receiver's when it is cut everywhere, a sender's when it is cut at the
 /// sender's positions.
 struct HeadDrop {
-  HeadId head;
-  Estimate logprob_drop;
-  Estimate accuracy_drop;
+  HeadId head;             ///< which
+  Estimate logprob_drop;   ///< of the right choice, nats
+  Estimate accuracy_drop;  ///< paired
 };
 
+/// What `path_patching` found.
 struct PathPatching {
-  SweepOutcome base;
-  std::vector<HeadDrop> senders;
-  std::vector<HeadDrop> receivers;
-  std::vector<AnswerPath> answers;  // one for each sender
-  std::vector<PairEffect> pairs;    // sender-major; those whose receiver stands in a later layer
+  SweepOutcome base;                ///< the untouched model
+  std::vector<HeadDrop> senders;    ///< in the order asked for
+  std::vector<HeadDrop> receivers;  ///< in the order asked for
+  std::vector<AnswerPath> answers;  ///< one for each sender
+  std::vector<PairEffect> pairs;    ///< sender-major; those whose receiver stands in a later layer
 };
 
 /// Path patching (arXiv 2211.00593, 2304.05969) from every sender to every receiver in a later

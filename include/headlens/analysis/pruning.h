@@ -15,10 +15,11 @@
 
 namespace headlens {
 
+/// What is off while layers are left out.
 struct PruneOptions {
   /// Heads that are off throughout, zeroed at their output, by the whole model's numbers.
   std::vector<HeadId> off = {};
-  Placement placement = Placement::PostNorm;
+  Placement placement = Placement::PostNorm;  ///< where `off` heads are cut
   /// Called with (done, total) batches; may throw to stop.
   std::function<void(int64_t, int64_t)> progress = {};
 };
@@ -41,8 +42,8 @@ std::vector<SweepOutcome> leave_one_layer_out(const LanguageModel& model,
 
 /// What counts as still doing the task.
 struct DepthRule {
-  double tolerance = 0.05;               // accuracy that may be lost of the whole model's
-  std::optional<double> threshold = {};  // in its place: the accuracy that is to be reached
+  double tolerance = 0.05;               ///< accuracy that may be lost of the whole model's
+  std::optional<double> threshold = {};  ///< in its place: the accuracy that is to be reached
   /// The accuracy asked for, by the whole model's.
   double least(double full) const { return threshold ? *threshold : full - tolerance; }
 };
@@ -55,9 +56,9 @@ std::optional<int64_t> minimal_depth(const std::vector<std::vector<SweepOutcome>
 
 /// One model of a contrast: how it does on each task.
 struct ContrastRow {
-  std::string name;
-  int64_t layers = 0;
-  std::vector<SweepOutcome> tasks;  // [objective]
+  std::string name;                 ///< "full", "minimal", "without heads"
+  int64_t layers = 0;               ///< of this model
+  std::vector<SweepOutcome> tasks;  ///< [objective]
 };
 
 /// The whole model ("full"), its first `layers` ("minimal"), and those with `heads` zeroed

@@ -13,18 +13,18 @@ namespace headlens {
 
 /// How many heads (single channels, for Mamba-1) are ablated after the screen.
 struct ScreenOptions {
-  int64_t count = 0;   // this many; 0: `percent` of them
-  double percent = 5;  // rounded up, at least 8
+  int64_t count = 0;   ///< this many; 0: `percent` of them
+  double percent = 5;  ///< rounded up, at least 8
   bool exact =
-      false;  // ablate all of them all the same, and tell what the screen would have missed
+      false;  ///< ablate all of them all the same, and tell what the screen would have missed
 };
 
 /// What attribution says of all heads, by two backward rules that fail in different places.
 struct ScreenEstimates {
-  std::vector<HeadId> heads;   // every head and every Mamba-1 channel, layer by layer
-  std::vector<double> drop;    // [head] the larger of the two mean drops of ln p, nats
-  std::vector<int64_t> place;  // [head] from 0: by the better of its two places, then the other
-  std::map<size_t, ShortlistMeasure> measured = {};  // by head, what `reorder` went by
+  std::vector<HeadId> heads;   ///< every head and every Mamba-1 channel, layer by layer
+  std::vector<double> drop;    ///< [head] the larger of the two mean drops of ln p, nats
+  std::vector<int64_t> place;  ///< [head] from 0: by the better of its two places, then the other
+  std::map<size_t, ShortlistMeasure> measured = {};  ///< by head, what `reorder` went by
 };
 
 /// Integrated gradients over all heads by slopes and by secants (attribution.h). Of `options` the
@@ -60,8 +60,8 @@ void reorder(ScreenEstimates& estimates, const std::vector<size_t>& shortlist,
 
 /// The heads of a screened search: those to ablate, and entries for all others.
 struct ScreenPlan {
-  std::vector<HeadScore> chosen;  // by place, with nothing but head, kind and estimate
-  std::vector<HeadScore> rest;
+  std::vector<HeadScore> chosen;  ///< by place, with nothing but head, kind and estimate
+  std::vector<HeadScore> rest;    ///< all others, not ablated
 };
 
 /// UsageError for a count or percentage out of range. Channels that are not chosen are put together

@@ -16,36 +16,37 @@ namespace headlens {
 /// The tokens that tell an example's answer at its last prompt token: the logit difference is
 /// logit(answer) - mean of logit(others).
 struct AnswerTokens {
-  int64_t answer = 0;
-  std::vector<int64_t> others;
+  int64_t answer = 0;           ///< token id
+  std::vector<int64_t> others;  ///< token ids
 };
 
+/// How heads are cut, and what is listed.
 struct RepairOptions {
-  AblationMode mode = AblationMode::Zero;  // zero, mean or resample
-  Placement placement = Placement::PostNorm;
-  int64_t mamba1_groups = 16;  // whose sums are reported for a Mamba-1 layer
-  int64_t top = 5;             // heads listed, largest change first
+  AblationMode mode = AblationMode::Zero;     ///< zero, mean or resample
+  Placement placement = Placement::PostNorm;  ///< where heads are cut
+  int64_t mamba1_groups = 16;                 ///< whose sums are reported for a Mamba-1 layer
+  int64_t top = 5;                            ///< heads listed, largest change first
   /// Called with (done, total) work units; may throw to stop.
   std::function<void(int64_t, int64_t)> progress = {};
 };
 
 /// How much a head's direct effect on the logit difference changed.
 struct HeadChange {
-  HeadId head;
-  Estimate change;
+  HeadId head;      ///< which
+  Estimate change;  ///< after the cut less before, logits
 };
 
 /// What cutting one head did to the logit difference, cut - clean, mean over examples with 95 %
 /// intervals: total = own + heads + mlps + norm.
 struct SelfRepair {
-  HeadId head;
-  Estimate total;                    // of the model's output, before a soft cap
-  Estimate own;                      // of the head's own direct effect
-  Estimate heads;                    // sum over all other heads: above 0 where they make up for it
-  Estimate mlps;                     // sum over all MLPs that write to the residual
-  Estimate norm;                     // what the final norm's new scale makes of the new residual
-  std::optional<Estimate> repaired;  // -(heads) / own; absent where own's interval is not below 0
-  std::vector<HeadChange> top;       // the other heads whose direct effect changed most
+  HeadId head;     ///< the one that was cut
+  Estimate total;  ///< of the model's output, before a soft cap
+  Estimate own;    ///< of the head's own direct effect
+  Estimate heads;  ///< sum over all other heads: above 0 where they make up for it
+  Estimate mlps;   ///< sum over all MLPs that write to the residual
+  Estimate norm;   ///< what the final norm's new scale makes of the new residual
+  std::optional<Estimate> repaired;  ///< -(heads) / own; absent where own's interval is not below 0
+  std::vector<HeadChange> top;       ///< the other heads whose direct effect changed most
 };
 
 /// Cuts each head in turn, at every position, and takes the direct effect of every head on the

@@ -17,9 +17,11 @@ namespace headlens {
 /// is at most a (Ville), so one may look after every value.
 class ShortfallTest {
  public:
+  /// Of n values; `least` is what their mean is claimed to be.
   ShortfallTest(int64_t n, double least);
+  /// The next value drawn, in [-1, 1].
   void add(double value);
-  double log_evidence() const;  // infinite once the claim cannot be true any more
+  double log_evidence() const;  ///< infinite once the claim cannot be true any more
 
  private:
   int64_t left_;
@@ -28,14 +30,16 @@ class ShortfallTest {
   std::vector<double> log_wealth_;  // [bet]
 };
 
+/// How sequential testing looks at the examples.
 struct SequentialLooks {
-  double alpha = 0.05;               // of stopping any head whose drop does reach min_drop
-  std::vector<ObjectivePart> parts;  // all examples, each once, in random order
+  double alpha = 0.05;               ///< of stopping any head whose drop does reach min_drop
+  std::vector<ObjectivePart> parts;  ///< all examples, each once, in random order
 };
 
+/// A sweep that stopped early where it could.
 struct SequentialResult {
-  SweepResult swept;  // verdicts in the order of the parts; of a stopped target the first
-  std::vector<int64_t> examples;  // [target] how many
+  SweepResult swept;  ///< verdicts in the order of the parts; of a stopped target the first
+  std::vector<int64_t> examples;  ///< [target] how many
 };
 
 /// Ablates each target alone, part by part. After each part, targets are dropped whose accuracy

@@ -15,8 +15,8 @@ namespace headlens {
 
 /// Some of a sweep: targets of neighbouring layers, on one batch of the objective.
 struct SweepItem {
-  int64_t batch = 0;
-  std::vector<size_t> targets;  // indices, by layer
+  int64_t batch = 0;            ///< of the objective
+  std::vector<size_t> targets;  ///< indices, by layer
 };
 
 /// Cuts a sweep into items, batch by batch. Each costs about `forwards` times its batch's own

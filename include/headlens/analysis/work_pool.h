@@ -19,8 +19,8 @@ namespace headlens {
 /// the same bytes. So whatever decides what is done next must come out of a pool's results.
 class WorkPool {
  public:
-  using Compute = std::function<std::string(size_t item)>;
-  using Progress = std::function<void(int64_t done, int64_t total)>;
+  using Compute = std::function<std::string(size_t item)>;            ///< an item's result as bytes
+  using Progress = std::function<void(int64_t done, int64_t total)>;  ///< in items
 
   virtual ~WorkPool() = default;
 
@@ -41,6 +41,7 @@ class WorkPool {
 /// This process alone.
 std::unique_ptr<WorkPool> make_local_pool();
 
+/// How long processes wait for one another.
 struct StorePoolOptions {
   /// A process that says nothing for so long is lost: its items go to others.
   std::chrono::milliseconds lost_after{30'000};

@@ -22,7 +22,7 @@ class Checkpoint {
   /// names the missing or unlisted file or tensor.
   static Checkpoint open(const std::filesystem::path& dir);
 
-  const std::filesystem::path& path() const { return dir_; }
+  const std::filesystem::path& path() const { return dir_; }  ///< the directory
   /// The raw text of config.json.
   const std::string& config_json() const { return config_json_; }
   /// tokenizer.json in the directory, if there is one.
@@ -30,7 +30,7 @@ class Checkpoint {
 
   /// Tensor names in sorted order.
   std::vector<std::string> names() const;
-  bool has(std::string_view name) const;
+  bool has(std::string_view name) const;  ///< whether there is a tensor of this name
   /// Throws CheckpointError if there is no such tensor.
   const TensorInfo& info(std::string_view name) const;
   /// The tensor on the CPU in its stored dtype, viewing the mapped file.

@@ -17,11 +17,11 @@ class MappedFile;
 
 /// What a file says of one tensor.
 struct TensorInfo {
-  at::ScalarType dtype;
-  std::vector<int64_t> shape;
-  std::vector<int64_t> strides;  // in elements; of a safetensors file always contiguous
-  uint64_t begin = 0;            // byte range in the file that the elements lie in, end exclusive
-  uint64_t end = 0;
+  at::ScalarType dtype;          ///< as stored
+  std::vector<int64_t> shape;    ///< as stored
+  std::vector<int64_t> strides;  ///< in elements; of a safetensors file always contiguous
+  uint64_t begin = 0;            ///< byte range in the file that the elements lie in, end exclusive
+  uint64_t end = 0;              ///< past the last byte
 
   bool operator==(const TensorInfo&) const = default;
   /// Of all elements.
@@ -37,10 +37,11 @@ class WeightFile {
   /// Opens by the file's name: `*.safetensors` as SafetensorsFile, all else as TorchFile.
   static WeightFile open(const std::filesystem::path& path);
 
+  /// The file.
   const std::filesystem::path& path() const { return path_; }
   /// Tensor names in sorted order.
   std::vector<std::string> names() const;
-  bool has(std::string_view name) const;
+  bool has(std::string_view name) const;  ///< whether there is a tensor of this name
   /// Throws CheckpointError if there is no such tensor.
   const TensorInfo& info(std::string_view name) const;
 
@@ -57,13 +58,14 @@ class WeightFile {
 
   /// What the file says of its tensors, as stored.
   std::string_view header() const { return header_; }
-  int64_t file_size() const;
+  int64_t file_size() const;  ///< bytes
 
  protected:
+  /// Maps the file; a reader then adds its tensors.
   explicit WeightFile(const std::filesystem::path& path);
-  const MappedFile& file() const { return *file_; }
-  void set_header(std::string_view header) { header_ = header; }
-  void add(std::string name, TensorInfo info);
+  const MappedFile& file() const { return *file_; }               ///< the mapping
+  void set_header(std::string_view header) { header_ = header; }  ///< what header() gives
+  void add(std::string name, TensorInfo info);                    ///< checked by the reader
   /// Where a message is about: "[model.safetensors] tensor 'wte.weight'".
   std::string about(std::string_view name) const;
 

@@ -35,6 +35,7 @@ class WeightScope {
                               at::Device device);
   /// Weights made when they are asked for, by full name and shape; every name exists.
   using Generator = std::function<Tensor(const std::string& name, at::IntArrayRef shape)>;
+  /// Every weight that is asked for exists: `generator` makes it.
   static WeightScope from_generator(Generator generator, at::ScalarType dtype, at::Device device);
 
   /// The scope `name` below this one; parts are joined with '.'.
@@ -52,23 +53,25 @@ class WeightScope {
   /// Several weights of equal trailing shape one after another in one tensor, so that one product
   /// serves them all. From then on get() gives views of it: nothing is held twice.
   struct Part {
-    std::string name;
-    std::vector<int64_t> shape;
+    std::string name;            ///< below the scope
+    std::vector<int64_t> shape;  ///< the first dimension is joined
   };
+  /// The parts joined, [sum of rows, ..]. CheckpointError as get().
   Tensor get_joined(const std::vector<Part>& parts) const;
   /// Whether the weight exists; asking does not count as reading it.
   bool has(std::string_view name) const;
   /// The full name of `name` below this scope; the scope's own path for "".
   std::string path(std::string_view name) const;
 
-  at::ScalarType dtype() const { return dtype_; }
-  at::Device device() const { return device_; }
+  at::ScalarType dtype() const { return dtype_; }  ///< that weights come in
+  at::Device device() const { return device_; }    ///< that they come to
 
   /// Full names below this scope that nobody has got yet, sorted.
   std::vector<std::string> unread() const;
   /// Throws CheckpointError naming the unread weights, save those that match a glob in `ignore`
   /// (full names; `*`, `?`, `[..]`).
   void check_all_read(std::span<const std::string> ignore = {}) const;
+  /// The same with the globs written out.
   void check_all_read(std::initializer_list<std::string> ignore) const;
 
  private:

@@ -19,23 +19,25 @@ namespace headlens {
 /// Tensors under the names they were asked by, in the order they were recorded.
 class ActivationCache {
  public:
-  using Entry = std::pair<std::string, Tensor>;
+  using Entry = std::pair<std::string, Tensor>;  ///< name, tensor
 
   /// Adds a tensor, or puts it in place of the one of that name.
   void set(std::string name, Tensor value);
-  bool has(std::string_view name) const;
+  bool has(std::string_view name) const;  ///< whether it was recorded
   /// HookError naming the recorded names if there is no such one.
   const Tensor& operator[](std::string_view name) const;
 
-  std::vector<std::string> names() const;
-  size_t size() const { return entries_.size(); }
-  bool empty() const { return entries_.empty(); }
+  std::vector<std::string> names() const;          ///< in the order they were recorded
+  size_t size() const { return entries_.size(); }  ///< tensors
+  bool empty() const { return entries_.empty(); }  ///< holds none
   /// Bytes of all tensors; storage that two of them share counts twice.
   int64_t bytes() const;
-  void clear();
+  void clear();  ///< drops all tensors
 
-  std::vector<Entry>::const_iterator begin() const { return entries_.begin(); }
-  std::vector<Entry>::const_iterator end() const { return entries_.end(); }
+  std::vector<Entry>::const_iterator begin() const {
+    return entries_.begin();
+  }                                                                          ///< the first recorded
+  std::vector<Entry>::const_iterator end() const { return entries_.end(); }  ///< past the last
 
   /// Writes all tensors to a safetensors file. CheckpointError if writing fails.
   void save(const std::filesystem::path& path,

@@ -15,21 +15,21 @@ namespace headlens {
 
 /// How the tensor of an asked name follows from the tensor of its site.
 enum class SiteView : uint8_t {
-  Whole,           // the site's own tensor
-  Position,        // hook_h.{pos}: one position, [batch, pos, ..] -> [batch, ..]
-  Flat,            // [batch, pos, head, d_head] -> [batch, pos, d_inner]
-  HeadCopies,      // [batch, pos, d_model] -> [batch, pos, head, d_model]; read only
-  BranchInput,     // the residual as one branch reads it; read only: an edit would change both
-  Transposed,      // [batch, pos, channel, ..] -> [batch, channel, pos, ..]
-  BeforeSoftplus,  // dt before the softplus and after its bias: softplus^-1(dt)
+  Whole,           ///< the site's own tensor
+  Position,        ///< hook_h.{pos}: one position, [batch, pos, ..] -> [batch, ..]
+  Flat,            ///< [batch, pos, head, d_head] -> [batch, pos, d_inner]
+  HeadCopies,      ///< [batch, pos, d_model] -> [batch, pos, head, d_model]; read only
+  BranchInput,     ///< the residual as one branch reads it; read only: an edit would change both
+  Transposed,      ///< [batch, pos, channel, ..] -> [batch, channel, pos, ..]
+  BeforeSoftplus,  ///< dt before the softplus and after its bias: softplus^-1(dt)
 };
 
 /// A site under the name it was asked by.
 struct NamedSite {
-  std::string name;  // the canonical name, or the alias that was asked for
-  TapPoint point;
-  SiteView view = SiteView::Whole;
-  int64_t extra = 0;  // Position: which one; HeadCopies: how many
+  std::string name;                 ///< the canonical name, or the alias that was asked for
+  TapPoint point;                   ///< site and layer
+  SiteView view = SiteView::Whole;  ///< how the tensor is shown
+  int64_t extra = 0;                ///< Position: which one; HeadCopies: how many
   bool operator==(const NamedSite&) const = default;
 };
 
@@ -55,10 +55,11 @@ Tensor unview_site(const NamedSite& named, const Tensor& value, const Tensor& ed
 
 /// An alias and what it stands for, for docs and listings; "{i}" is a layer, "{pos}" a position.
 struct SiteAlias {
-  std::string alias;      // "blocks.{i}.hook_delta"
-  std::string canonical;  // "blocks.{i}.mixer.hook_dt"
-  SiteView view = SiteView::Whole;
+  std::string alias;                ///< "blocks.{i}.hook_delta"
+  std::string canonical;            ///< "blocks.{i}.mixer.hook_dt"
+  SiteView view = SiteView::Whole;  ///< how the alias shows the site
 };
+/// Every alias there is, MambaLens's and TransformerLens's (docs/sites.md).
 std::vector<SiteAlias> site_aliases();
 
 }  // namespace headlens

@@ -27,7 +27,7 @@ using MapHook = std::function<void(TapPoint, HeadMap&)>;
 
 /// Names one hook of a set.
 struct HookHandle {
-  int64_t id = -1;
+  int64_t id = -1;  ///< -1: no hook
   bool operator==(const HookHandle&) const = default;
 };
 
@@ -41,6 +41,7 @@ class HookSet final : public Tap {
   /// scope. Scopes nest, and may outlive the set.
   class Scope {
    public:
+    /// The one moved from ends without removing anything.
     Scope(Scope&& other) noexcept;
     Scope& operator=(Scope&&) = delete;
     ~Scope() { close(); }
@@ -56,6 +57,7 @@ class HookSet final : public Tap {
     int64_t id_;
   };
 
+  /// For forwards of a model of this config.
   explicit HookSet(const ModelConfig& config);
   ~HookSet() override;
   HookSet(const HookSet&) = delete;
@@ -70,13 +72,15 @@ class HookSet final : public Tap {
   HookHandle add(std::shared_ptr<Intervention> intervention);
   /// HookError for a hook that is not there (any more).
   void remove(HookHandle handle);
+  /// Opens a scope: hooks added from here on end with it.
   [[nodiscard]] Scope scope();
 
-  size_t size() const;
+  size_t size() const;  ///< hooks and interventions
   /// Calls of a hook since it was added or counts were reset; of all its sites, or of one.
   int64_t fired(HookHandle handle) const;
+  /// At one site.
   int64_t fired(HookHandle handle, TapPoint point) const;
-  void reset_counts();
+  void reset_counts();  ///< as if nothing had fired yet
   /// HookError naming each hook and site of it that has not fired, and interventions that touched
   /// nothing.
   void check_all_fired() const;
@@ -93,6 +97,7 @@ class HookSet final : public Tap {
 /// Several taps as one: each sees what the one before returned. The taps must outlive the chain.
 class TapChain final : public Tap {
  public:
+  /// In the order they are called; null ones are left out.
   explicit TapChain(std::vector<Tap*> taps);
 
   bool wants(TapPoint point) const override;

@@ -20,27 +20,36 @@ namespace headlens {
 /// Heads first .. last of a layer, both included; for Mamba-1, channels. A layer of two mixers
 /// numbers them through both (model/config.h).
 struct HeadGroup {
-  int64_t layer = 0;
-  int64_t first = 0;
-  int64_t last = 0;
+  int64_t layer = 0;  ///< from 0
+  int64_t first = 0;  ///< by the layer's numbers
+  int64_t last = 0;   ///< included
   bool operator==(const HeadGroup&) const = default;
 };
 
 /// One head: a query head, an SSM head or, for Mamba-1, a channel.
 struct HeadRef {
-  int64_t layer = 0;
-  int64_t head = 0;
-  operator HeadGroup() const { return {layer, head, head}; }
+  int64_t layer = 0;                                          ///< from 0
+  int64_t head = 0;                                           ///< by the layer's numbers
+  operator HeadGroup() const { return {layer, head, head}; }  ///< of one
   bool operator==(const HeadRef&) const = default;
 };
 
-enum class AblationMode { Zero, Mean, Resample, Scale };
+/// What a head's output becomes: 0, its mean, another example's, or itself times a factor.
+enum class AblationMode {
+  Zero,      ///< 0
+  Mean,      ///< the mean over prompts
+  Resample,  ///< that of another prompt
+  Scale      ///< times a factor
+};
 
 /// Where a head is cut. PostNorm: its slice of the input of o_proj / out_proj. PreNorm: its scan
 /// output with the D skip, before gate and norm, in Mamba-2 (where the norm then rescales its
 /// neighbours) and DiscreteMamba2 (no norm: zeroing is the same at both places). Attention and
 /// Mamba-1 have no such norm; PreNorm cuts them as PostNorm does.
-enum class Placement { PostNorm, PreNorm };
+enum class Placement {
+  PostNorm,  ///< at the input of o_proj / out_proj
+  PreNorm    ///< at the scan's output
+};
 
 /// The sites where the heads of a layer are cut, Z, MixerZ or SsmOut: one for each of `head_banks`.
 /// HookError if the layer does not exist or has no heads.
@@ -64,23 +73,24 @@ class Intervention : public Tap {
   /// HookError naming the layers whose site never fired or where no entry was covered, since the
   /// start or `reset`.
   virtual void check_touched() const = 0;
-  virtual void reset() = 0;
+  virtual void reset() = 0;  ///< forgets what was touched
 };
 
+/// Where and when heads are cut.
 struct HeadCutOptions {
-  Placement placement = Placement::PostNorm;
+  Placement placement = Placement::PostNorm;  ///< where
   /// bool [pos] or [batch, pos]: cut only there; undefined: at every position. With variants, [row,
   /// pos] is repeated for each of them.
   Tensor positions{};
-  bool keep = false;  // cut all other heads of the layers named (of all their mixers), not these
+  bool keep = false;  ///< cut all other heads of the layers named (of all their mixers), not these
 };
 
 /// Different heads in different row blocks of one batch: variant v owns rows v * n .. (v + 1) * n -
 /// 1, where n is the batch over the number of variants. An empty list leaves a variant of this
 /// layer alone.
 struct VariantCuts {
-  int64_t layer = 0;
-  std::vector<std::vector<HeadGroup>> heads;  // [variant]
+  int64_t layer = 0;                          ///< each at most once
+  std::vector<std::vector<HeadGroup>> heads;  ///< [variant]
 };
 
 /// Head outputs, by the site where they are cut.
@@ -119,7 +129,9 @@ class HeadIntervention final : public Intervention {
   HeadCutOptions options_;
 };
 
+/// Heads of any layers.
 using HeadList = std::vector<HeadGroup>;
+/// Shared, so that a HookSet can hold it.
 using InterventionPtr = std::shared_ptr<HeadIntervention>;
 
 /// The same heads in every row of the batch, as VariantCuts of one variant each.
@@ -137,6 +149,7 @@ InterventionPtr scale_heads(const ModelConfig& config, const HeadList& heads, do
 InterventionPtr replace_heads(const ModelConfig& config, const HeadList& heads,
                               std::map<int64_t, Tensor> outputs,
                               const HeadCutOptions& options = {});
+/// The same by site, for layers of two mixers too.
 InterventionPtr replace_heads(const ModelConfig& config, const HeadList& heads, HeadOutputs outputs,
                               const HeadCutOptions& options = {});
 /// Puts in the same head's output in another row of the batch: row b gets that of row
@@ -151,10 +164,11 @@ InterventionPtr zero_variants(const ModelConfig& config, const std::vector<Varia
 /// numbered as the layer has them, in `edit.heads` and in what `edit.custom` is told; without any,
 /// the maps of all its mixers are edited.
 struct LayerMapEdit {
-  int64_t layer = 0;
-  MapEdit edit;
+  int64_t layer = 0;  ///< from 0
+  MapEdit edit;       ///< what changes
 };
 
+/// Queues edits on the maps of chosen layers in every forward.
 class MapIntervention final : public Intervention {
  public:
   /// HookError for a layer without a map or a head it has not.

@@ -19,10 +19,11 @@
 
 namespace headlens {
 
+/// What of the recorded tensors is kept, and where.
 struct RecordOptions {
-  bool keep_grad = false;                 // default: tensors are detached from the graph
-  std::optional<at::Device> device{};     // where to keep them; default: where they are made
-  std::optional<at::ScalarType> dtype{};  // of floating-point tensors; default: as they are made
+  bool keep_grad = false;                 ///< default: tensors are detached from the graph
+  std::optional<at::Device> device{};     ///< where to keep them; default: where they are made
+  std::optional<at::ScalarType> dtype{};  ///< of floating-point tensors; default: as they are made
   /// Positions of this forward to keep along "pos" (maps: rows), negative from the end; empty: all.
   /// The map's rows are then made alone, never the whole of it. Logits: of those that are computed.
   std::vector<int64_t> positions{};
@@ -33,6 +34,7 @@ struct RecordOptions {
 /// forward replaces the tensors of the first. Not for use by two forwards at once.
 class Recorder final : public Tap {
  public:
+  /// For forwards of a model of this config.
   Recorder(const ModelConfig& config, const std::vector<std::string>& patterns,
            RecordOptions options = {});
 

@@ -19,7 +19,7 @@ namespace headlens {
 /// the figures of the first. Not for use by two forwards at once.
 class MapReducer final : public Tap {
  public:
-  using OptionsOf = std::function<MapReduceOptions(TapPoint)>;
+  using OptionsOf = std::function<MapReduceOptions(TapPoint)>;  ///< by the map's point
 
   /// `layers` empty: every layer with a map. HookError for a layer that has none.
   MapReducer(const ModelConfig& config, MapReduceOptions options,
@@ -36,7 +36,7 @@ class MapReducer final : public Tap {
   const MapStats& stats(TapPoint point) const;
   /// Layers whose maps have been reduced.
   std::vector<int64_t> layers() const;
-  void clear() { stats_.clear(); }
+  void clear() { stats_.clear(); }  ///< drops all figures
   /// HookError naming the chosen layers that have not fired.
   void check_complete() const;
 

@@ -9,10 +9,10 @@ namespace headlens {
 
 /// What turns q and k into scores, and which keys a query sees besides causality.
 struct AttentionRule {
-  double scale = 1;       // multiplies q.k
-  int64_t window = 0;     // a query sees this many keys, its own the last; 0: all before it
-  double softcap = 0;     // scores become softcap tanh(scores / softcap); 0: as they are
-  at::Tensor first = {};  // int64 [batch]: keys before it are padding; undefined: none are
+  double scale = 1;       ///< multiplies q.k
+  int64_t window = 0;     ///< a query sees this many keys, its own the last; 0: all before it
+  double softcap = 0;     ///< scores become softcap tanh(scores / softcap); 0: as they are
+  at::Tensor first = {};  ///< int64 [batch]: keys before it are padding; undefined: none are
 };
 
 /// z = softmax(scores) v, causal: query i sees keys up to keys - queries + i. Fused where the rule

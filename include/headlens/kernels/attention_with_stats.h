@@ -8,9 +8,10 @@
 
 namespace headlens {
 
+/// Attention's output and the figures of its maps from one pass.
 struct AttentionWithStats {
-  at::Tensor z;  // [batch, query, head, d_head], as attention() gives it
-  MapStats stats;
+  at::Tensor z;    ///< [batch, query, head, d_head], as attention() gives it
+  MapStats stats;  ///< as attention_stats() gives them
 };
 
 /// attention() and attention_stats() of the same q, k and v: in one pass where that serves, in two

@@ -5,9 +5,10 @@
 
 namespace headlens {
 
+/// What a causal convolution gives, and what its next call goes on from.
 struct CausalConvResult {
-  at::Tensor y;      // [batch, pos, channel], before any activation
-  at::Tensor state;  // [batch, d_conv - 1, channel]: the inputs the next position needs
+  at::Tensor y;      ///< [batch, pos, channel], before any activation
+  at::Tensor state;  ///< [batch, d_conv - 1, channel]: the inputs the next position needs
 };
 
 /// y_t = bias + sum_k weight[:, k] x_{t - d_conv + 1 + k}. x [batch, pos, channel]; weight
@@ -16,10 +17,11 @@ struct CausalConvResult {
 CausalConvResult causal_conv1d(const at::Tensor& x, const at::Tensor& weight,
                                const at::Tensor& bias, const at::Tensor& state);
 
+/// The same with silu behind it.
 struct CausalConvSiluResult {
-  at::Tensor y;      // [batch, pos, channel], before silu; undefined unless kept
-  at::Tensor silu;   // [batch, pos, channel], rounded once
-  at::Tensor state;  // [batch, d_conv - 1, channel]
+  at::Tensor y;      ///< [batch, pos, channel], before silu; undefined unless kept
+  at::Tensor silu;   ///< [batch, pos, channel], rounded once
+  at::Tensor state;  ///< [batch, d_conv - 1, channel]
 };
 
 /// silu(causal_conv1d(..)), in one pass on a GPU; with `keep_y` what stands before silu too.

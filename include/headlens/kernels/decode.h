@@ -19,15 +19,15 @@ namespace headlens {
 /// act(norm(x) W^T + b), the rows of up to three matrices one after another; where `gated`,
 /// act(gate) * up of exactly two.
 struct DecodeLinear {
-  std::vector<at::Tensor> weights{};  // [rows, in] each
-  std::vector<at::Tensor> biases{};   // [rows] each or undefined; empty: none
-  at::Tensor norm_weight{};           // [in]: an RMS norm of x first; undefined: none
-  double eps = 0;
-  bool plus_one = false;  // the norm multiplies by 1 + weight
-  bool gated = false;
-  std::optional<Activation> activation{};
+  std::vector<at::Tensor> weights{};       ///< [rows, in] each
+  std::vector<at::Tensor> biases{};        ///< [rows] each or undefined; empty: none
+  at::Tensor norm_weight{};                ///< [in]: an RMS norm of x first; undefined: none
+  double eps = 0;                          ///< of the norm
+  bool plus_one = false;                   ///< the norm multiplies by 1 + weight
+  bool gated = false;                      ///< two matrices, act(gate) * up
+  std::optional<Activation> activation{};  ///< absent: none
 
-  int64_t width() const;  // of the result
+  int64_t width() const;  ///< of the result
 };
 
 /// y = linear(x) (+ residual). x [batch, in]; residual [batch, width] or undefined, may be y
@@ -39,23 +39,26 @@ void decode_linear(const at::Tensor& x, const DecodeLinear& linear, const at::Te
 
 /// Keys and values of the positions so far, with room for more.
 struct DecodeCache {
-  at::Tensor k;         // [batch, max_position, kv_head, d_head], contiguous
-  at::Tensor v;         // the same
-  at::Tensor position;  // int64 [1]: the index of this step's position, below max_position
+  at::Tensor k;         ///< [batch, max_position, kv_head, d_head], contiguous
+  at::Tensor v;         ///< the same
+  at::Tensor position;  ///< int64 [1]: the index of this step's position, below max_position
 };
 
 /// What q and k pass before they meet. Undefined: nothing.
 struct DecodeTurn {
-  at::Tensor q_norm{}, k_norm{};  // [d_head]: RMS norms over each head
-  double eps = 0;
-  at::Tensor cos{}, sin{};  // [batch or 1, place, pair]; a place is counted from `rule.first`
+  at::Tensor q_norm{};  ///< [d_head]: RMS norm over each head of q
+  at::Tensor k_norm{};  ///< [d_head]: the same of k
+  double eps = 0;       ///< of both norms
+  at::Tensor cos{};     ///< [batch or 1, place, pair]; a place is counted from `rule.first`
+  at::Tensor sin{};     ///< the same
 };
 
 /// Scratch of decode_attention, and what decode_rows reads afterwards.
 struct DecodeScratch {
-  at::Tensor partial{}, tickets{};  // made when they are first needed; tickets stay zero
-  at::Tensor q_turned{};  // [batch, head, d_head]: q as the scores had it; if defined, set
-  at::Tensor log_mass{};  // float32 [batch, head]: logsumexp of the scores; likewise
+  at::Tensor partial{};   ///< made when it is first needed
+  at::Tensor tickets{};   ///< likewise; they stay zero
+  at::Tensor q_turned{};  ///< [batch, head, d_head]: q as the scores had it; if defined, set
+  at::Tensor log_mass{};  ///< float32 [batch, head]: logsumexp of the scores; likewise
 };
 
 /// Puts k and v [batch, kv_head, d_head] of this position into the cache and attends to all that is

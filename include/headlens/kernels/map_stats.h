@@ -10,29 +10,29 @@ namespace headlens {
 
 /// Which rows and heads, and which figures besides those that every row gets.
 struct MapStatsRequest {
-  at::Tensor rows{};      // int64 [batch, row], query index in this forward; undefined: every query
-  at::Tensor heads{};     // int64 [n]; undefined: all
-  at::Tensor segments{};  // int64 [batch or 1, key]: segment id of each key, -1 for none
-  int64_t num_segments = 0;        // at most 256
-  std::vector<int64_t> offsets{};  // mass on the key that far before the query; at most 8
-  at::Tensor key_sets{};           // int64 [batch, row, set, n]: keys of each row's sets, -1 pads
-  int64_t top_k = 0;               // at most 16
+  at::Tensor rows{};   ///< int64 [batch, row], query index in this forward; undefined: every query
+  at::Tensor heads{};  ///< int64 [n]; undefined: all
+  at::Tensor segments{};           ///< int64 [batch or 1, key]: segment id of each key, -1 for none
+  int64_t num_segments = 0;        ///< at most 256
+  std::vector<int64_t> offsets{};  ///< mass on the key that far before the query; at most 8
+  at::Tensor key_sets{};           ///< int64 [batch, row, set, n]: keys of each row's sets, -1 pads
+  int64_t top_k = 0;               ///< at most 16
 };
 
 /// Per-row figures of P: the pattern itself (softmax) or |M_ij| / sum_j |M_ij| (SSM);
 /// docs/metrics.md. At least float32.
 struct MapStats {
-  at::Tensor entropy;   // [batch, head, row] nats, 0 ln 0 = 0
-  at::Tensor row_mass;  // [batch, head, row] sum_j |M_ij| before the normalisation (softmax: 1)
-  at::Tensor max;       // [batch, head, row] largest P
-  at::Tensor argmax;    // [batch, head, row] int64 key of it, the first where several are equal
+  at::Tensor entropy;   ///< [batch, head, row] nats, 0 ln 0 = 0
+  at::Tensor row_mass;  ///< [batch, head, row] sum_j |M_ij| before the normalisation (softmax: 1)
+  at::Tensor max;       ///< [batch, head, row] largest P
+  at::Tensor argmax;    ///< [batch, head, row] int64 key of it, the first where several are equal
   /// P and int64 keys in falling order, [batch, head, row, top_k]; past the row's last key padded
   /// with 0 and -1. Undefined for top_k = 0.
   at::Tensor top_values;
-  at::Tensor top_keys;
-  at::Tensor segment_mass;  // [batch, head, row, segment]; undefined without segments
-  at::Tensor offset_mass;   // [batch, head, row, offset]; 0 where the key is before the first
-  at::Tensor set_mass;      // [batch, head, row, set]
+  at::Tensor top_keys;      ///< int64 keys of top_values
+  at::Tensor segment_mass;  ///< [batch, head, row, segment]; undefined without segments
+  at::Tensor offset_mass;   ///< [batch, head, row, offset]; 0 where the key is before the first
+  at::Tensor set_mass;      ///< [batch, head, row, set]
   /// ln sum_j of what P was normalised by: the scores' logsumexp (softmax) or ln row_mass.
   /// Undefined where only P is known (an edited map).
   at::Tensor log_mass;

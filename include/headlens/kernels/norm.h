@@ -14,9 +14,10 @@ namespace headlens {
 /// [.., width], weight [width]; returns [.., width] in weight's dtype. Differentiable.
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps, bool plus_one);
 
+/// What `add_rms_norm` gives: a residual brought up to date, and its norm.
 struct AddedNorm {
-  at::Tensor sum;     // residual + addend, in residual's dtype
-  at::Tensor normed;  // rms_norm of it
+  at::Tensor sum;     ///< residual + addend, in residual's dtype
+  at::Tensor normed;  ///< rms_norm of it
 };
 /// The residual's addition and the norm of the next part in one pass; same shapes.
 AddedNorm add_rms_norm(const at::Tensor& residual, const at::Tensor& addend,

@@ -21,10 +21,10 @@ MapStats selective_scan_map_stats(const at::Tensor& dt, const at::Tensor& A, con
 
 /// What the rows of a block with convolution and gate are made of besides M.
 struct S6BlockParts {
-  at::Tensor conv;    // [batch, pos, channel] the convolution's output, before its silu
-  at::Tensor weight;  // [channel, d_conv] the convolution's
-  at::Tensor gate;    // [batch, pos, channel] z, before its silu
-  at::Tensor D;       // [channel] the skip, or undefined for the map without it
+  at::Tensor conv;    ///< [batch, pos, channel] the convolution's output, before its silu
+  at::Tensor weight;  ///< [channel, d_conv] the convolution's
+  at::Tensor gate;    ///< [batch, pos, channel] z, before its silu
+  at::Tensor D;       ///< [channel] the skip, or undefined for the map without it
 };
 
 /// Rows of the full-block map from the convolution's input u to the gated output (arXiv 2405.16504

@@ -7,8 +7,8 @@ namespace headlens {
 
 /// Result of a scan: y without the D skip, and the state after the last position.
 struct SelectiveScanResult {
-  at::Tensor y;      // [batch, pos, channel]
-  at::Tensor state;  // [batch, channel, d_state]
+  at::Tensor y;      ///< [batch, pos, channel]
+  at::Tensor state;  ///< [batch, channel, d_state]
 };
 
 /// h_t = exp(dt_t A) h_{t-1} + dt_t B_t x_t, y_t = C_t . h_t (arXiv 2312.00752, eq. 2).
@@ -23,18 +23,20 @@ SelectiveScanResult selective_scan(const at::Tensor& x, const at::Tensor& dt, co
 
 /// What stands around the scan in a Mamba-1 layer; tensors may be undefined.
 struct ScanSurroundings {
-  at::Tensor dt_bias{};   // [channel], added to dt
-  bool softplus = false;  // then dt = softplus(dt)
-  at::Tensor D{};         // [channel]: out = y + D x
-  at::Tensor z{};         // [batch, pos, channel]: gated = out silu(z)
-  bool keep_y = false;    // whether y is wanted too
-  bool keep_out = false;  // whether out is wanted too; without z it is made anyway
+  at::Tensor dt_bias{};   ///< [channel], added to dt
+  bool softplus = false;  ///< then dt = softplus(dt)
+  at::Tensor D{};         ///< [channel]: out = y + D x
+  at::Tensor z{};         ///< [batch, pos, channel]: gated = out silu(z)
+  bool keep_y = false;    ///< whether y is wanted too
+  bool keep_out = false;  ///< whether out is wanted too; without z it is made anyway
 };
 
 /// [batch, pos, channel] in x's dtype, each rounded once; undefined if not wanted.
 struct FusedScanResult {
-  at::Tensor y, out, gated;
-  at::Tensor state;  // [batch, channel, d_state]
+  at::Tensor y;      ///< C . h
+  at::Tensor out;    ///< y + D x
+  at::Tensor gated;  ///< out silu(z)
+  at::Tensor state;  ///< [batch, channel, d_state]
 };
 
 /// The scan with what stands around it, in one pass on a GPU. Shapes as in selective_scan; dt may

@@ -9,8 +9,8 @@ namespace headlens {
 
 /// Result of a scan: y without the D skip, and the state after the last position.
 struct SsdResult {
-  at::Tensor y;      // [batch, pos, head, d_head]
-  at::Tensor state;  // [batch, head, d_head, d_state]
+  at::Tensor y;      ///< [batch, pos, head, d_head]
+  at::Tensor state;  ///< [batch, head, d_head, d_state]
 };
 
 /// h_t = exp(log_decay_t) h_{t-1} + dt_t x_t B_t^T, y_t = h_t C_t, in chunks of matrix products

@@ -32,11 +32,11 @@ class QkvProjection {
   /// The same, q only at `positions` [batch, n] int64: [batch, n, head, d_head].
   std::array<Tensor, 3> queries_at(const Tensor& x, const Tensor& positions) const;
 
-  std::vector<Tensor> weights() const;
+  std::vector<Tensor> weights() const;  ///< all there are
   /// The rows of q, k and v; not for a layout that mixes them. Biases undefined where there are
   /// none.
   std::array<Tensor, 3> part_weights() const;
-  std::array<Tensor, 3> part_biases() const;
+  std::array<Tensor, 3> part_biases() const;  ///< of q, k, v
 
  private:
   std::array<Tensor, 3> parts_of(Tensor (*of)(const Linear&)) const;
@@ -67,12 +67,12 @@ class Attention {
   /// The last step of forward: z [batch, pos, head * d_head] -> [batch, pos, d_model].
   Tensor project(const Tensor& z) const;
 
-  const AttentionSpec& spec() const { return spec_; }
-  const QkvProjection& qkv() const { return qkv_; }
-  const Norm& q_norm() const { return q_norm_; }  // without a weight where there is none
-  const Norm& k_norm() const { return k_norm_; }
-  const Linear& output() const { return o_proj_; }
-  std::vector<Tensor> weights() const;
+  const AttentionSpec& spec() const { return spec_; }  ///< what it was built from
+  const QkvProjection& qkv() const { return qkv_; }    ///< q, k and v
+  const Norm& q_norm() const { return q_norm_; }       ///< without a weight where there is none
+  const Norm& k_norm() const { return k_norm_; }       ///< likewise
+  const Linear& output() const { return o_proj_; }     ///< o_proj
+  std::vector<Tensor> weights() const;                 ///< all there are
 
  private:
   Tensor normalize(const Norm& norm, const Tensor& x) const;

@@ -27,9 +27,9 @@ class Block;
 
 /// A head of another block in place of one of a block's own (model/graft.h).
 struct GraftedHead {
-  int64_t head = 0;  // the block's own, whose output is off
-  std::shared_ptr<const Block> donor;
-  int64_t donor_head = 0;
+  int64_t head = 0;                    ///< the block's own, whose output is off
+  std::shared_ptr<const Block> donor;  ///< where the head is from
+  int64_t donor_head = 0;              ///< by the donor layer's numbers
 };
 
 /// A mixer and an MLP with their norms, put together as the layer's `Wiring` says.
@@ -60,18 +60,21 @@ class Block {
   /// This block with those heads in place of its own, and with another block's mixer and its norms
   /// in place of its own. Weights are shared. Who asks has checked that they fit (model/graft.h).
   Block with_heads(std::vector<GraftedHead> heads) const;
+  /// See with_heads.
   Block with_mixer_of(const Block& donor) const;
+  /// Heads of other blocks in place of its own.
   const std::vector<GraftedHead>& grafted_heads() const { return grafted_; }
 
   /// The columns of one head in its mixer's output projection, [d_model, width], as a view.
   Tensor head_output_weight(int64_t head) const;
-  std::vector<Tensor> weights() const;
+  std::vector<Tensor> weights() const;  ///< all there are
 
-  const LayerSpec& spec() const { return spec_; }
+  const LayerSpec& spec() const { return spec_; }  ///< what it was built from
+  /// Its mixer, where that is attention; else null.
   const Attention* attention() const { return mixer_ ? std::get_if<Attention>(&*mixer_) : nullptr; }
-  const Mlp* mlp() const { return mlp_ ? &*mlp_ : nullptr; }
-  const Norm& mixer_norm() const { return norm1_; }
-  const Norm& mlp_norm() const { return norm2_; }
+  const Mlp* mlp() const { return mlp_ ? &*mlp_ : nullptr; }  ///< null: there is none
+  const Norm& mixer_norm() const { return norm1_; }           ///< before the mixer
+  const Norm& mlp_norm() const { return norm2_; }             ///< before the MLP
 
  private:
   using Mixer = std::variant<Attention, Mamba1, Mamba2, DiscreteMamba2>;

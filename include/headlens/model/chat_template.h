@@ -11,8 +11,8 @@ namespace headlens {
 
 /// One turn of a conversation.
 struct ChatMessage {
-  std::string role;  // system, user or assistant
-  std::string content;
+  std::string role;     ///< system, user or assistant
+  std::string content;  ///< text
 };
 
 /// A checkpoint's chat template. Templates are programs in a language (Jinja) that is not run here:

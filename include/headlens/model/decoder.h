@@ -16,16 +16,17 @@ namespace headlens {
 
 class DecoderBody;  // src/model/decoder_body.h
 
+/// How a decoder is set up.
 struct DecoderOptions {
-  int64_t max_length = 0;  // positions the caches have room for, the prompt's among them
-  Tensor first = {};       // left padding of the prompt, as in ForwardOptions
-  bool record = true;      // on CUDA, record a step once and replay it
+  int64_t max_length = 0;  ///< positions the caches have room for, the prompt's among them
+  Tensor first = {};       ///< left padding of the prompt, as in ForwardOptions
+  bool record = true;      ///< on CUDA, record a step once and replay it
 };
 
 /// Attention heads of one layer, numbered as everywhere.
 struct LayerHeads {
-  int64_t layer = 0;
-  std::vector<int64_t> heads;
+  int64_t layer = 0;           ///< from 0
+  std::vector<int64_t> heads;  ///< by the layer's numbers
 };
 
 /// A batch of texts that go on token by token. Keys, values, convolutions' inputs and SSM states
@@ -67,11 +68,11 @@ class Decoder {
 
   /// A copy as forwards take it.
   ModelState state() const;
-  int64_t position() const;  // tokens seen so far, padding included
-  int64_t max_length() const;
+  int64_t position() const;    ///< tokens seen so far, padding included
+  int64_t max_length() const;  ///< as in DecoderOptions
   /// Whether steps are replayed, and how many layers run fused.
   bool recorded() const;
-  int64_t fused_layers() const;
+  int64_t fused_layers() const;  ///< see above
 
  private:
   std::unique_ptr<DecoderBody> body_;

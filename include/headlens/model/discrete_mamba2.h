@@ -29,8 +29,8 @@ class DiscreteMamba2 {
   /// The last step of forward: z [batch, pos, d_inner] -> [batch, pos, d_model].
   Tensor project(const Tensor& z) const;
 
-  const Linear& output() const { return out_proj_; }
-  std::vector<Tensor> weights() const;
+  const Linear& output() const { return out_proj_; }  ///< out_proj
+  std::vector<Tensor> weights() const;                ///< all there are
 
  private:
   DiscreteMamba2Spec spec_;

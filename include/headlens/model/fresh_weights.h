@@ -15,11 +15,11 @@ namespace headlens {
 /// Spread of the first weights. What has a fixed rule (norms, A_log, D, biases) needs no option.
 struct InitOptions {
   double std =
-      0.02;  // of projection matrices; those that write to the residual get std / sqrt(2 layers)
-  double embed_std = 0.02;  // of the embedding
-  double head_std = 0.02;   // of lm_head, where it is not tied
-  double dt_min = 1e-3;     // the first dt of SSM heads is log-uniform in [dt_min, dt_max]
-  double dt_max = 0.1;
+      0.02;  ///< of projection matrices; those that write to the residual get std / sqrt(2 layers)
+  double embed_std = 0.02;  ///< of the embedding
+  double head_std = 0.02;   ///< of lm_head, where it is not tied
+  double dt_min = 1e-3;     ///< the first dt of SSM heads is log-uniform in [dt_min, dt_max]
+  double dt_max = 0.1;      ///< its upper end
 };
 
 /// Every tensor the config asks for, under its checkpoint name, float32 on the CPU. The same seed

@@ -12,46 +12,48 @@
 
 namespace headlens {
 
+/// How text is chosen, and when it ends.
 struct GenerateOptions {
-  int64_t max_new_tokens = 64;  // at least 1
-  double temperature = 0;       // 0: the likeliest token; else logits are divided by it
+  int64_t max_new_tokens = 64;  ///< at least 1
+  double temperature = 0;       ///< 0: the likeliest token; else logits are divided by it
   /// Draw among the fewest tokens, likeliest first, that have at least this share of the
   /// probability at this temperature; above 0, at most 1.
   double top_p = 1;
   /// Each draw depends on this, on the prompt's number and on the step alone: how prompts are
   /// batched can change a token only where it moves a logit, by rounding, across a draw or a tie.
   uint64_t seed = 0;
-  int64_t first_number = 0;  // the first prompt's number; of parts of a list, where each begins
-  std::vector<std::string> stops = {};    // a text ends before the first of these to be complete
-  std::vector<int64_t> stop_tokens = {};  // besides the model's end tokens
-  bool ignore_end_tokens = false;         // go on after config().eos_token_ids
-  int64_t max_batch_tokens = 16384;       // rows x (longest prompt + max_new_tokens) at once
-  Tap* tap = nullptr;                     // visited in every forward, of prompts and of steps
+  int64_t first_number = 0;  ///< the first prompt's number; of parts of a list, where each begins
+  std::vector<std::string> stops = {};    ///< a text ends before the first of these to be complete
+  std::vector<int64_t> stop_tokens = {};  ///< besides the model's end tokens
+  bool ignore_end_tokens = false;         ///< go on after config().eos_token_ids
+  int64_t max_batch_tokens = 16384;       ///< rows x (longest prompt + max_new_tokens) at once
+  Tap* tap = nullptr;                     ///< visited in every forward, of prompts and of steps
   /// Called before each batch with the prompts that its rows are, by index into the list.
   std::function<void(const std::vector<int64_t>& rows)> on_batch = {};
-  std::function<void(int64_t done, int64_t total)> progress = {};  // in prompts; may throw to stop
+  std::function<void(int64_t done, int64_t total)> progress =
+      {};  ///< in prompts; may throw to stop
 };
 
 /// Why a text ended.
 enum class EndReason {
-  Length,      // max_new_tokens are there
-  EndToken,    // one of the model's own
-  StopToken,   // one of `stop_tokens`
-  StopString,  // one of `stops`
+  Length,      ///< max_new_tokens are there
+  EndToken,    ///< one of the model's own
+  StopToken,   ///< one of `stop_tokens`
+  StopString,  ///< one of `stops`
 };
 /// "length", "end_token", "stop_token", "stop_string".
 const char* end_reason_name(EndReason reason);
 
 /// What a model wrote after one prompt.
 struct Generation {
-  std::vector<int64_t> tokens;  // all that were chosen, those of the stop included
+  std::vector<int64_t> tokens;  ///< all that were chosen, those of the stop included
   std::vector<double>
-      logprobs;  // [token] ln p by the model itself, nats: before temperature, top_p
+      logprobs;  ///< [token] ln p by the model itself, nats: before temperature, top_p
   /// The tokens' text as it goes on after the prompt, special tokens written out; without the end
   /// or stop token, and cut where the stop string begins. Empty without a tokenizer.
   std::string text;
-  EndReason end = EndReason::Length;
-  std::string stop;  // the stop string that ended it
+  EndReason end = EndReason::Length;  ///< why it ended
+  std::string stop;                   ///< the stop string that ended it
 };
 
 /// Goes on after each prompt (token ids), in batches of like length padded on the left; a row's

@@ -11,8 +11,8 @@ namespace headlens {
 
 /// A layer of the donor in place of one of the recipient.
 struct LayerGraft {
-  int64_t donor = 0;
-  int64_t recipient = 0;
+  int64_t donor = 0;      ///< its layer, from 0
+  int64_t recipient = 0;  ///< the layer it takes the place of
   /// Its mixer with the norms around it only; the recipient's MLP stays.
   bool mixer_only = false;
   bool operator==(const LayerGraft&) const = default;
@@ -20,8 +20,8 @@ struct LayerGraft {
 
 /// One head: a query head, an SSM head, a channel (Mamba-1).
 struct HeadPlace {
-  int64_t layer = 0;
-  int64_t head = 0;
+  int64_t layer = 0;  ///< from 0
+  int64_t head = 0;   ///< by the layer's numbers
   bool operator==(const HeadPlace&) const = default;
 };
 
@@ -29,8 +29,8 @@ struct HeadPlace {
 /// writes, z_h W_O,h, is added where the recipient's mixer writes. It reads the recipient's
 /// residual through the norm and the projections of its own layer.
 struct HeadGraft {
-  HeadPlace donor;
-  HeadPlace recipient;
+  HeadPlace donor;      ///< the head that is put in
+  HeadPlace recipient;  ///< the head it takes the place of
   bool operator==(const HeadGraft&) const = default;
 };
 

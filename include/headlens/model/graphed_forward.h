@@ -11,9 +11,11 @@
 
 namespace headlens {
 
+/// What is recorded.
 struct GraphOptions {
-  int64_t most_tokens = 4096;  // longer forwards keep a GPU busy by themselves and run as they are
-  int64_t most_shapes = 16;    // recordings kept, each with the memory of its activations
+  int64_t most_tokens =
+      4096;                  ///< longer forwards keep a GPU busy by themselves and run as they are
+  int64_t most_shapes = 16;  ///< recordings kept, each with the memory of its activations
 };
 
 /// LanguageModel::forward for short prompts on one CUDA device, where launching the layers one by
@@ -22,6 +24,7 @@ struct GraphOptions {
 /// the forward itself. Not for two threads at once.
 class GraphedForward {
  public:
+  /// Of this model, which is shared.
   explicit GraphedForward(const LanguageModel& model, const GraphOptions& options = {});
   ~GraphedForward();
   GraphedForward(GraphedForward&&) noexcept;
@@ -31,7 +34,7 @@ class GraphedForward {
   /// gives them, in a tensor of their own. ShapeError as there.
   Tensor operator()(const Tensor& ids, const Tensor& logit_positions = {});
 
-  int64_t recorded() const;  // shapes that are replayed
+  int64_t recorded() const;  ///< shapes that are replayed
 
  private:
   class Body;

@@ -18,19 +18,19 @@ namespace headlens {
 
 /// Where a block of map rows stands, for custom edits.
 struct MapBlock {
-  Tensor rows;                 // [batch, row] int64, query index within this forward
-  std::vector<int64_t> heads;  // which head each entry of the head axis is
-  int64_t keys;
+  Tensor rows;                 ///< [batch, row] int64, query index within this forward
+  std::vector<int64_t> heads;  ///< which head each entry of the head axis is
+  int64_t keys;                ///< of the map
 };
 
 /// A change of chosen map entries: M_ij with head in `heads`, i in `rows`, j in `keys`, j at or
 /// below the diagonal. Edits that renormalize act first, before the softmax; the others then act on
 /// the rows in the order they were queued, each on what the one before left.
 struct MapEdit {
-  std::vector<int64_t> heads{};  // empty: all
-  Tensor rows{};                 // bool [query] or [batch, query]; undefined: all
-  Tensor keys{};                 // bool [key] or [batch, key]; undefined: all
-  double factor = 0;             // M_ij *= factor; 0 knocks out
+  std::vector<int64_t> heads{};  ///< empty: all
+  Tensor rows{};                 ///< bool [query] or [batch, query]; undefined: all
+  Tensor keys{};                 ///< bool [key] or [batch, key]; undefined: all
+  double factor = 0;             ///< M_ij *= factor; 0 knocks out
   /// Softmax only, factor 0: hide before the softmax, so that the row sums to 1 again (attention
   /// knockout). A row whose keys are all hidden becomes 0.
   bool renormalize = false;
@@ -41,14 +41,14 @@ struct MapEdit {
 
 /// What a streaming reduction should compute.
 struct MapReduceOptions {
-  Tensor rows{};                 // int64 [row] or [batch, row]; undefined: every query
-  std::vector<int64_t> heads{};  // empty: all
-  Tensor segments{};             // int64 [key] or [batch, key]: segment id of each key, -1 for none
-  int64_t num_segments = 0;
-  std::vector<int64_t> offsets{};  // mass on the key that far before the query
-  Tensor key_sets{};               // int64 [batch, row, set, n]: mass on each row's sets, -1 pads
-  int64_t top_k = 0;
-  bool mean_rows = false;  // the means over rows in place of the rows, [batch, head, ..]
+  Tensor rows{};                 ///< int64 [row] or [batch, row]; undefined: every query
+  std::vector<int64_t> heads{};  ///< empty: all
+  Tensor segments{};         ///< int64 [key] or [batch, key]: segment id of each key, -1 for none
+  int64_t num_segments = 0;  ///< ids are below it
+  std::vector<int64_t> offsets{};  ///< mass on the key that far before the query
+  Tensor key_sets{};               ///< int64 [batch, row, set, n]: mass on each row's sets, -1 pads
+  int64_t top_k = 0;               ///< largest entries of each row; 0: none
+  bool mean_rows = false;          ///< the means over rows in place of the rows, [batch, head, ..]
   /// Rows held at once where no streaming kernel serves (CPU, float64, edited maps, gradients);
   /// memory is then O(batch x heads x row_block x keys).
   int64_t row_block = 64;
@@ -67,17 +67,17 @@ class HeadMap {
  public:
   virtual ~HeadMap() = default;
 
-  virtual LayerKind kind() const = 0;
-  virtual int64_t batch() const = 0;
-  virtual int64_t heads() const = 0;  // query heads, SSM heads, or channels
-  virtual int64_t queries() const = 0;
-  virtual int64_t keys() const = 0;
-  int64_t first_query() const { return keys() - queries(); }
-  bool is_softmax() const { return kind() == LayerKind::Attention; }
+  virtual LayerKind kind() const = 0;   ///< of the mixer
+  virtual int64_t batch() const = 0;    ///< rows of the batch
+  virtual int64_t heads() const = 0;    ///< query heads, SSM heads, or channels
+  virtual int64_t queries() const = 0;  ///< positions of this forward
+  virtual int64_t keys() const = 0;     ///< see above
+  int64_t first_query() const { return keys() - queries(); }          ///< the key of query 0
+  bool is_softmax() const { return kind() == LayerKind::Attention; }  ///< rows sum to 1
   /// Which keys rows [batch, row] see, bool [batch, 1, row, key]: those up to the query's own
   /// position; in attention, within its window and past the padding.
   virtual Tensor sees(const Tensor& rows) const;
-  virtual at::Device device() const { return values().device(); }
+  virtual at::Device device() const { return values().device(); }  ///< of its tensors
 
   /// Rows of the map with its edits applied: [batch, head, row, key]; entries above the diagonal
   /// are 0. `rows` is int64 [row] or [batch, row]; `heads` empty means all. ShapeError for an index
@@ -94,7 +94,7 @@ class HeadMap {
   /// Queues an edit; the forward then uses the edited map. ShapeError for a mask or head that does
   /// not fit, HookError for an edit that cannot be (renormalizing an SSM row, or by a factor).
   void edit(MapEdit edit);
-  bool edited() const { return !edits_.empty(); }
+  bool edited() const { return !edits_.empty(); }  ///< an edit is queued
   /// Entries M_ij at or below the diagonal, over batch, heads, rows and keys, that the edits cover
   /// in the map that apply() or apply_dense() last used; an entry under two edits counts twice.
   /// 0 before either was called: a forward that ends with 0 touched nothing.

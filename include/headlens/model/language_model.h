@@ -16,6 +16,7 @@
 #include "headlens/core/dtype.h"
 #include "headlens/core/weight_scope.h"
 #include "headlens/model/config.h"
+#include "headlens/model/custom_family.h"
 #include "headlens/model/layer_spread.h"
 #include "headlens/model/norm.h"
 #include "headlens/model/prompt.h"
@@ -26,18 +27,20 @@ namespace headlens {
 
 class Block;  // model/block.h: norm, mixer and MLP of one layer with their weights
 
+/// How `LanguageModel::load` loads.
 struct LoadOptions {
-  // Default: float32 on CPU, the checkpoint's on CUDA.
+  /// Default: float32 on CPU, the checkpoint's on CUDA.
   std::optional<at::ScalarType> dtype = std::nullopt;
-  at::Device device = at::kCPU;
-  std::vector<at::Device> devices = {};  // in place of `device`: layers are spread over them
-  LoadProgress progress = {};
+  at::Device device = at::kCPU;             ///< where all of it goes
+  std::vector<at::Device> devices = {};     ///< in place of `device`: layers are spread over them
+  LoadProgress progress = {};               ///< told of bytes read
+  std::optional<CustomFamily> family = {};  ///< reads config.json in place of the built-in families
 };
 
 /// How to run a forward.
 struct ForwardOptions {
-  Tap* tap = nullptr;
-  ModelState* state = nullptr;  // continued and updated when given
+  Tap* tap = nullptr;           ///< visited at each site
+  ModelState* state = nullptr;  ///< continued and updated when given
   /// Only these positions get logits: int64 [batch, n] (index into this forward's positions);
   /// undefined: all.
   Tensor logit_positions = {};
@@ -64,23 +67,28 @@ class LanguageModel {
   static LanguageModel load(const std::filesystem::path& dir, const LoadOptions& options = {});
   /// Builds from weights asked for by the family's own checkpoint names, on their device.
   static LanguageModel build(const ModelConfig& config, const WeightScope& weights);
+  /// The same from weights under other names: a family of one's own.
+  static LanguageModel build(const ModelConfig& config, const WeightScope& weights,
+                             const TensorNames& names);
   /// The same with each part where `spread` says. Tied embeddings get a copy beside the last layer
   /// if they are not there already.
   static LanguageModel build(const ModelConfig& config, const WeightScope& weights,
                              const LayerSpread& spread);
 
+  /// What the model is made of.
   const ModelConfig& config() const { return config_; }
-  int64_t layer_count() const { return static_cast<int64_t>(blocks_.size()); }
-  at::ScalarType dtype() const;
+  int64_t layer_count() const { return static_cast<int64_t>(blocks_.size()); }  ///< how many
+  at::ScalarType dtype() const;  ///< of the embedding
   /// Where ids are looked up: the device of the embedding. Each layer's tensors, at taps as in a
   /// state, are on the layer's device, logits and the final norm's on the last of devices(). Inputs
   /// of the calls below may be anywhere; they are moved.
   at::Device device() const;
+  /// That of one layer. ShapeError if there is no such layer.
   at::Device layer_device(int64_t layer) const;
   /// All devices that hold a part, in the order in which the residual passes them.
   std::vector<at::Device> devices() const;
-  int64_t weight_bytes() const;
-  int64_t parameter_count() const;
+  int64_t weight_bytes() const;     ///< tied and shared tensors once
+  int64_t parameter_count() const;  ///< likewise
   /// Stable identity of the checkpoint the weights came from; empty for a model built in memory.
   const std::string& fingerprint() const { return fingerprint_; }
 
@@ -104,7 +112,8 @@ class LanguageModel {
   /// The prompt to hand to `run_layers` for a first residual: what the layers of this model read
   /// besides it. Nothing but for Zamba2, whose shared blocks read the embedding again.
   Prompt prompt_of(const Tensor& first_residual) const;
-  Tensor unembed(const Tensor& resid, Tap* tap = nullptr) const;  // [.., d_model] -> [.., vocab]
+  /// The final norm and the lm_head: [.., d_model] -> [.., vocab]. ShapeError for another width.
+  Tensor unembed(const Tensor& resid, Tap* tap = nullptr) const;
   /// Restarts inside a layer, at the input of its output projection: the residual [batch, pos,
   /// d_model] entering it and its head outputs z, as at Site::Z or MixerZ, [batch, pos, head..] ->
   /// the residual leaving it. Position by position, so any positions serve. ShapeError for a layer
@@ -118,19 +127,22 @@ class LanguageModel {
 
   /// The parts, for who runs them otherwise (model/decoder.h).
   const Block& block(int64_t layer) const { return *blocks_.at(static_cast<size_t>(layer)); }
+  /// A layer to be shared with another model.
   std::shared_ptr<const Block> block_handle(int64_t layer) const {
     return blocks_.at(static_cast<size_t>(layer));
   }
-  const Tensor& embedding() const { return embed_; }                    // [vocab, d_model]
-  const Tensor& position_embedding() const { return position_embed_; }  // undefined but in GPT-2
-  const Norm& final_norm() const { return final_norm_; }
-  const Tensor& lm_head() const { return lm_head_; }  // [vocab, d_model]
+  const Tensor& embedding() const { return embed_; }                    ///< [vocab, d_model]
+  const Tensor& position_embedding() const { return position_embed_; }  ///< undefined but in GPT-2
+  const Norm& final_norm() const { return final_norm_; }                ///< before the lm_head
+  const Tensor& lm_head() const { return lm_head_; }                    ///< [vocab, d_model]
 
   /// One head's columns of the output projection, [d_model, width], as a view: its write to the
   /// residual is z_h W^T times its HeadBank's out_scale (before a post norm, where there is one).
   Tensor head_output_weight(int64_t layer, int64_t head) const;
 
  private:
+  static LanguageModel assemble(const ModelConfig& config, const WeightScope& all,
+                                const LayerSpread& spread, const TensorNames& names);
   friend LanguageModel random_model(const std::filesystem::path& dir, uint64_t seed,
                                     const LoadOptions& options);
   std::vector<Tensor> distinct_weights() const;

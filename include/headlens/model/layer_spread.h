@@ -11,9 +11,9 @@ namespace headlens {
 
 /// Where the parts of a model are: the embedding, each layer, and the final norm with the lm_head.
 struct LayerSpread {
-  at::Device embed;
-  std::vector<at::Device> layers;
-  at::Device head;
+  at::Device embed;                ///< of the embedding
+  std::vector<at::Device> layers;  ///< [layer]
+  at::Device head;                 ///< of the final norm and lm_head
 };
 
 /// Contiguous runs of layers, one a device in their order, so that the fullest device holds as few

@@ -26,10 +26,10 @@ class Linear {
   /// each, where that pays: on CUDA. Elsewhere an undefined Linear, and nothing is read.
   static Linear joined(const WeightScope& weights, const std::vector<std::string>& names,
                        int64_t in, const std::vector<int64_t>& out, bool bias);
-  bool defined() const { return weight_.defined(); }
+  bool defined() const { return weight_.defined(); }  ///< false: there is none
 
-  const Tensor& weight() const { return weight_; }  // [out, in]
-  const Tensor& bias() const { return bias_; }      // [out], undefined where there is none
+  const Tensor& weight() const { return weight_; }  ///< [out, in]
+  const Tensor& bias() const { return bias_; }      ///< [out], undefined where there is none
 
  private:
   Tensor weight_;
@@ -46,7 +46,9 @@ class Adapter {
   /// y + what the adapter adds for x; y as it is for an adapter that is not there.
   Tensor add(const Tensor& y, const Tensor& x) const;
 
-  std::vector<Tensor> weights() const { return {down_.weight(), up_.weight()}; }
+  std::vector<Tensor> weights() const {
+    return {down_.weight(), up_.weight()};
+  }  ///< of both matrices
 
  private:
   Linear down_;

@@ -33,8 +33,8 @@ class Mamba1 {
   /// The last step of forward: z [batch, pos, d_inner] -> [batch, pos, d_model].
   Tensor project(const Tensor& z) const;
 
-  const Linear& output() const { return out_proj_; }
-  std::vector<Tensor> weights() const;
+  const Linear& output() const { return out_proj_; }  ///< out_proj
+  std::vector<Tensor> weights() const;                ///< all there are
 
  private:
   /// What the scan reads, all but A: dt [batch, pos, channel] (for the fused scan before its bias

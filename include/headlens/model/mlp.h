@@ -24,17 +24,18 @@ class Mlp {
   /// x [batch, pos, d_model] -> [batch, pos, d_model]
   Tensor forward(const Tensor& x, const LayerTap& tap) const;
 
-  const MlpSpec& spec() const { return spec_; }
+  const MlpSpec& spec() const { return spec_; }  ///< what it was built from
   /// Weight and bias (undefined where there is none) of each projection; of the gate undefined ones
   /// in a plain MLP.
   struct Part {
-    Tensor weight;
-    Tensor bias;
+    Tensor weight;  ///< [out, in]
+    Tensor bias;    ///< [out]
   };
-  Part gate() const;
-  Part up() const;
+  Part gate() const;  ///< [d_mlp, d_model]
+  Part up() const;    ///< [d_mlp, d_model]
+  /// [d_model, d_mlp]
   Part down() const { return {down_proj_.weight(), down_proj_.bias()}; }
-  std::vector<Tensor> weights() const;
+  std::vector<Tensor> weights() const;  ///< all there are
 
  private:
   Tensor gated(const Tensor& x, const LayerTap& tap) const;

@@ -17,7 +17,7 @@ namespace headlens {
 class Norm {
  public:
   Norm() = default;
-  Norm(Tensor weight, double eps);  // RMS, weight [width]
+  Norm(Tensor weight, double eps);  ///< RMS, weight [width]
   /// Reads "weight" [width] and, for a layer norm, "bias" [width] below `weights`.
   Norm(const WeightScope& weights, int64_t width, NormKind kind, double eps);
 
@@ -30,10 +30,10 @@ class Norm {
   AddedNorm add(const Tensor& resid, const Tensor& y, const LayerTap& tap, Site scale,
                 Site normalized) const;
 
-  const Tensor& weight() const { return weight_; }
-  const Tensor& bias() const { return bias_; }  // undefined but in a layer norm
-  NormKind kind() const { return kind_; }
-  double eps() const { return eps_; }
+  const Tensor& weight() const { return weight_; }  ///< [width]
+  const Tensor& bias() const { return bias_; }      ///< undefined but in a layer norm
+  NormKind kind() const { return kind_; }           ///< which formula
+  double eps() const { return eps_; }               ///< added to the mean square
 
  private:
   Tensor finish(const Tensor& normalized) const;

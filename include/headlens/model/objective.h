@@ -14,16 +14,16 @@ namespace headlens {
 
 /// Token positions start .. end of a prompt, both included; `end` is the segment's summary token.
 struct PromptSegment {
-  int64_t start = 0;
-  int64_t end = 0;
+  int64_t start = 0;  ///< first token
+  int64_t end = 0;    ///< last token, included
 };
 
 /// Sequences run together, padded on the right. In a causal model padding there changes no earlier
 /// position.
 struct ObjectiveBatch {
-  Tensor ids;                     // [row, pos] int64
-  Tensor logit_positions;         // [row, n] int64: the only positions whose logits are judged
-  std::vector<int64_t> examples;  // the examples judged from this batch
+  Tensor ids;                     ///< [row, pos] int64
+  Tensor logit_positions;         ///< [row, n] int64: the only positions whose logits are judged
+  std::vector<int64_t> examples;  ///< the examples judged from this batch
   /// The first row of each of them, rising from 0. All rows up to the next example's begin with its
   /// prompt.
   std::vector<int64_t> example_rows;
@@ -34,27 +34,29 @@ inline constexpr double kNearTie = 1e-3;
 
 /// How one example came out.
 struct Verdict {
-  bool correct = false;
-  double logprob = 0;                // of the right choice, nats
-  double margin = 0;                 // best choice minus second best, nats (>= 0)
-  std::vector<double> numbers = {};  // what a custom objective says of the example; may be empty
+  bool correct = false;              ///< the right choice was the best
+  double logprob = 0;                ///< of the right choice, nats
+  double margin = 0;                 ///< best choice minus second best, nats (>= 0)
+  std::vector<double> numbers = {};  ///< what a custom objective says of the example; may be empty
 };
 
 /// The prompt of one example, as map statistics need it.
 struct PromptInfo {
-  int64_t length = 0;                   // tokens; the last one, length - 1, is q
-  std::vector<PromptSegment> segments;  // may be empty
-  int64_t target_segment = -1;          // the segment with the answer's index, -1: none
-  std::vector<std::string> tokens;      // text of each token, for reports
+  int64_t length = 0;                   ///< tokens; the last one, length - 1, is q
+  std::vector<PromptSegment> segments;  ///< may be empty
+  int64_t target_segment = -1;          ///< the segment with the answer's index, -1: none
+  std::vector<std::string> tokens;      ///< text of each token, for reports
 };
 
 /// A task made ready for a model. Tasks produce it, analysis takes it; neither knows the other.
 class Objective {
  public:
   virtual ~Objective() = default;
-  virtual int64_t example_count() const = 0;
-  virtual int64_t batch_count() const = 0;
+  virtual int64_t example_count() const = 0;  ///< of all batches
+  virtual int64_t batch_count() const = 0;    ///< how many
+  /// One batch, 0 .. batch_count() - 1.
   virtual const ObjectiveBatch& batch(int64_t index) const = 0;
+  /// The prompt of one example, 0 .. example_count() - 1.
   virtual const PromptInfo& prompt(int64_t example) const = 0;
   /// Judges `variants` copies of a batch at once: logits [variants * row, n, vocab], variant-major.
   /// Returns [variant][i] for the batch's examples i.
@@ -82,8 +84,8 @@ class Objective {
 
 /// Some of a task's examples as an objective of their own.
 struct ObjectivePart {
-  std::shared_ptr<const Objective> objective;
-  std::vector<int64_t> examples;  // [example of the part] its number in the whole
+  std::shared_ptr<const Objective> objective;  ///< of those examples
+  std::vector<int64_t> examples;               ///< [example of the part] its number in the whole
 };
 
 }  // namespace headlens

@@ -15,13 +15,13 @@ struct RotaryTables;  // model/rotary.h
 /// A batch of prompts as the layers see it. Default: no padding, and no layer that reads the
 /// embedding again.
 struct Prompt {
-  Tensor embedding;   // [batch, pos, d_model], what `embed` gave: Zamba2's shared blocks read it
-  Tensor first;       // int64 [batch]: a row's tokens before it are padding; undefined: none
-  int64_t start = 0;  // positions that a state has seen before this forward
+  Tensor embedding;   ///< [batch, pos, d_model], what `embed` gave: Zamba2's shared blocks read it
+  Tensor first;       ///< int64 [batch]: a row's tokens before it are padding; undefined: none
+  int64_t start = 0;  ///< positions that a state has seen before this forward
   /// int64 [1], for one step of decoding: `start` where a recorded step finds it, on the device.
   /// The state's keys and values are then buffers that the step writes into (model/decoder.h).
   Tensor step;
-  bool ids_checked = false;  // they are known to be in range: `embed` need not look
+  bool ids_checked = false;  ///< they are known to be in range: `embed` need not look
   /// What layers with equal rotary positions share in this forward; null: nothing is kept.
   std::shared_ptr<RotaryTables> tables;
 

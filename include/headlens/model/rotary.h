@@ -21,25 +21,27 @@ double rotary_attention_factor(const RopeSpec& spec);
 
 /// Cosines and sines of a run of positions, both [batch or 1, pos, 1, rotary_dim / 2].
 struct RotaryTable {
-  Tensor cos;
-  Tensor sin;
+  Tensor cos;  ///< of position times frequency
+  Tensor sin;  ///< likewise
 };
 
 /// The tables that a forward has made so far.
 struct RotaryTables {
+  /// One table and what it was made for.
   struct Entry {
-    RopeSpec spec;
-    at::Device device;
-    at::ScalarType dtype;
-    int64_t count;
-    RotaryTable table;
+    RopeSpec spec;         ///< the spec
+    at::Device device;     ///< where it lies
+    at::ScalarType dtype;  ///< its dtype
+    int64_t count;         ///< positions
+    RotaryTable table;     ///< the table
   };
-  std::vector<Entry> entries;
+  std::vector<Entry> entries;  ///< in the order they were made
 };
 
 /// Angles in float64, whatever the model computes in; the table in at least float32.
 class Rotary {
  public:
+  /// Wavelengths of the spec, on `device`.
   Rotary(const RopeSpec& spec, at::Device device);
 
   /// The table of `count` positions from `prompt.start`, counted from each row's first token, for

@@ -15,10 +15,10 @@ namespace headlens {
 
 /// Where a corrupted prompt comes from.
 enum class Corruption {
-  Given,   // the file has it: "corrupted" and "corrupted_answer" of a JSON line
-  Swap,    // the same prompt with the right answer and another exchanged: options of lettered lines
-           // (mcq, MMLU), else every place of two answers' words (kv, mqar, copying)
-  Example  // the prompt of another example, whose answer is another of this one's choices
+  Given,  ///< the file has it: "corrupted" and "corrupted_answer" of a JSON line
+  Swap,  ///< the same prompt with the right answer and another exchanged: options of lettered lines
+         ///< (mcq, MMLU), else every place of two answers' words (kv, mqar, copying)
+  Example  ///< the prompt of another example, whose answer is another of this one's choices
 };
 
 /// Given where every example has one, Swap where the texts of the task allow it, else Example.
@@ -48,8 +48,10 @@ std::vector<TokenizedExample> corrupted_where_possible(const Task& task,
 /// batched, whatever they begin with. TaskError for other numbers of examples or tokens and for
 /// other choices.
 struct ObjectivePair {
-  std::unique_ptr<Objective> clean, corrupted;
+  std::unique_ptr<Objective> clean;      ///< judged by the clean prompts' answers
+  std::unique_ptr<Objective> corrupted;  ///< by the corrupted prompts'
 };
+/// Both from the examples' tokens, in batches of `max_batch_tokens` row x pos; errors as above.
 ObjectivePair make_choice_pair(std::vector<TokenizedExample> clean,
                                std::vector<TokenizedExample> corrupted, int64_t max_batch_tokens);
 

@@ -12,11 +12,15 @@
 namespace headlens {
 
 /// Whether options are listed and the letter asked for, or continue the prompt.
-enum class DialogueForm { Letters, Text };
+enum class DialogueForm {
+  Letters,  ///< options listed, the letter asked for
+  Text      ///< the option continues the prompt
+};
 
+/// Options of the task dream.
 struct DialogueOptions {
-  DialogueForm form = DialogueForm::Letters;
-  int64_t n = 0;  // the first n questions; 0: all
+  DialogueForm form = DialogueForm::Letters;  ///< listed letters, or texts
+  int64_t n = 0;                              ///< the first n questions; 0: all
 };
 
 /// DREAM's file: [[[turn...], [{"question", "choice": [3], "answer"}...], id]...]; the answer is

@@ -13,16 +13,16 @@ namespace headlens {
 
 /// A prompt to be continued, and the right answer as the set states it.
 struct GenerativeExample {
-  std::string prompt;
-  std::string question;  // the end of the prompt that is this example's own, as the set has it
-  std::string target;
-  std::string kind;    // the part of the set it is of ("date_understanding"), or ""
-  std::string source;  // where it came from, for messages
+  std::string prompt;    ///< to be continued
+  std::string question;  ///< the end of the prompt that is this example's own, as the set has it
+  std::string target;    ///< the right answer
+  std::string kind;      ///< the part of the set it is of ("date_understanding"), or ""
+  std::string source;    ///< where it came from, for messages
 };
 
 /// One way of reading an answer out of a completion ("strict-match", "flexible-extract").
 struct AnswerRule {
-  std::string name;
+  std::string name;  ///< as the harness names it
   /// The answer, kNoAnswer if there is none.
   std::function<std::string(const std::string& completion, const GenerativeExample& example)>
       extract;
@@ -35,11 +35,11 @@ inline constexpr const char* kNoAnswer = "[invalid]";
 
 /// Prompts with all that generating and judging needs. Decoding is greedy.
 struct GenerativeTask {
-  TaskInfo info;
-  std::vector<GenerativeExample> examples;
-  std::vector<std::string> stop;  // a completion ends before the first of these
-  int64_t max_new_tokens = 256;
-  std::vector<AnswerRule> rules;  // at least one; the first is the task's own measure
+  TaskInfo info;                            ///< where it came from
+  std::vector<GenerativeExample> examples;  ///< in the set's order
+  std::vector<std::string> stop;            ///< a completion ends before the first of these
+  int64_t max_new_tokens = 256;             ///< of one completion
+  std::vector<AnswerRule> rules;            ///< at least one; the first is the task's own measure
 };
 
 /// Makes a task from its spec: `gsm8k:FILE,shots=5,examples=FILE`, `gsm8k-cot:FILE,shots=8,...`,

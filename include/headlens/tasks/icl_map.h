@@ -8,9 +8,10 @@
 
 namespace headlens {
 
+/// Options of the task icl-map.
 struct IclMapOptions {
-  int64_t shots = 4;  // 1 .. 6
-  int64_t n = 512;
+  int64_t shots = 4;  ///< 1 .. 6
+  int64_t n = 512;    ///< examples
 };
 
 /// Which mapping is it (in the manner of arXiv 2504.00132)? "word: image" a line under one of seven

@@ -8,9 +8,10 @@
 
 namespace headlens {
 
+/// Options of the task kv.
 struct KvOptions {
-  int64_t pairs = 20;  // 2 .. 100
-  int64_t n = 512;
+  int64_t pairs = 20;  ///< 2 .. 100
+  int64_t n = 512;     ///< examples
 };
 
 /// "Memorize the following dictionary:\nkey:value\n...The value of the key 'key' is", keys distinct

@@ -12,14 +12,19 @@ namespace headlens {
 
 /// How a question is put: its options listed and the letter asked for (the harness's `mmlu`), or
 /// the option's text to be continued with (`mmlu_continuation`).
-enum class MmluForm { Letters, Text };
+enum class MmluForm {
+  Letters,  ///< options listed, the letter asked for
+  Text      ///< the option's text continues the prompt
+};
 
+/// Options of the task mmlu.
 struct MmluOptions {
-  int64_t shots = 5;  // 0 .. 5, the first of the subject's dev file
-  MmluForm form = MmluForm::Letters;
-  std::string split = "test";         // "test", "val" or "dev"
-  std::vector<std::string> subjects;  // file names without "_test.csv"; empty: all, in their order
-  int64_t n = 0;                      // the first n of each subject; 0: all
+  int64_t shots = 5;                  ///< 0 .. 5, the first of the subject's dev file
+  MmluForm form = MmluForm::Letters;  ///< listed letters, or texts
+  std::string split = "test";         ///< "test", "val" or "dev"
+  std::vector<std::string>
+      subjects;   ///< file names without "_test.csv"; empty: all, in their order
+  int64_t n = 0;  ///< the first n of each subject; 0: all
 };
 
 /// Reads `directory`/{dev,val,test}/SUBJECT_{dev,val,test}.csv, the layout of hendrycks/test: no

@@ -8,9 +8,10 @@
 
 namespace headlens {
 
+/// Options of the task mcq.
 struct MultipleChoiceOptions {
-  int64_t options = 4;  // 2 .. 8
-  int64_t n = 512;
+  int64_t options = 4;  ///< 2 .. 8
+  int64_t n = 512;      ///< examples
 };
 
 /// "Which option is word?\nA. word\nB. word\n...Answer:" with the choices " A", " B", ...; span i

@@ -11,14 +11,22 @@
 
 namespace headlens {
 
-enum class QuestionSet { Arc, OpenBookQa, Piqa, HellaSwag, Winogrande };
+/// Published question sets that are read as their authors publish them.
+enum class QuestionSet {
+  Arc,         ///< arXiv 1803.05457
+  OpenBookQa,  ///< arXiv 1809.02789
+  Piqa,        ///< arXiv 1911.11641
+  HellaSwag,   ///< arXiv 1905.07830
+  Winogrande   ///< arXiv 1907.10641
+};
 
+/// Options of the tasks from published question sets.
 struct QuestionSetOptions {
-  std::filesystem::path file;      // the set as it is published, one JSON object a line
-  std::filesystem::path labels;    // PIQA: one a line; empty: STEM-labels.lst beside the file
-  int64_t shots = 0;               // the first of `examples`
-  std::filesystem::path examples;  // a file of the same form; needed with shots
-  int64_t n = 0;                   // the first n; 0: all
+  std::filesystem::path file;      ///< the set as it is published, one JSON object a line
+  std::filesystem::path labels;    ///< PIQA: one a line; empty: STEM-labels.lst beside the file
+  int64_t shots = 0;               ///< the first of `examples`
+  std::filesystem::path examples;  ///< a file of the same form; needed with shots
+  int64_t n = 0;                   ///< the first n; 0: all
 };
 
 /// Reads a set from the JSON Lines its authors (or the Hugging Face hub) publish. Choices are the

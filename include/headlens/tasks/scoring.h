@@ -18,9 +18,9 @@ class Tap;
 
 /// Where each choice of one example finds its tokens among a batch's picks.
 struct ChoicePicks {
-  int64_t begin = 0;            // first pick of the first choice
-  std::vector<int64_t> counts;  // picks of each choice, one after the other
-  int64_t answer = 0;
+  int64_t begin = 0;            ///< first pick of the first choice
+  std::vector<int64_t> counts;  ///< picks of each choice, one after the other
+  int64_t answer = 0;           ///< index of the right choice
 };
 
 /// Sequences to be run together, and how to read scores off their logits.
@@ -30,10 +30,10 @@ struct ChoicePicks {
 /// are padded on the right with id 0: models here are causal, so padding cannot change an earlier
 /// position. Rows of one example are neighbours.
 struct ScoringBatch {
-  ObjectiveBatch rows;
-  Tensor picks;                      // [3, pick] int64: row, slot in logit_positions, token id
-  std::vector<ChoicePicks> choices;  // [i], of example rows.examples[i]
-  int64_t max_token = 0;             // largest id among the picks
+  ObjectiveBatch rows;               ///< what is run
+  Tensor picks;                      ///< [3, pick] int64: row, slot in logit_positions, token id
+  std::vector<ChoicePicks> choices;  ///< [i], of example rows.examples[i]
+  int64_t max_token = 0;             ///< largest id among the picks
 };
 
 /// Groups examples of like length until a batch holds `max_tokens` row x pos (one example at the
@@ -70,10 +70,12 @@ Verdict judge_choices(const std::vector<double>& logprobs, int64_t answer);
 bool judge_normalized(const std::vector<double>& logprobs, const std::vector<int64_t>& lengths,
                       int64_t answer);
 
+/// How `evaluate` runs.
 struct EvalOptions {
-  int64_t max_batch_tokens = 16384;
-  Tap* tap = nullptr;                                         // visited in every forward
-  std::function<void(int64_t done, int64_t total)> progress;  // in examples; may throw to stop
+  int64_t max_batch_tokens = 16384;  ///< row x pos of one forward
+  Tap* tap = nullptr;                ///< visited in every forward
+  std::function<void(int64_t done, int64_t total)> progress =
+      {};  ///< in examples; may throw to stop
 };
 
 /// Runs every prompt once; choices of several tokens go on from its state (without a tap, which

@@ -14,8 +14,8 @@ class Tokenizer;
 
 /// Examples with the spec they were made from.
 struct Task {
-  TaskInfo info;
-  std::vector<Example> examples;
+  TaskInfo info;                  ///< where it came from
+  std::vector<Example> examples;  ///< in the task's order
 };
 
 /// Makes a task from its one-string spec: `kv:pairs=20,n=512`, `mcq:options=4,n=512`,

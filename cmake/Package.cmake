@@ -1,0 +1,53 @@
+# headlens/cmake: packages that run on a bare system (scripts/package): headlens, the command with
+# LibTorch's CPU half in lib/headlens, and headlens-dev. What they carry: docs/packaging.md.
+set(HEADLENS_PRIVATE_DIR lib/headlens)
+if(HEADLENS_BUNDLE)
+  if(NOT TARGET headlens_command OR HEADLENS_LINK_CUDA)
+    message(FATAL_ERROR "[Package] HEADLENS_BUNDLE, expected HEADLENS_BUILD_CLI=ON and "
+                        "HEADLENS_CUDA=OFF: packages carry the command and the CPU half")
+  endif()
+  # RPATH and not RUNPATH: it counts for the libraries that bundled libraries need, too.
+  target_link_options(headlens_command PRIVATE LINKER:--disable-new-dtags)
+  file(RELATIVE_PATH up /${CMAKE_INSTALL_BINDIR} /${HEADLENS_PRIVATE_DIR})
+  set_target_properties(headlens_command PROPERTIES INSTALL_RPATH "$ORIGIN/${up}"
+                                                    INSTALL_RPATH_USE_LINK_PATH OFF)
+  foreach(part torch system)
+    install(CODE "set(HEADLENS_COMMAND \"$<TARGET_FILE:headlens_command>\")
+                  set(HEADLENS_TORCH_ROOT \"${HEADLENS_TORCH_ROOT}\")
+                  set(HEADLENS_PRIVATE_DIR \"${HEADLENS_PRIVATE_DIR}\")
+                  set(HEADLENS_DOC_DIR \"${CMAKE_INSTALL_DATADIR}/doc/headlens\")
+                  set(HEADLENS_PART ${part})" COMPONENT ${part})
+    install(SCRIPT cmake/BundleLibraries.cmake COMPONENT ${part})
+  endforeach()
+endif()
+
+set(CPACK_PACKAGE_NAME headlens)
+set(CPACK_PACKAGE_VENDOR "The HeadLens project")
+set(CPACK_PACKAGE_CONTACT "The HeadLens project")
+set(CPACK_PACKAGE_DESCRIPTION_SUMMARY
+    "Finds and explains the heads that do in-context retrieval in language models")
+set(CPACK_RESOURCE_FILE_LICENSE ${PROJECT_SOURCE_DIR}/LICENSE)
+set(CPACK_PACKAGE_FILE_NAME "headlens-${PROJECT_VERSION}-${CMAKE_SYSTEM_NAME}-${CMAKE_SYSTEM_PROCESSOR}")
+set(CPACK_GENERATOR "DEB;TGZ")
+set(CPACK_THREADS 0)
+set(CPACK_PROJECT_CONFIG_FILE ${PROJECT_SOURCE_DIR}/cmake/PackageContents.cmake)
+set(CPACK_ARCHIVE_COMPONENT_INSTALL ON)
+set(CPACK_ARCHIVE_RUNTIME_FILE_NAME ${CPACK_PACKAGE_FILE_NAME})
+set(CPACK_ARCHIVE_DEV_FILE_NAME headlens-dev-${PROJECT_VERSION}-${CMAKE_SYSTEM_NAME}-${CMAKE_SYSTEM_PROCESSOR})
+set(CPACK_DEB_COMPONENT_INSTALL ON)
+set(CPACK_DEBIAN_FILE_NAME DEB-DEFAULT)
+set(CPACK_DEBIAN_COMPRESSION_TYPE zstd)
+set(CPACK_DEBIAN_PACKAGE_SECTION science)
+set(CPACK_DEBIAN_RUNTIME_PACKAGE_NAME headlens)
+set(CPACK_DEBIAN_RUNTIME_PACKAGE_SHLIBDEPS ON)  # Depends, from what the command links
+set(CPACK_DEBIAN_DEV_PACKAGE_NAME headlens-dev)
+set(CPACK_DEBIAN_DEV_PACKAGE_SECTION libdevel)
+set(CPACK_DEBIAN_DEV_PACKAGE_DEPENDS
+    "libfmt-dev, libspdlog-dev, libeigen3-dev, libpcre2-dev, libutf8proc-dev, libsentencepiece-dev, libzip-dev, zlib1g-dev")
+include(CPack)
+cpack_add_component_group(runtime DESCRIPTION "The headlens command and its models")
+cpack_add_component_group(dev DESCRIPTION "Headers, static libraries, CMake and pkg-config files")
+foreach(part command torch system)
+  cpack_add_component(${part} GROUP runtime)
+endforeach()
+cpack_add_component(dev GROUP dev)
