@@ -105,10 +105,26 @@ struct ScreenSummary {
 struct MapSample {
   HeadId head;
   HeadRole role = HeadRole::None;
+  int64_t first_position = 0;       // of tokens[0] in the prompt
   std::vector<std::string> tokens;  // [pos]
   std::vector<std::pair<int64_t, int64_t>> segments;
   int64_t target_segment = -1;
   Eigen::MatrixXf map;  // [query, key], signed for SSM heads
+};
+
+/// Accuracy at every size of a task, of the whole model or without some heads.
+struct CurveLine {
+  std::vector<HeadId> without;     // cut together; empty: the whole model
+  std::vector<Estimate> accuracy;  // [size]
+};
+
+/// How accuracy falls as a task grows, on examples of another seed than heads were found on.
+struct SizeCurve {
+  std::string task;  // "kv:pairs={},n=128": {} stands for the size
+  uint64_t seed = 0;
+  std::vector<int64_t> sizes;
+  std::vector<int64_t> examples;  // [size]
+  std::vector<CurveLine> lines;   // the whole model first
 };
 
 struct ModelSummary {
@@ -133,6 +149,7 @@ struct FindResult {
   std::vector<HeadId> aggregate;
   std::vector<MapSample> maps;
   std::optional<ScreenSummary> screen;
+  std::optional<SizeCurve> curve;
   std::string placement;  // "post_norm" or "pre_norm"
   std::string mode;       // "zero", "mean", "resample", "scale"
   /// Batches of the sweeps that did not fit in memory and were halved.
