@@ -19,6 +19,7 @@
 #include "headlens/model/head_map.h"
 #include "headlens/report/html_report.h"
 #include "headlens/report/json_report.h"
+#include "headlens/report/maps_json.h"
 
 namespace headlens::cli {
 namespace {
@@ -93,8 +94,8 @@ Eigen::MatrixXf to_matrix(const Tensor& map) {
 }
 
 /// A page of maps without scores: the same page as `find`'s, with nothing but maps in it.
-std::string maps_page(const Flags& flags, const LoadedModel& loaded,
-                      const std::vector<ReadMap>& maps, const Tensor& ids) {
+FindResult maps_page(const Flags& flags, const LoadedModel& loaded,
+                     const std::vector<ReadMap>& maps, const Tensor& ids) {
   FindResult page = describe_model(loaded.model);
   page.model.name = flags.model;
   const auto tokens = token_texts(load_tokenizer(loaded, flags), ids);
@@ -109,7 +110,17 @@ std::string maps_page(const Flags& flags, const LoadedModel& loaded,
     score.kind = head_kind_name(loaded.model.config(), read.head);
     page.heads.push_back(std::move(score));
   }
-  return report_html(page, {"map", "map", 0, flags.seed, {}}, make_manifest(flags, loaded));
+  return page;
+}
+
+/// The page, and beside it the JSON of its maps: whole, since they were asked for by name.
+void write_page(const Flags& flags, const LoadedModel& loaded, const FindResult& page) {
+  const MapLimits none;
+  const Manifest manifest = make_manifest(flags, loaded);
+  std::filesystem::path json = flags.out;
+  write_report_file(json.replace_extension(".json"), maps_json(page, manifest, none));
+  write_report_file(flags.out,
+                    report_html(page, {"map", "map", 0, flags.seed, {}}, manifest, none));
 }
 
 void write_tensors(const Flags& flags, const LoadedModel& loaded, const std::vector<ReadMap>& maps,
@@ -163,7 +174,7 @@ int map(const Flags& flags) {
           .to(ids.device());
   const std::vector<ReadMap> maps = read_maps(loaded.model, ids, heads, rows, flags.normalize);
   if (flags.out.extension() == ".html") {
-    write_report_file(flags.out, maps_page(flags, loaded, maps, ids));
+    write_page(flags, loaded, maps_page(flags, loaded, maps, ids));
   } else {
     write_tensors(flags, loaded, maps, ids, rows);
   }
