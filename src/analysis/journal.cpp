@@ -71,6 +71,13 @@ std::optional<Record> record_at(std::string_view bytes, size_t at) {
                 at + kHead + key + value};
 }
 
+/// Does the file end within the record at `at`, as after a kill? Else its bytes have changed.
+bool is_torn(std::string_view bytes, size_t at) {
+  if (bytes.size() - at < kHead) return true;
+  const uint64_t key = number_at(bytes, at + 4), value = number_at(bytes, at + 8);
+  return key + value > bytes.size() - at - kHead;
+}
+
 std::string read_all(int fd, const fs::path& path) {
   std::string bytes;
   char block[1 << 16];
@@ -187,8 +194,16 @@ void Journal::read(const RunIdentity& identity) {
     records_.emplace(std::move(record->key), std::move(record->value));
   }
   if (end == bytes.size()) return;
-  log_info(fmt::format("[resume] {}: the last {} bytes are not whole and are done again",
-                       path_.string(), bytes.size() - end));
+  const size_t left = bytes.size() - end;
+  if (is_torn(bytes, end)) {
+    log_info(fmt::format("[resume] {}: the last {} bytes are not whole and are done again",
+                         path_.string(), left));
+  } else {
+    log_warn(
+        fmt::format("[resume] {}: record {} is damaged; it and what follows, {} bytes, are "
+                    "done again",
+                    path_.string(), records_.size() + 1, left));
+  }
   HEADLENS_CHECK(Error, ::ftruncate(fd_, static_cast<off_t>(end)) == 0,
                  "[{}] journal, expected to be cut at its last whole record, got {}",
                  path_.string(), std::strerror(errno));

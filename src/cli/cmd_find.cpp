@@ -8,6 +8,7 @@
 #include "cli/commands.h"
 #include "cli/common.h"
 #include "cli/heads.h"
+#include "cli/memory_notice.h"
 #include "cli/output.h"
 #include "cli/progress.h"
 #include "cli/shared_run.h"
@@ -221,27 +222,33 @@ int find(Flags flags) {
   run.start(run_identity(manifest, flags, task.info, task_digest(task.examples),
                          item_options(flags, manifest)),
             manifest);
-  // A batch holds rows of examples times the variants that fit: short batches leave room for many
-  // variants.
-  const int64_t row_tokens = std::max<int64_t>(1, flags.ablation.batch_tokens / 4);
-  if (flags.sequential) {
-    constexpr int64_t kLook = 32;  // examples between two looks
-    options.sequential = SequentialLooks{
-        *flags.sequential, make_choice_parts(task.examples, kLook, flags.seed, row_tokens)};
-  }
-  const auto objective = make_choice_objective(std::move(task.examples), row_tokens);
-  options.pool = &run.pool();
-  FindResult result = find_gather_aggregate(loaded.model, *objective, options);
-  if (!curve.empty()) {
-    result.curve = size_curve(flags.curve, std::move(curve), loaded.model, curve_heads(result),
-                              options.sweep, run.pool());
-  }
+  memory_notice(flags, loaded.model, flags.ablation.batch_tokens);
+  FindResult result;
+  run.shrink_to_fit(flags.ablation.batch_tokens, [&](int64_t tokens, WorkPool& pool) {
+    // A batch holds rows of examples times the variants that fit: short batches leave room for
+    // many variants.
+    const int64_t row_tokens = std::max<int64_t>(1, tokens / 4);
+    if (flags.sequential) {
+      constexpr int64_t kLook = 32;  // examples between two looks
+      options.sequential = SequentialLooks{
+          *flags.sequential, make_choice_parts(task.examples, kLook, flags.seed, row_tokens)};
+    }
+    options.sweep.max_batch_tokens = tokens;
+    options.pool = &pool;
+    const auto objective = make_choice_objective(task.examples, row_tokens);
+    result = find_gather_aggregate(loaded.model, *objective, options);
+    if (!curve.empty()) {
+      result.curve = size_curve(flags.curve, curve, loaded.model, curve_heads(result),
+                                options.sweep, pool);
+    }
+  });
   progress.finish();
   result.model.name = flags.model;
   if (options.sweep.mode == AblationMode::Scale) manifest.options["mode"] = flags.ablation.mode;
   if (result.out_of_memory > 0) {
     manifest.options["batches_halved"] = fmt::format("{}", result.out_of_memory);
   }
+  run.note_shrunk(manifest.options);
   manifest.seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   if (run.leads()) write_reports(flags, result, task.info, manifest);

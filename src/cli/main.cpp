@@ -6,6 +6,7 @@
 #endif
 
 #include "cli/commands.h"
+#include "cli/interrupt.h"
 
 namespace {
 
@@ -30,6 +31,7 @@ void keep_freed_memory() {
 }  // namespace
 
 int main(int argc, char** argv) {
+  headlens::cli::end_on_interrupt();
   keep_freed_memory();
   occupy_standard_streams();
   return headlens::cli::run(argc, argv);

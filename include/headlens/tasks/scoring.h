@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "headlens/core/dtype.h"
+#include "headlens/core/kept_steps.h"
 #include "headlens/model/objective.h"
 #include "headlens/tasks/types.h"
 
@@ -76,6 +77,7 @@ struct EvalOptions {
   Tap* tap = nullptr;                ///< visited in every forward
   std::function<void(int64_t done, int64_t total)> progress =
       {};  ///< in examples; may throw to stop
+  KeptSteps steps = {};  ///< a batch is a step; a tap does not see those that were kept
 };
 
 /// Runs every prompt once; choices of several tokens go on from its state (without a tap, which
