@@ -238,8 +238,8 @@ int find(Flags flags) {
     const auto objective = make_choice_objective(task.examples, row_tokens);
     result = find_gather_aggregate(loaded.model, *objective, options);
     if (!curve.empty()) {
-      result.curve = size_curve(flags.curve, curve, loaded.model, curve_heads(result),
-                                options.sweep, pool);
+      result.curve =
+          size_curve(flags.curve, curve, loaded.model, curve_heads(result), options.sweep, pool);
     }
   });
   progress.finish();

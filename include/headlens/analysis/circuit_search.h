@@ -38,7 +38,7 @@ struct CircuitOptions {
   int64_t exhaustive_sets = 512;  ///< sets tried to prove a greedy one the smallest; 0: none
   /// Called with (done, total) steps of a stage, `total` an upper bound; may throw to stop.
   std::function<void(const char* stage, int64_t done, int64_t total)> progress = {};
-  WorkPool* pool = nullptr;  // where results are kept, step by step; null: nowhere
+  WorkPool* pool = nullptr;  ///< where results are kept, step by step; null: nowhere
 };
 
 /// The task under one intervention, beside the untouched model on the same examples.

@@ -65,7 +65,7 @@ struct PatchOptions {
   int64_t max_host_bytes = 0;        ///< as in SweepOptions
   /// Called with (done, total) work units; may throw to stop.
   std::function<void(int64_t, int64_t)> progress = {};
-  KeptSteps steps = {};  // a batch is a step
+  KeptSteps steps = {};  ///< a batch is a step
 };
 
 /// A run as it came out; means over examples with 95 % intervals.

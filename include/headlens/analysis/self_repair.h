@@ -29,7 +29,7 @@ struct RepairOptions {
   int64_t top = 5;                            ///< heads listed, largest change first
   /// Called with (done, total) work units; may throw to stop.
   std::function<void(int64_t, int64_t)> progress = {};
-  KeptSteps steps = {};  // a batch is a step
+  KeptSteps steps = {};  ///< a batch is a step
 };
 
 /// How much a head's direct effect on the logit difference changed.

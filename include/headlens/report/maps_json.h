@@ -11,7 +11,7 @@ namespace headlens {
 
 /// How many bytes the maps of a page may take.
 struct MapLimits {
-  int64_t bytes = 0;  // of text in the JSON, tokens besides; 0: whatever whole maps take
+  int64_t bytes = 0;  ///< of text in the JSON, tokens besides; 0: whatever whole maps take
 };
 
 /// What a report of any model may take, so that with the scores of 1024 heads it is below 3 MB.

@@ -76,7 +76,7 @@ struct EvalOptions {
   int64_t max_batch_tokens = 16384;  ///< row x pos of one forward
   Tap* tap = nullptr;                ///< visited in every forward
   std::function<void(int64_t done, int64_t total)> progress =
-      {};  ///< in examples; may throw to stop
+      {};                ///< in examples; may throw to stop
   KeptSteps steps = {};  ///< a batch is a step; a tap does not see those that were kept
 };
 
