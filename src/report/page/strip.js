@@ -1,5 +1,5 @@
 // A prompt as text, its tokens coloured by what one row of a map reads of them.
-const STRIP_TOP = .5;  // of the colour: text stays readable on the strongest
+const STRIP_TOP = .42;  // of the colour: text stays readable on the strongest
 
 class Strip {
   /// `onGo(i, j)`: the entry (i, j) was asked for.
