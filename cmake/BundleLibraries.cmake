@@ -7,7 +7,7 @@ file(MAKE_DIRECTORY ${destination} ${licenses})
 
 file(GET_RUNTIME_DEPENDENCIES EXECUTABLES ${HEADLENS_COMMAND}
      RESOLVED_DEPENDENCIES_VAR found UNRESOLVED_DEPENDENCIES_VAR lost
-     POST_EXCLUDE_REGEXES "/ld-linux[^/]*$" "/lib(c|m|dl|rt|pthread|resolv|gcc_s|stdc\\+\\+)\\.so[^/]*$")
+     POST_EXCLUDE_REGEXES "/ld-linux[^/]*$" "/lib(c|m|dl|rt|util|pthread|resolv|gcc_s|stdc\\+\\+)\\.so[^/]*$")
 if(lost)
   message(FATAL_ERROR "[BundleLibraries] libraries of ${HEADLENS_COMMAND}, expected all to be found, "
                       "got none for ${lost}")
@@ -28,7 +28,9 @@ foreach(library IN LISTS found)
     message(STATUS "Bundling: ${library}")
     file(COPY_FILE ${file} ${destination}/${soname})
     if(part STREQUAL system)
-      execute_process(COMMAND dpkg-query -S ${file} OUTPUT_VARIABLE owner ERROR_QUIET)
+      # By name alone: /lib and /usr/lib are one folder, and dpkg knows one of the two.
+      get_filename_component(name ${file} NAME)
+      execute_process(COMMAND dpkg-query -S */${name} OUTPUT_VARIABLE owner ERROR_QUIET)
       string(REGEX REPLACE ":.*" "" owner "${owner}")
       if(owner AND EXISTS /usr/share/doc/${owner}/copyright)
         file(COPY_FILE /usr/share/doc/${owner}/copyright ${licenses}/${owner})

@@ -70,7 +70,7 @@ def exported(plugin):
 
 def read_list():
     lines = LIST.read_text(encoding="utf-8").splitlines()
-    version = re.match(r"# headlens (\S+)", lines[0])[1]
+    version = re.match(r"# headlens ([\d.]+)", lines[0])[1]
     return version, {line for line in lines[1:] if line and not line.startswith("#")}
 
 
