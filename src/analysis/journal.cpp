@@ -6,6 +6,7 @@
 #include <unistd.h>
 #include <zlib.h>
 
+#include <algorithm>
 #include <bit>
 #include <cerrno>
 #include <cstring>
@@ -97,6 +98,13 @@ Json header_json(const RunIdentity& identity, const std::map<std::string, std::s
   return {{"identity", fields}, {"notes", notes}};
 }
 
+/// Whether an object is there under that key, of texts and nothing else.
+bool all_texts(const Json& json, const char* key) {
+  const auto it = json.find(key);
+  return it != json.end() && it->is_object() &&
+         std::all_of(it->begin(), it->end(), [](const Json& value) { return value.is_string(); });
+}
+
 /// JSON holds UTF-8 only; a file name need not be.
 std::string text_of(const Json& json) {
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);
@@ -173,9 +181,9 @@ void Journal::read(const RunIdentity& identity) {
   HEADLENS_CHECK(Error, header.has_value(), "[{}] file, expected a journal of a run, got {} bytes",
                  path_.string(), bytes.size());
   const Json json = Json::parse(header->value, nullptr, /*allow_exceptions=*/false);
-  const bool known = json.is_object() && json.contains("identity") && json.contains("notes");
-  HEADLENS_CHECK(Error, known, "[{}] header, expected identity and notes, got '{}'", path_.string(),
-                 header->value);
+  const bool known = json.is_object() && all_texts(json, "identity") && all_texts(json, "notes");
+  HEADLENS_CHECK(Error, known, "[{}] header, expected identity and notes, all texts, got '{}'",
+                 path_.string(), header->value.substr(0, 200));
   RunIdentity own;
   for (const auto& [name, value] : json["identity"].items()) own.emplace_back(name, value);
   const RunIdentity asked = [&] {  // as JSON gives it back
