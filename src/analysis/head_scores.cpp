@@ -50,14 +50,16 @@ Tensor target_mean(const ModelConfig& config, const HeadId& target, const Figure
 std::vector<Tensor> kept_means(const KeptSteps& steps, const std::string& key,
                                const std::function<std::vector<Tensor>()>& compute) {
   if (!steps) return compute();
-  ValueReader in(steps(key, [&] {
+  const std::string bytes = steps(key, [&] {
     ValueWriter out;
     for (const Tensor& mean : compute()) {
-      const double* const first = mean.contiguous().const_data_ptr<double>();
-      out.put_list(std::vector<double>(first, first + mean.numel()));
+      const Tensor whole = mean.contiguous();
+      const double* const first = whole.const_data_ptr<double>();
+      out.put_list(std::vector<double>(first, first + whole.numel()));
     }
     return std::move(out.bytes);
-  }));
+  });
+  ValueReader in(bytes);
   std::vector<Tensor> means;
   while (!in.at_end()) means.push_back(at::tensor(in.get_list<double>(), at::kDouble));
   return means;

@@ -9,6 +9,7 @@
 #include "cli/common.h"
 #include "cli/heads.h"
 #include "cli/ids.h"
+#include "cli/memory_notice.h"
 #include "cli/output.h"
 #include "core/check.h"
 #include "headlens/analysis/gather_aggregate.h"
@@ -161,6 +162,19 @@ void check_out(const Flags& flags) {
   check_writable(flags.out);
 }
 
+/// Better said before the work than in its middle.
+void check_room(const std::vector<HeadId>& heads, int64_t rows, int64_t tokens) {
+  int64_t maps = 0;
+  for (const HeadId& head : heads) maps += head.last - head.first + 1;
+  const int64_t bytes = maps * rows * tokens * static_cast<int64_t>(sizeof(float));
+  const int64_t there = free_host_memory();
+  HEADLENS_CHECK(
+      Error, bytes <= there,
+      "[map] {} maps of {} rows and {} keys, expected at most the {} of memory that are "
+      "free, got {}: --rows takes some rows, headlens find reduces maps as they are made",
+      maps, rows, tokens, gib_text(there), gib_text(bytes));
+}
+
 int map(const Flags& flags) {
   check_out(flags);
   const std::vector<HeadId> heads = parse_heads(flags.heads);
@@ -172,6 +186,7 @@ int map(const Flags& flags) {
   const Tensor rows =
       (wanted.empty() ? at::arange(tokens, at::kLong) : at::tensor(wanted, at::kLong))
           .to(ids.device());
+  check_room(heads, rows.numel(), tokens);
   const std::vector<ReadMap> maps = read_maps(loaded.model, ids, heads, rows, flags.normalize);
   if (flags.out.extension() == ".html") {
     write_page(flags, loaded, maps_page(flags, loaded, maps, ids));

@@ -1,6 +1,8 @@
 // headlens/cli: the command's entry point.
 #include <fcntl.h>
 
+#include <csignal>
+
 #ifdef __GLIBC__
 #include <malloc.h>
 #endif
@@ -32,6 +34,7 @@ void keep_freed_memory() {
 
 int main(int argc, char** argv) {
   headlens::cli::end_on_interrupt();
+  ::signal(SIGXFSZ, SIG_IGN);  // a quota: writing then fails with words for it
   keep_freed_memory();
   occupy_standard_streams();
   return headlens::cli::run(argc, argv);

@@ -34,7 +34,8 @@ class ValueWriter {
 /// Reads what a ValueWriter wrote, in its order. Error for bytes that are too few.
 class ValueReader {
  public:
-  explicit ValueReader(std::string_view bytes) : bytes_(bytes) {}
+  explicit ValueReader(const std::string& bytes) : bytes_(bytes) {}
+  explicit ValueReader(std::string&&) = delete;  // it would read what is gone
   template <typename T>
   T get() {
     T value;

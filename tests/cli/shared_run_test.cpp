@@ -8,7 +8,7 @@
 #include "cli/command_tools.h"
 #include "cli/memory_notice.h"
 #include "headlens/core/device.h"
-#include "headlens/core/log.h"
+#include "headlens/core/error.h"
 #include "headlens/tasks/objective.h"
 #include "headlens/tasks/scoring.h"
 
@@ -79,7 +79,9 @@ TEST_P(PredictedMemoryTest, IsEnoughAndNotFarMore) {
   MemoryWatch watch(model);
   watch.reset_peak();
   const int64_t before = watch.held();
-  evaluate(model, examples, {.max_batch_tokens = kTokens});
+  EvalOptions options;
+  options.max_batch_tokens = kTokens;
+  evaluate(model, examples, options);
   const int64_t took = watch.peak() - before, predicted = kTokens * token_bytes(model.config());
   EXPECT_LE(took, predicted);
   EXPECT_GE(4 * took, predicted) << took << " taken";

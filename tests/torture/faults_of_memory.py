@@ -24,14 +24,24 @@ def close(a, b):
     return all(abs(x - y) < 1e-4 for x, y in pairs)
 
 
+def least_to_load(rig):
+    """Megabytes of data with which the libraries load at all: below, the system ends the program, not we."""
+    low, high = 0, 4096
+    while high - low > 4:
+        middle = (low + high) // 2
+        loads = rig.call(["--version"], limits=[(resource.RLIMIT_DATA, middle << 20)]).status == 0
+        low, high = (low, middle) if loads else (middle, high)
+    return high
+
+
 def too_little(rig, times):
     """A limit on the process's data, from too little to start with to nearly enough."""
     whole = [figure_of(rig.good(words).out) for words in COMMANDS]
-    least = 200
+    least = least_to_load(rig)
     for i in range(times):
         which = i % len(COMMANDS)
-        megabytes = least + (600 - least) * i // times
-        ended = rig.call(COMMANDS[which], limits=[(resource.RLIMIT_DATA, megabytes << 20)])
+        megabytes = least + 240 * i // times
+        ended = rig.call([*COMMANDS[which], "--batch-tokens", "200000"], limits=[(resource.RLIMIT_DATA, megabytes << 20)])
         if ended.status == 0:
             expect(close(figure_of(ended.out), whole[which]), f"another result with {megabytes} MB")
             yield "smaller batches, the same result" if "out of memory" in ended.err else "the same result"
@@ -105,7 +115,7 @@ def write_ids(path, ids):
 
 
 MEMORY_FAULTS = [
-    Fault("less memory than the process wants (200 to 600 MB of data)", "the same result, or one line", 24, 4, too_little),
+    Fault("less memory than the process wants (up to 240 MB more than its libraries take)", "the same result, or one line", 16, 4, too_little),
     Fault("memory runs out in a batch", "smaller batches, noted; the same accuracy", 6, 1, shrinks),
     Fault("--max-host-memory", "batches within it, or one line with the figure", 12, 3, capped),
     Fault("a recording beyond --max-host-memory", "spilled to disk, the same bytes", 10, 2, spilled),

@@ -125,7 +125,7 @@ def interrupted(rig, job):
 def other_run(rig, times):
     changes = [("another model", "model", lambda w: [x.replace("zoo:transformer", "zoo:hybrid") for x in w]),
                ("another task", "task", lambda w: [x.replace("n=48", "n=47") for x in w]),
-               ("another seed", "seed", lambda w: w + ["--seed", "5"]),
+               ("another seed", "examples", lambda w: w + ["--seed", "5"]),
                ("another dtype", "dtype", lambda w: w + ["--dtype", "float64"]),
                ("other options", "", lambda w: [x.replace("512", "1024") for x in w])]
     job = JOBS["find"]
@@ -219,8 +219,8 @@ PROCESS_FAULTS = [
     Fault("SIGTERM at a random moment", "the same with status 143", 12, 4, stopped(signal.SIGTERM, 143)),
     Fault("--resume onto another model, task, seed, dtype, options", "refused, naming what differs", 10, 5, other_run),
     Fault("--resume with another version", "refused, naming the version", 3, 1, other_version),
-    Fault("journal cut at a random byte", SAME, 20, 2, damaged(cut=True)),
-    Fault("a random bit of the journal flipped", SAME + ", or one line", 20, 2, damaged(cut=False)),
+    Fault("journal cut at a random byte", SAME, 12, 2, damaged(cut=True)),
+    Fault("a random bit of the journal flipped", SAME + ", or one line", 12, 2, damaged(cut=False)),
     Fault("two processes on one output", "the second ends in one line", 8, 2, two_at_once),
     Fault("a lock left by a killed process", SAME, 3, 1, lock_of_the_dead),
 ]
