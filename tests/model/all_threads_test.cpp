@@ -1,5 +1,6 @@
 // headlens/tests: one model, four threads: forwards, states, taps, generation and tokenizers at
 // once.
+#include <ATen/core/grad_mode.h>
 #include <gtest/gtest.h>
 
 #include <thread>
