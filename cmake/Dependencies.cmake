@@ -1,29 +1,37 @@
 # headlens/cmake: third-party code. find_package first, a pinned FetchContent second, LibTorch last.
 include(FetchContent)
 
-# Finds a package, or fetches the given tag. What was fetched cannot be installed with us.
-macro(headlens_dependency package target url tag)
+# Finds a package, or fetches the given commit: a hash of all that is fetched, where a tag can be
+# moved. What was fetched cannot be installed with us.
+macro(headlens_dependency package target url version commit)
   find_package(${package} QUIET)
   if(NOT TARGET ${target})
-    message(STATUS "${package} not found here; fetching ${tag}")
-    FetchContent_Declare(${package} GIT_REPOSITORY ${url} GIT_TAG ${tag} GIT_SHALLOW ON SYSTEM)
+    message(STATUS "${package} not found here; fetching ${version}")
+    FetchContent_Declare(${package} GIT_REPOSITORY ${url} GIT_TAG ${commit} SYSTEM)
     FetchContent_MakeAvailable(${package})
+    set(${package}_VERSION ${version})
     set(HEADLENS_INSTALL OFF)
   endif()
 endmacro()
 
 set(SPDLOG_FMT_EXTERNAL ON)
 set(INSTALL_GTEST OFF)
-headlens_dependency(fmt fmt::fmt https://github.com/fmtlib/fmt.git 9.1.0)
-headlens_dependency(spdlog spdlog::spdlog https://github.com/gabime/spdlog.git v1.11.0)
+headlens_dependency(fmt fmt::fmt https://github.com/fmtlib/fmt.git 9.1.0
+                    a33701196adfad74917046096bf5a2aa0ab0bb50)
+headlens_dependency(spdlog spdlog::spdlog https://github.com/gabime/spdlog.git 1.11.0
+                    ad0e89cbfb4d0c1ce4d097e134eb7be67baebb36)
 headlens_dependency(nlohmann_json nlohmann_json::nlohmann_json
-                    https://github.com/nlohmann/json.git v3.11.2)
-headlens_dependency(Eigen3 Eigen3::Eigen https://gitlab.com/libeigen/eigen.git 3.4.0)
+                    https://github.com/nlohmann/json.git 3.11.2
+                    bc889afb4c5bf1c0d8ee29ef35eaaf4c8bef8a5d)
+headlens_dependency(Eigen3 Eigen3::Eigen https://gitlab.com/libeigen/eigen.git 3.4.0
+                    3147391d946bb4b6c68edd901f2add6ac1f31f8c)
 if(HEADLENS_BUILD_CLI OR HEADLENS_BUILD_TESTS)
-  headlens_dependency(CLI11 CLI11::CLI11 https://github.com/CLIUtils/CLI11.git v2.3.2)
+  headlens_dependency(CLI11 CLI11::CLI11 https://github.com/CLIUtils/CLI11.git 2.3.2
+                      291c58789c031208f08f4f261a858b5b7083e8e2)
 endif()
 if(HEADLENS_BUILD_TESTS)
-  headlens_dependency(GTest GTest::gtest https://github.com/google/googletest.git v1.12.1)
+  headlens_dependency(GTest GTest::gtest https://github.com/google/googletest.git 1.12.1
+                      58d77fa8070e8cec2dc1ed015d66b454c8d78850)
 endif()
 if(HEADLENS_BUILD_BENCHMARKS)
   find_package(benchmark QUIET)
@@ -40,6 +48,15 @@ find_path(HEADLENS_UTF8PROC_INCLUDE utf8proc.h REQUIRED)
 find_library(HEADLENS_UTF8PROC_LIBRARY utf8proc REQUIRED)
 find_path(HEADLENS_SENTENCEPIECE_INCLUDE sentencepiece_processor.h REQUIRED)
 find_library(HEADLENS_SENTENCEPIECE_LIBRARY sentencepiece REQUIRED)
+
+# Named by path so that an installed package needs no CMake files of theirs.
+add_library(headlens_text INTERFACE)
+target_include_directories(headlens_text SYSTEM INTERFACE
+  $<BUILD_INTERFACE:${HEADLENS_PCRE2_INCLUDE}> $<BUILD_INTERFACE:${HEADLENS_UTF8PROC_INCLUDE}>
+  $<BUILD_INTERFACE:${HEADLENS_SENTENCEPIECE_INCLUDE}>)
+target_compile_definitions(headlens_text INTERFACE PCRE2_CODE_UNIT_WIDTH=8)
+target_link_libraries(headlens_text INTERFACE ${HEADLENS_PCRE2_LIBRARY} ${HEADLENS_UTF8PROC_LIBRARY}
+                      ${HEADLENS_SENTENCEPIECE_LIBRARY})
 
 # npz archives. Debian's libzip-config.cmake asks for command-line tools of other packages.
 find_path(HEADLENS_ZIP_INCLUDE zip.h REQUIRED)

@@ -76,14 +76,14 @@ install_wheels() {
     (
       flock 9
       [ -f "$deps/.complete" ] && exit 0
-      say "installing into $deps: $(grep -v '^#' "$pins" | tr '\n' ' ')"
+      say "installing into $deps: $(grep -o '^[^#][^ ]*==[^ ]*' "$pins" | tr '\n' ' ')"
       [ "$flavour" = on ] && say "with the CUDA libraries this is about 4.6 GB; HEADLENS_CUDA=off takes 1.5 GB"
       python="$(find_python)" || exit 1
       "$python" -m venv --clear "$deps/venv" >&2 || exit 1
       local no_deps=()
       [ "$flavour" = on ] || no_deps=(--no-deps)
       "$deps/venv/bin/python" -m pip install --quiet --disable-pip-version-check \
-        "${no_deps[@]}" -r "$pins" >&2 || exit 1
+        "${no_deps[@]}" --require-hashes -r "$pins" >&2 || exit 1
       touch "$deps/.complete"
     ) 9>"$deps/.lock" || die "[install_wheels] installing into $deps failed"
   fi

@@ -3,7 +3,6 @@
 
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
-#include <c10/util/Exception.h>
 
 #include <algorithm>
 #include <map>
@@ -15,6 +14,7 @@
 #include "analysis/sweep_memory.h"
 #include "analysis/target_taps.h"
 #include "core/check.h"
+#include "core/out_of_memory.h"
 #include "headlens/model/block.h"
 #include "headlens/model/token_logprobs.h"
 
@@ -275,8 +275,8 @@ void Sweep::run_group(const BatchRun& run, const BatchCuts& cuts, const Group& g
                                          : run_batched(run, cuts, targets, group.inside);
       verdicts = judge(run, leaving, count);
       planner_.end(count * run.tokens());
-    } catch (const c10::OutOfMemoryError&) {
-      if (!planner_.ran_out(count, run.tokens())) throw;
+    } catch (const std::exception& e) {
+      if (!is_out_of_memory(e) || !planner_.ran_out(count, run.tokens())) throw;
       continue;
     }
     for (const auto& of_variant : verdicts) {

@@ -8,9 +8,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "analysis/judged_run.h"
 #include "core/check.h"
+#include "core/value_bytes.h"
 
 namespace headlens {
 namespace {
@@ -45,6 +47,55 @@ double share_of_rate(int64_t step, int64_t steps) {
   return std::clamp(3 * left, 0.02, 1.0);
 }
 
+constexpr int64_t kStepsKept = 64;  // together
+
+/// What training has come to: the projections, Adam's moments, the losses.
+struct Training {
+  Tensor qkv;
+  torch::optim::AdamW optimizer;
+  double first_loss = 0, last_loss = 0;
+
+  torch::optim::AdamWParamState& state() {
+    auto& state = optimizer.state()[qkv.unsafeGetTensorImpl()];
+    if (!state) state = std::make_unique<torch::optim::AdamWParamState>();
+    return static_cast<torch::optim::AdamWParamState&>(*state);
+  }
+};
+
+std::string bytes_of(Training& training) {
+  ValueWriter out;
+  out.put(training.first_loss), out.put(training.last_loss);
+  const torch::optim::AdamWParamState& state = training.state();
+  out.put(state.step());
+  for (const Tensor& x : {training.qkv.detach(), state.exp_avg(), state.exp_avg_sq()}) {
+    const Tensor host = x.cpu().contiguous();
+    out.put_text({static_cast<const char*>(host.const_data_ptr()), host.nbytes()});
+  }
+  return std::move(out.bytes);
+}
+
+void read(const std::string& bytes, Training& training) {
+  const c10::NoGradGuard no_grad;
+  ValueReader in(bytes);
+  training.first_loss = in.get<double>(), training.last_loss = in.get<double>();
+  torch::optim::AdamWParamState& state = training.state();
+  state.step(in.get<int64_t>());
+  const auto tensor = [&] {
+    std::string text = in.get_text();
+    const Tensor& like = training.qkv;
+    const Tensor host =
+        at::empty(like.sizes(), like.options().device(at::kCPU).requires_grad(false));
+    HEADLENS_CHECK(Error, text.size() == host.nbytes(),
+                   "[journal] a training step's tensor, expected {} bytes, got {}", host.nbytes(),
+                   text.size());
+    std::memcpy(host.mutable_data_ptr(), text.data(), text.size());
+    return host.to(like.device());
+  };
+  training.qkv.copy_(tensor());
+  state.exp_avg(tensor());
+  state.exp_avg_sq(tensor());
+}
+
 }  // namespace
 
 AttentionVariant train_attention_variant(const LanguageModel& model, const Objective& objective,
@@ -65,23 +116,36 @@ AttentionVariant train_attention_variant(const LanguageModel& model, const Objec
   const Tensor qkv = first.clone().requires_grad_(true);
   AttentionVariant variant{graft_attention_head(model, head, first),
                            graft_attention_head(model, head, qkv)};
-  torch::optim::AdamW optimizer({qkv}, torch::optim::AdamWOptions(options.rate).weight_decay(0));
+  const auto how = torch::optim::AdamWOptions(options.rate).weight_decay(0);
+  Training training{qkv, torch::optim::AdamW({qkv}, how)};
   const int64_t tenth = std::max<int64_t>(1, options.steps / 10);
   const c10::AutoGradMode with_gradients(true);
-  for (int64_t step = 0; step < options.steps; ++step) {
+  const auto train_step = [&](int64_t step) {
+    auto& optimizer = training.optimizer;
     optimizer.param_groups()[0].options().set_lr(options.rate * share_of_rate(step, options.steps));
     const Tensor loss =
         loss_of(variant.trained, objective, step % objective.batch_count(), head.layer);
     const double value = loss.item<double>();
     HEADLENS_CHECK(Error, std::isfinite(value), "[graft] training loss, expected a number, got {}",
                    value);
-    if (step < tenth) variant.first_loss += value / static_cast<double>(tenth);
-    if (step >= options.steps - tenth) variant.last_loss += value / static_cast<double>(tenth);
+    if (step < tenth) training.first_loss += value / static_cast<double>(tenth);
+    if (step >= options.steps - tenth) training.last_loss += value / static_cast<double>(tenth);
     optimizer.zero_grad();
     loss.backward();
     optimizer.step();
     if (options.progress) options.progress(step + 1, options.steps);
+  };
+  for (int64_t from = 0; from < options.steps; from += kStepsKept) {
+    const int64_t to = std::min(from + kStepsKept, options.steps);
+    const std::string key = fmt::format("training steps {} to {}", from, to);
+    read(kept_step(options.steps_kept, key,
+                   [&] {
+                     for (int64_t step = from; step < to; ++step) train_step(step);
+                     return bytes_of(training);
+                   }),
+         training);
   }
+  variant.first_loss = training.first_loss, variant.last_loss = training.last_loss;
   qkv.requires_grad_(false);
   return variant;
 }

@@ -7,9 +7,11 @@
 #include <set>
 #include <tuple>
 
+#include "analysis/kept_outcomes.h"
 #include "analysis/paired_means.h"
 #include "analysis/set_sweep.h"
 #include "core/check.h"
+#include "headlens/analysis/work_items.h"
 
 namespace headlens {
 namespace {
@@ -108,12 +110,19 @@ class CircuitSearch {
   HeadIds candidates_;           // largest single drop first
   std::vector<int64_t> layers_;  // of the scope
   std::unique_ptr<SetSweep> sets_;
+  int64_t sets_run_ = 0;
+  KeptSteps steps_;
   SweepOutcome base_, none_;
 };
 
 CircuitSearch::CircuitSearch(const LanguageModel& model, const Objective& objective,
                              const CircuitOptions& options)
     : model_(model), objective_(objective), options_(options) {
+  if (options.pool != nullptr) {
+    steps_ = [this](const std::string& key, const std::function<std::string()>& compute) {
+      return options_.pool->run({key}, [&](size_t) { return compute(); }).front();
+    };
+  }
   choose_candidates();
   std::set<int64_t> layers;
   for (const HeadId& head : candidates_) layers.insert(head.layer);
@@ -130,7 +139,9 @@ void CircuitSearch::choose_candidates() {
       options_.heads.empty() ? all_heads(model_.config(), options_.mamba1_groups) : options_.heads;
   SweepOptions alone = options_.sweep;
   alone.progress = [&](int64_t done, int64_t total) { report("single heads", done, total); };
-  const SweepResult single = ablation_sweep(model_, objective_, named, alone);
+  const SweepResult single = options_.pool != nullptr
+                                 ? pooled_sweep(*options_.pool, model_, objective_, named, alone)
+                                 : ablation_sweep(model_, objective_, named, alone);
   base_ = single.base;
   std::vector<size_t> order(named.size());
   std::iota(order.begin(), order.end(), 0);
@@ -191,7 +202,9 @@ HeadList CircuitSearch::cut_by(const HeadIds& set, Way way) const {
 std::vector<SweepOutcome> CircuitSearch::try_sets(const std::vector<HeadIds>& sets, Way way) {
   HeadSetList cuts;
   for (const HeadIds& set : sets) cuts.push_back(cut_by(sorted(set), way));
-  return sets_->run(cuts);
+  sets_run_ += std::ssize(sets);
+  const std::string key = fmt::format("sets {} to {}", sets_run_ - std::ssize(sets), sets_run_);
+  return kept_outcomes(steps_, key, [&] { return sets_->run(cuts); });
 }
 
 /// Takes out the head that costs least, as long as what stays carries the task.
@@ -280,7 +293,7 @@ CircuitResult CircuitSearch::run() {
   result_.carries = smallest({&result_.removal, &result_.addition}, Way::Keep, "smaller circuits");
   result_.cutting = add_greedily(Way::Cut);
   result_.breaks = smallest({&result_.cutting}, Way::Cut, "smaller cuts");
-  result_.sets_run = sets_->sets_run();
+  result_.sets_run = sets_run_;
   return std::move(result_);
 }
 

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 
+#include "analysis/batch_slots.h"
 #include "analysis/judged_run.h"
 #include "core/check.h"
 #include "headlens/hooks/interventions.h"
@@ -98,7 +99,8 @@ LanguageModel grafted_model(const LanguageModel& recipient, const LanguageModel&
 
 GraftTrials try_grafts(const LanguageModel& recipient, const LanguageModel& donor,
                        const Objective& objective, const std::vector<GraftPlan>& plans,
-                       const std::function<void(int64_t, int64_t)>& progress) {
+                       const std::function<void(int64_t, int64_t)>& progress,
+                       const KeptSteps& steps) {
   const c10::NoGradGuard no_grad;
   std::vector<LanguageModel> models;
   std::vector<Control> controls;
@@ -113,7 +115,12 @@ GraftTrials try_grafts(const LanguageModel& recipient, const LanguageModel& dono
   const auto one_done = [&] {
     if (progress) progress(++done, total);
   };
-  for (int64_t b = 0; b < objective.batch_count(); ++b) {
+  BatchSlots slots;
+  slots.add(trials.base);
+  for (GraftOutcome& plan : trials.plans) slots.add(plan.grafted), slots.add(plan.cut);
+  bool ran = false;  // not where all is known from before
+  const auto run_batch = [&](int64_t b) {
+    ran = true;
     const JudgedRun run(recipient, objective, b);
     Tensor resid = run.resid();
     for (int64_t layer = 0; layer < recipient.layer_count(); ++layer) {
@@ -128,9 +135,12 @@ GraftTrials try_grafts(const LanguageModel& recipient, const LanguageModel& dono
     }
     run.store(run.finish(recipient.layer_count(), resid).front(), trials.base);
     one_done();
+  };
+  for (int64_t b = 0; b < objective.batch_count(); ++b) {
+    slots.fill(steps, "grafts", objective, b, [&] { run_batch(b); });
   }
   for (const Control& control : controls) {
-    if (control.cut) control.cut->check_touched();
+    if (control.cut && ran) control.cut->check_touched();
   }
   return trials;
 }

@@ -11,6 +11,7 @@
 
 #include "analysis/map_groups.h"
 #include "core/check.h"
+#include "core/value_bytes.h"
 #include "headlens/analysis/gather_aggregate.h"
 #include "headlens/hooks/interventions.h"
 #include "headlens/hooks/reducers.h"
@@ -43,6 +44,29 @@ Tensor target_mean(const ModelConfig& config, const HeadId& target, const Figure
     parts.push_back(of(group.point).index_select(0, at::tensor(group.heads, at::kLong)));
   }
   return at::cat(parts).to(at::kDouble).mean(0);
+}
+
+/// Figures of each target, [target] of [figure] float64, as a step that is kept.
+std::vector<Tensor> kept_means(const KeptSteps& steps, const std::string& key,
+                               const std::function<std::vector<Tensor>()>& compute) {
+  if (!steps) return compute();
+  const std::string bytes = steps(key, [&] {
+    ValueWriter out;
+    for (const Tensor& mean : compute()) {
+      const Tensor whole = mean.contiguous();
+      const double* const first = whole.const_data_ptr<double>();
+      out.put_list(std::vector<double>(first, first + whole.numel()));
+    }
+    return std::move(out.bytes);
+  });
+  ValueReader in(bytes);
+  std::vector<Tensor> means;
+  while (!in.at_end()) means.push_back(at::tensor(in.get_list<double>(), at::kDouble));
+  return means;
+}
+
+void add(const std::vector<Tensor>& means, std::vector<Tensor>& sums) {
+  for (size_t t = 0; t < means.size(); ++t) sums[t] = sums[t] + means[t];
 }
 
 enum KeySet { kDuplicate, kInduction, kKeySets };
@@ -157,7 +181,8 @@ Tensor trial_scores(const RetrievalTrial& trial, const Decoded& decoded, const T
 
 std::vector<PatternScores> pattern_scores(const LanguageModel& model, const Tensor& ids,
                                           const std::vector<HeadId>& targets,
-                                          const std::function<void(int64_t, int64_t)>& progress) {
+                                          const std::function<void(int64_t, int64_t)>& progress,
+                                          const KeptSteps& steps) {
   c10::NoGradGuard no_grad;
   HEADLENS_CHECK(
       ShapeError,
@@ -179,17 +204,22 @@ std::vector<PatternScores> pattern_scores(const LanguageModel& model, const Tens
   const int64_t prompts = ids.size(0);
   const Tensor host = ids.cpu().contiguous();
   for (int64_t p = 0; p < prompts && !targets.empty(); ++p) {
-    const int64_t* const first = host.const_data_ptr<int64_t>() + p * ids.size(1);
-    keys = pattern_keys({first, first + ids.size(1)});
-    run_maps(model, host.slice(0, p, p + 1), layers.back() + 1, reducer);
-    std::map<TapPoint, Tensor> shares;
-    for (size_t t = 0; t < targets.size(); ++t) {
-      sums[t] = sums[t] + target_mean(model.config(), targets[t], [&](const TapPoint& point) {
-                  Tensor& share = shares[point];
-                  if (!share.defined()) share = pattern_shares(reducer.stats(point));
-                  return share;
-                });
-    }
+    const auto of_prompt = [&] {
+      const int64_t* const first = host.const_data_ptr<int64_t>() + p * ids.size(1);
+      keys = pattern_keys({first, first + ids.size(1)});
+      run_maps(model, host.slice(0, p, p + 1), layers.back() + 1, reducer);
+      std::map<TapPoint, Tensor> shares;
+      std::vector<Tensor> means;
+      for (const HeadId& target : targets) {
+        means.push_back(target_mean(model.config(), target, [&](const TapPoint& point) {
+          Tensor& share = shares[point];
+          if (!share.defined()) share = pattern_shares(reducer.stats(point));
+          return share;
+        }));
+      }
+      return means;
+    };
+    add(kept_means(steps, fmt::format("patterns of prompt {}", p), of_prompt), sums);
     if (progress) progress(p + 1, prompts);
   }
   std::vector<PatternScores> scores;
@@ -219,7 +249,8 @@ Tensor repeated_tokens(int64_t vocab, int64_t prompts, int64_t period, uint64_t 
 RetrievalScores retrieval_scores(const LanguageModel& model,
                                  const std::vector<RetrievalTrial>& trials,
                                  const std::vector<HeadId>& targets, int64_t max_steps,
-                                 const std::function<void(int64_t, int64_t)>& progress) {
+                                 const std::function<void(int64_t, int64_t)>& progress,
+                                 const KeptSteps& kept) {
   c10::NoGradGuard no_grad;
   HEADLENS_CHECK(TaskError, !trials.empty() && max_steps > 0,
                  "[retrieval_scores] trials and steps, expected at least 1, got {} and {}",
@@ -243,17 +274,25 @@ RetrievalScores retrieval_scores(const LanguageModel& model,
   std::vector<Tensor> sums(targets.size(), at::zeros({2}, at::kDouble));
   for (size_t i = 0; i < trials.size(); ++i) {
     const RetrievalTrial& trial = trials[i];
-    const int64_t steps = std::min(max_steps, std::ssize(trial.answer));
-    const Decoded decoded = decode(model, trial, reducer, row, points, steps);
+    const auto of_trial = [&] {  // empty: the answer was not found
+      const int64_t steps = std::min(max_steps, std::ssize(trial.answer));
+      const Decoded decoded = decode(model, trial, reducer, row, points, steps);
+      std::vector<Tensor> means;
+      if (recall(trial.answer, decoded.written) <= 0.5) return means;
+      std::map<TapPoint, Tensor> scores;
+      for (const TapPoint& point : points) scores[point] = trial_scores(trial, decoded, point);
+      for (const HeadId& target : targets) {
+        means.push_back(target_mean(model.config(), target,
+                                    [&](const TapPoint& point) { return scores.at(point); }));
+      }
+      return means;
+    };
+    const std::vector<Tensor> means =
+        kept_means(kept, fmt::format("retrieval trial {}", i), of_trial);
     if (progress) progress(static_cast<int64_t>(i) + 1, result.trials);
-    if (recall(trial.answer, decoded.written) <= 0.5) continue;
+    if (means.empty()) continue;
     ++result.kept;
-    std::map<TapPoint, Tensor> scores;
-    for (const TapPoint& point : points) scores[point] = trial_scores(trial, decoded, point);
-    for (size_t t = 0; t < targets.size(); ++t) {
-      sums[t] = sums[t] + target_mean(model.config(), targets[t],
-                                      [&](const TapPoint& point) { return scores.at(point); });
-    }
+    add(means, sums);
   }
   for (size_t t = 0; t < targets.size(); ++t) {
     const Tensor mean = sums[t] / std::max<int64_t>(1, result.kept);

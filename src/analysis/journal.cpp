@@ -6,6 +6,7 @@
 #include <unistd.h>
 #include <zlib.h>
 
+#include <algorithm>
 #include <bit>
 #include <cerrno>
 #include <cstring>
@@ -71,6 +72,13 @@ std::optional<Record> record_at(std::string_view bytes, size_t at) {
                 at + kHead + key + value};
 }
 
+/// Does the file end within the record at `at`, as after a kill? Else its bytes have changed.
+bool is_torn(std::string_view bytes, size_t at) {
+  if (bytes.size() - at < kHead) return true;
+  const uint64_t key = number_at(bytes, at + 4), value = number_at(bytes, at + 8);
+  return key + value > bytes.size() - at - kHead;
+}
+
 std::string read_all(int fd, const fs::path& path) {
   std::string bytes;
   char block[1 << 16];
@@ -88,6 +96,13 @@ Json header_json(const RunIdentity& identity, const std::map<std::string, std::s
   Json fields = Json::object();
   for (const auto& [name, value] : identity) fields[name] = value;
   return {{"identity", fields}, {"notes", notes}};
+}
+
+/// Whether an object is there under that key, of texts and nothing else.
+bool all_texts(const Json& json, const char* key) {
+  const auto it = json.find(key);
+  return it != json.end() && it->is_object() &&
+         std::all_of(it->begin(), it->end(), [](const Json& value) { return value.is_string(); });
 }
 
 /// JSON holds UTF-8 only; a file name need not be.
@@ -166,9 +181,9 @@ void Journal::read(const RunIdentity& identity) {
   HEADLENS_CHECK(Error, header.has_value(), "[{}] file, expected a journal of a run, got {} bytes",
                  path_.string(), bytes.size());
   const Json json = Json::parse(header->value, nullptr, /*allow_exceptions=*/false);
-  const bool known = json.is_object() && json.contains("identity") && json.contains("notes");
-  HEADLENS_CHECK(Error, known, "[{}] header, expected identity and notes, got '{}'", path_.string(),
-                 header->value);
+  const bool known = json.is_object() && all_texts(json, "identity") && all_texts(json, "notes");
+  HEADLENS_CHECK(Error, known, "[{}] header, expected identity and notes, all texts, got '{}'",
+                 path_.string(), header->value.substr(0, 200));
   RunIdentity own;
   for (const auto& [name, value] : json["identity"].items()) own.emplace_back(name, value);
   const RunIdentity asked = [&] {  // as JSON gives it back
@@ -187,8 +202,16 @@ void Journal::read(const RunIdentity& identity) {
     records_.emplace(std::move(record->key), std::move(record->value));
   }
   if (end == bytes.size()) return;
-  log_info(fmt::format("[resume] {}: the last {} bytes are not whole and are done again",
-                       path_.string(), bytes.size() - end));
+  const size_t left = bytes.size() - end;
+  if (is_torn(bytes, end)) {
+    log_info(fmt::format("[resume] {}: the last {} bytes are not whole and are done again",
+                         path_.string(), left));
+  } else {
+    log_warn(
+        fmt::format("[resume] {}: record {} is damaged; it and what follows, {} bytes, are "
+                    "done again",
+                    path_.string(), records_.size() + 1, left));
+  }
   HEADLENS_CHECK(Error, ::ftruncate(fd_, static_cast<off_t>(end)) == 0,
                  "[{}] journal, expected to be cut at its last whole record, got {}",
                  path_.string(), std::strerror(errno));

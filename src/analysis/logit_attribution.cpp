@@ -6,6 +6,7 @@
 
 #include <map>
 
+#include "analysis/batch_slots.h"
 #include "analysis/direct_effects.h"
 #include "analysis/judged_run.h"
 #include "analysis/paired_means.h"
@@ -217,8 +218,16 @@ LogitAttribution Attribution::result() const {
 }
 
 LogitAttribution Attribution::run() {
+  BatchSlots slots;
+  for (Values* values : {&difference_, &embedding_, &norm_bias_}) slots.add(*values);
+  for (Values& values : heads_) slots.add(values);
+  for (auto& [layer, values] : mlps_) slots.add(values);
+  for (auto& [layer, values] : biases_) slots.add(values);
+  for (Lens& lens : lens_) {
+    slots.add(lens.difference), slots.add(lens.correct), slots.add(lens.logprob);
+  }
   for (int64_t b = 0; b < objective_.batch_count(); ++b) {
-    run_batch(b);
+    slots.fill(options_.steps, "attribute", objective_, b, [&] { run_batch(b); });
     if (options_.progress) options_.progress(b + 1, objective_.batch_count());
   }
   return result();

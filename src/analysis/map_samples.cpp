@@ -3,6 +3,7 @@
 #include <c10/core/GradMode.h>
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 
 #include "analysis/map_groups.h"
@@ -14,15 +15,25 @@
 namespace headlens {
 namespace {
 
-/// Keeps the last `max_queries` rows and keys of the wanted heads' maps.
+/// Rows and keys that are kept of a head's map. A group takes as many maps as it has channels: as
+/// much work as one map, but no fewer than 384 rows.
+int64_t kept_rows(const HeadId& head, int64_t max_queries) {
+  constexpr int64_t kLeast = 384;
+  const auto channels = static_cast<double>(head.last - head.first + 1);
+  const auto share = static_cast<int64_t>(static_cast<double>(max_queries) / std::sqrt(channels));
+  return std::max(std::min(max_queries, kLeast), share);
+}
+
+/// Keeps the last rows and keys of the wanted heads' maps.
 class SampleTap final : public Tap {
  public:
   SampleTap(const ModelConfig& config, const std::vector<HeadId>& heads, int64_t max_queries)
-      : maps_(heads.size()), max_queries_(max_queries) {
+      : maps_(heads.size()) {
     for (size_t i = 0; i < heads.size(); ++i) {
       check_heads(config, {{heads[i].layer, heads[i].first, heads[i].last}});
       for (const MapGroup& group : map_groups(config, heads[i])) {
-        wanted_[group.point].push_back({i, group.heads, heads[i].last - heads[i].first + 1});
+        wanted_[group.point].push_back(
+            {i, group.heads, heads[i].last - heads[i].first + 1, kept_rows(heads[i], max_queries)});
       }
     }
   }
@@ -34,8 +45,8 @@ class SampleTap final : public Tap {
   bool wants_map(TapPoint point) const override { return wanted_.contains(point); }
 
   void visit_map(TapPoint point, HeadMap& map) override {
-    const int64_t count = std::min(map.queries(), max_queries_), first = map.queries() - count;
     for (const Wanted& wanted : wanted_.at(point)) {
+      const int64_t count = std::min(map.queries(), wanted.rows), first = map.queries() - count;
       Tensor sum;  // one channel at a time: a group of them may not fit
       for (const int64_t h : wanted.heads) {
         Tensor rows = map.block(first, count, {h})[0][0];  // [query, key]
@@ -53,10 +64,10 @@ class SampleTap final : public Tap {
     size_t index;                // into maps_
     std::vector<int64_t> heads;  // by the map's own numbers
     int64_t of;                  // heads of the whole group, of which these are the map's
+    int64_t rows;                // at most
   };
   std::map<TapPoint, std::vector<Wanted>> wanted_;
   std::vector<Tensor> maps_;
-  int64_t max_queries_;
 };
 
 Eigen::MatrixXf to_eigen(const Tensor& t) {
@@ -90,11 +101,12 @@ std::vector<MapSample> map_samples(const LanguageModel& model, const Objective& 
   const Tensor resid = model.embed(ids);
   model.run_layers(resid, 0, tap.end_layer(), &tap, nullptr, model.prompt_of(resid));
   const PromptInfo& prompt = objective.prompt(example);
-  const int64_t first = std::max<int64_t>(0, prompt.length - max_queries);
   std::vector<MapSample> samples;
   for (size_t i = 0; i < heads.size(); ++i) {
+    const int64_t first = std::max<int64_t>(0, prompt.length - kept_rows(heads[i], max_queries));
     MapSample sample;
     sample.head = heads[i];
+    sample.first_position = first;
     const auto begin = prompt.tokens.begin() +
                        std::min<int64_t>(first, static_cast<int64_t>(prompt.tokens.size()));
     sample.tokens.assign(begin, prompt.tokens.end());

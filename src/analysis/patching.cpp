@@ -3,7 +3,6 @@
 
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
-#include <c10/util/Exception.h>
 
 #include <algorithm>
 #include <map>
@@ -11,6 +10,7 @@
 #include <set>
 
 #include "analysis/batch_rows.h"
+#include "analysis/batch_slots.h"
 #include "analysis/paired_means.h"
 #include "analysis/patch_gradients.h"
 #include "analysis/patch_results.h"
@@ -18,6 +18,7 @@
 #include "analysis/path_taps.h"
 #include "analysis/sweep_memory.h"
 #include "core/check.h"
+#include "core/out_of_memory.h"
 
 namespace headlens {
 namespace {
@@ -256,8 +257,8 @@ void Patcher::patch(const BatchPair& pair, const LayerSites& sites, const PatchP
       planner_.begin();
       verdicts = run_some(pair, sites, place, first, static_cast<size_t>(count));
       planner_.end(count * tokens);
-    } catch (const c10::OutOfMemoryError&) {
-      if (!planner_.ran_out(count, tokens)) throw;
+    } catch (const std::exception& e) {
+      if (!is_out_of_memory(e) || !planner_.ran_out(count, tokens)) throw;
       continue;
     }
     for (const auto& of_cell : verdicts) {
@@ -356,7 +357,13 @@ PatchCell Patcher::finished(const PatchPlace& place, size_t index) const {
 }
 
 Patching Patcher::run() {
-  for (int64_t b = 0; b < base_.batch_count(); ++b) run_batch(b);
+  BatchSlots slots;
+  slots.add(clean_outcome_), slots.add(corrupted_outcome_);
+  for (PatchOutcome& cell : cells_) slots.add(cell.outcome), slots.add(cell.estimated);
+  const std::string what = fmt::format("patch {}", patch_site_name(options_.site));
+  for (int64_t b = 0; b < base_.batch_count(); ++b) {
+    slots.fill(options_.steps, what, base_, b, [&] { run_batch(b); });
+  }
   Patching result;
   result.clean = run_figures(clean_outcome_);
   result.corrupted = run_figures(corrupted_outcome_);

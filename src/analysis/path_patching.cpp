@@ -9,7 +9,9 @@
 #include <map>
 
 #include "analysis/batch_rows.h"
+#include "analysis/batch_slots.h"
 #include "analysis/judged_run.h"
+#include "analysis/kept_outcomes.h"
 #include "analysis/paired_means.h"
 #include "analysis/path_taps.h"
 #include "analysis/replacements.h"
@@ -305,12 +307,21 @@ HeadDrop drop_of(const HeadId& head, const SweepOutcome& base, const SweepOutcom
 }
 
 PathPatching PathPatcher::run() {
-  for (int64_t b = 0; b < objective_.batch_count(); ++b) run_batch(b);
+  BatchSlots slots;
+  slots.add(base_);
+  for (auto* outcomes : {&cut_, &answers_, &outcomes_}) {
+    for (SweepOutcome& outcome : *outcomes) slots.add(outcome);
+  }
+  for (int64_t b = 0; b < objective_.batch_count(); ++b) {
+    slots.fill(options_.steps, "pairs", objective_, b, [&] { run_batch(b); });
+  }
   SweepOptions alone;
   alone.mode = options_.mode;
   alone.placement = options_.placement;
   alone.max_batch_tokens = options_.max_batch_tokens;
-  const SweepResult own = ablation_sweep(model_, objective_, receivers_, alone);
+  const SweepResult own = kept_sweep(options_.steps, "receivers alone", [&] {
+    return ablation_sweep(model_, objective_, receivers_, alone);
+  });
   PathPatching result{base_, {}, {}, {}, {}};
   for (size_t s = 0; s < senders_.size(); ++s) {
     result.senders.push_back(drop_of(senders_[s], base_, cut_[s]));

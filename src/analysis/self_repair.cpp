@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "analysis/batch_slots.h"
 #include "analysis/direct_effects.h"
 #include "analysis/judged_run.h"
 #include "analysis/paired_means.h"
@@ -248,13 +249,20 @@ SelfRepair RepairSearch::result_of(size_t head) const {
 std::vector<SelfRepair> RepairSearch::run() {
   const int64_t total = objective_.batch_count() * std::ssize(heads_);
   int64_t done = 0;
+  BatchSlots slots;
+  for (Changes& c : changes_) {
+    for (Values* values : {&c.total, &c.own, &c.heads, &c.mlps, &c.norm}) slots.add(*values);
+    for (Values& values : c.entries) slots.add(values);
+  }
   for (int64_t b = 0; b < objective_.batch_count(); ++b) {
-    const CleanRun clean = run_clean(b);
-    const HeadOutputs given = replacements_.for_batch(b);
-    for (size_t h = 0; h < heads_.size(); ++h) {
-      store(clean.run.batch(), h, clean.effects, run_cut(clean, heads_[h], given));
-      if (options_.progress) options_.progress(++done, total);
-    }
+    slots.fill(options_.steps, "self-repair", objective_, b, [&] {
+      const CleanRun clean = run_clean(b);
+      const HeadOutputs given = replacements_.for_batch(b);
+      for (size_t h = 0; h < heads_.size(); ++h) {
+        store(clean.run.batch(), h, clean.effects, run_cut(clean, heads_[h], given));
+        if (options_.progress) options_.progress(++done, total);
+      }
+    });
   }
   std::vector<SelfRepair> results;
   for (size_t h = 0; h < heads_.size(); ++h) results.push_back(result_of(h));

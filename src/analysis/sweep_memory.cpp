@@ -9,6 +9,7 @@
 #include <algorithm>
 
 #include "core/check.h"
+#include "core/out_of_memory.h"
 #include "headlens/core/log.h"
 
 namespace headlens {
@@ -145,7 +146,7 @@ bool BatchPlanner::ran_out(int64_t variants, int64_t tokens) {
   if (variants <= 1) return false;
   most_tokens_ = variants / 2 * tokens;
   ++memory_.out_of_memory;
-  if (at::accelerator::deviceCount() > 0) at::accelerator::emptyCache();
+  release_memory();
   log_warn(fmt::format("[sweep] out of memory with {} variants a batch; going on with {}", variants,
                        variants / 2));
   return true;

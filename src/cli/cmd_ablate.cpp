@@ -8,6 +8,7 @@
 #include "cli/common.h"
 #include "cli/cut_flags.h"
 #include "cli/heads.h"
+#include "cli/memory_notice.h"
 #include "cli/output.h"
 #include "cli/progress.h"
 #include "cli/shared_run.h"
@@ -119,11 +120,6 @@ Json ablate_json(const SweepResult& r, const TaskInfo& task, const Flags& flags)
           {"logprob_drop", logprob_drop(r.base, after)}};
 }
 
-/// Beside the output, where there is one.
-std::filesystem::path journal_of(const Flags& flags) {
-  return flags.out.empty() ? flags.out : std::filesystem::path(flags.out.string() + ".journal");
-}
-
 std::map<std::string, std::string> item_options(const Flags& flags) {
   return {{"command", "ablate"},
           {"heads", fmt::format("{}", fmt::join(flags.cut.heads, ","))},
@@ -141,7 +137,7 @@ std::map<std::string, std::string> item_options(const Flags& flags) {
 }
 
 int ablate(Flags flags) {
-  SharedRun run(flags, flags.shared, journal_of(flags));
+  SharedRun run(flags, flags.shared, journal_beside(flags.out));
   SweepOptions options = sweep_options(flags.ablation);
   check_flags(flags);
   parse_heads(flags.cut.heads);
@@ -156,12 +152,18 @@ int ablate(Flags flags) {
       manifest);
   Progress progress(flags.quiet);
   options.progress = [&](int64_t done, int64_t total) { progress.update("ablate", done, total); };
-  const auto objective =
-      make_choice_objective(std::move(task.examples), flags.ablation.batch_tokens);
-  const SweepResult r = pooled_targets(run.pool(), loaded.model, *objective, {target}, options);
+  memory_notice(flags, loaded.model, flags.ablation.batch_tokens);
+  SweepResult r;
+  run.shrink_to_fit(flags.ablation.batch_tokens, [&](int64_t tokens, WorkPool& pool) {
+    options.max_batch_tokens = tokens;
+    r = pooled_targets(pool, loaded.model, *make_choice_objective(task.examples, tokens), {target},
+                       options);
+  });
   progress.finish();
   if (run.leads()) {
-    deliver(flags, ablate_json(r, task.info, flags), ablate_text(r, task.info, flags.ablation));
+    Json json = ablate_json(r, task.info, flags);
+    if (run.shrunk()) json["batch_tokens_that_fit"] = run.shrunk()->tokens;
+    deliver(flags, json, ablate_text(r, task.info, flags.ablation));
   }
   run.finish();
   return 0;

@@ -8,8 +8,10 @@
 #include "cli/commands.h"
 #include "cli/common.h"
 #include "cli/heads.h"
+#include "cli/memory_notice.h"
 #include "cli/output.h"
 #include "cli/progress.h"
+#include "cli/shared_run.h"
 #include "headlens/analysis/logit_attribution.h"
 #include "headlens/tasks/objective.h"
 
@@ -21,6 +23,9 @@ struct Flags : CommonFlags {
   int64_t groups = 16;
   int64_t top = 12;
   int64_t batch_tokens = 16384;
+  SharedRunFlags shared;
+  MemoryFlags memory;
+  const CLI::App* command = nullptr;
 };
 
 void put(Json& json, const std::string& name, const Estimate& e) {
@@ -112,25 +117,35 @@ std::string attribution_text(const Flags& flags, const TaskInfo& task, const Log
   return text;
 }
 
-int attribute(const Flags& flags) {
+int attribute(Flags flags) {
   check_range("--groups", flags.groups, 1);
   check_range("--top", flags.top, 0);
   check_range("--batch-tokens", flags.batch_tokens, 1);
   check_writable(flags.out);
+  SharedRun run(flags, flags.shared, journal_beside(flags.out));
   const LoadedModel loaded = load_model(flags);
-  LoadedTask task = load_task(flags.task, loaded, flags);
+  const LoadedTask task = load_task(flags.task, loaded, flags);
+  Manifest manifest = make_manifest(flags, loaded);
+  run.start(*flags.command, flags, task.info, task_digest(task.examples), manifest);
   const std::vector<AnswerTokens> answers = answers_of(task.examples);
-  const auto objective = make_choice_objective(std::move(task.examples), flags.batch_tokens);
   Progress progress(flags.quiet);
   LogitOptions options;
   options.mamba1_groups = flags.groups;
   options.progress = [&](int64_t done, int64_t total) {
     progress.update("attribute", done, total);
   };
-  const LogitAttribution found = attribute_logits(loaded.model, *objective, answers, options);
+  LogitAttribution found;
+  const int64_t most = tokens_within(flags, flags.memory, loaded.model, flags.batch_tokens);
+  run.shrink_to_fit(most, [&](int64_t tokens, WorkPool& pool) {
+    options.steps = steps_of(pool);
+    found = attribute_logits(loaded.model, *make_choice_objective(task.examples, tokens), answers,
+                             options);
+  });
   progress.finish();
-  deliver(flags, attribution_json(flags, task.info, found),
-          attribution_text(flags, task.info, found));
+  Json json = attribution_json(flags, task.info, found);
+  if (run.shrunk()) json["batch_tokens_that_fit"] = run.shrunk()->tokens;
+  if (run.leads()) deliver(flags, json, attribution_text(flags, task.info, found));
+  run.finish();
   return 0;
 }
 
@@ -147,6 +162,9 @@ void add_attribute(CLI::App& app, Action& action) {
   command->add_option("--top", flags->top, "largest parts that are printed (default 12)");
   command->add_option("--batch-tokens", flags->batch_tokens,
                       "tokens held in one forward (default 16384)");
+  add_memory_flags(*command, flags->memory);
+  add_shared_run_flags(*command, flags->shared);
+  flags->command = command;
   add_text_flags(*command, *flags);
   command->callback([flags, &action] { action = [flags] { return attribute(*flags); }; });
 }

@@ -8,8 +8,11 @@
 #include "cli/commands.h"
 #include "cli/common.h"
 #include "cli/heads.h"
+#include "cli/memory_notice.h"
 #include "cli/output.h"
+#include "cli/pool_steps.h"
 #include "cli/progress.h"
+#include "cli/shared_run.h"
 #include "core/check.h"
 #include "headlens/tasks/objective.h"
 
@@ -24,6 +27,8 @@ struct Flags : CommonFlags {
   CircuitOptions circuit;
   std::string measure = "accuracy", scope = "model";
   std::string positions = "segment_ends", inputs = "all";
+  SharedRunFlags shared;
+  const CLI::App* command = nullptr;
 };
 
 template <typename T>
@@ -107,13 +112,17 @@ void search_minimal(Search& search) {
 /// Without --heads those of largest single drop.
 void choose_heads(Search& search) {
   if (!search.options.heads.empty()) return;
-  for (const Candidate& c : strongest_heads(search.model, search.objective, search.options)) {
+  PrefixedPool pool(*search.options.pool, "strongest ");
+  CircuitOptions options = search.options;
+  options.pool = &pool;
+  for (const Candidate& c : strongest_heads(search.model, search.objective, options)) {
     search.options.heads.push_back(c.head);
   }
 }
 
 void search_pairs(Search& search) {
   search.paths.progress = search.stage("pairs");
+  search.paths.steps = steps_of(*search.options.pool);
   const auto among = [&](const std::vector<std::string>& words) {
     const ModelConfig& config = search.model.config();
     return words.empty() ? search.options.heads : single_heads(config, parse_heads(words));
@@ -130,18 +139,37 @@ void search_repair(Search& search) {
   options.placement = search.options.sweep.placement;
   options.mamba1_groups = search.options.mamba1_groups;
   options.progress = search.stage("self-repair");
+  options.steps = steps_of(*search.options.pool);
   const std::vector<SelfRepair> found =
       self_repair(search.model, search.objective, search.answers, search.options.heads, options);
   search.add("self_repair", repair_json(found), repair_text(found));
 }
 
-int circuit(const Flags& flags) {
+void run_searches(Search& search, const TaskInfo& task) {
+  const Flags& flags = search.flags;
+  search.json = {{"schema", "headlens.circuit/1"},
+                 {"model", flags.model},
+                 {"task", task.spec},
+                 {"seed", task.seed},
+                 {"examples", task.examples},
+                 {"mode", flags.ablation.mode},
+                 {"placement", flags.ablation.placement}};
+  const bool none = !flags.minimal && !flags.pairs && !flags.self_repair;
+  if (flags.minimal || none) search_minimal(search);
+  const bool named = !flags.senders.empty() && !flags.receivers.empty();
+  if ((flags.pairs && !named) || flags.self_repair) choose_heads(search);
+  if (flags.pairs) search_pairs(search);
+  if (flags.self_repair) search_repair(search);
+}
+
+int circuit(Flags flags) {
   Progress progress(flags.quiet);
   CircuitOptions options = circuit_options(flags);
   HEADLENS_CHECK(UsageError, flags.pairs || (flags.senders.empty() && flags.receivers.empty()),
                  "[circuit] --senders and --receivers, expected --pairs with them, got {}", "none");
   const PathOptions paths = path_options(flags, options.sweep);
   check_writable(flags.out);
+  SharedRun run(flags, flags.shared, journal_beside(flags.out));
   const LoadedModel loaded = load_model(flags);
   check_heads_exist(loaded.model.config(), options.heads);
   check_heads_exist(loaded.model.config(), parse_heads(flags.senders));
@@ -151,27 +179,26 @@ int circuit(const Flags& flags) {
   options.progress = [&](const char* stage, int64_t done, int64_t total) {
     progress.update(stage, done, total);
   };
-  LoadedTask task = load_task(flags.task, loaded, flags);
+  const LoadedTask task = load_task(flags.task, loaded, flags);
+  Manifest manifest = make_manifest(flags, loaded);
+  run.start(*flags.command, flags, task.info, task_digest(task.examples), manifest);
   const std::vector<AnswerTokens> answers = answers_of(task.examples);
-  // Variants share a forward: short batches leave room for them.
-  const int64_t row_tokens = std::max<int64_t>(1, flags.ablation.batch_tokens / 4);
-  const auto objective = make_choice_objective(std::move(task.examples), row_tokens);
-  Search search{flags, loaded.model, *objective, answers, options, paths, progress};
-  search.json = {{"schema", "headlens.circuit/1"},
-                 {"model", flags.model},
-                 {"task", task.info.spec},
-                 {"seed", task.info.seed},
-                 {"examples", task.info.examples},
-                 {"mode", flags.ablation.mode},
-                 {"placement", flags.ablation.placement}};
-  const bool none = !flags.minimal && !flags.pairs && !flags.self_repair;
-  if (flags.minimal || none) search_minimal(search);
-  const bool named = !flags.senders.empty() && !flags.receivers.empty();
-  if ((flags.pairs && !named) || flags.self_repair) choose_heads(search);
-  if (flags.pairs) search_pairs(search);
-  if (flags.self_repair) search_repair(search);
+  Json json;
+  memory_notice(flags, loaded.model, flags.ablation.batch_tokens);
+  std::string text;
+  run.shrink_to_fit(flags.ablation.batch_tokens, [&](int64_t tokens, WorkPool& pool) {
+    // Variants share a forward: short batches leave room for them.
+    const auto objective = make_choice_objective(task.examples, std::max<int64_t>(1, tokens / 4));
+    Search search{flags, loaded.model, *objective, answers, options, paths, progress};
+    search.options.pool = &pool;
+    search.options.sweep.max_batch_tokens = search.paths.max_batch_tokens = tokens;
+    run_searches(search, task.info);
+    json = std::move(search.json), text = std::move(search.text);
+  });
   progress.finish();
-  deliver(flags, search.json, search.text);
+  if (run.shrunk()) json["batch_tokens_that_fit"] = run.shrunk()->tokens;
+  if (run.leads()) deliver(flags, json, text);
+  run.finish();
   return 0;
 }
 
@@ -223,6 +250,8 @@ void add_circuit(CLI::App& app, Action& action) {
       ->description("only these heads, as LAYER.HEAD or LAYER.FIRST-LAST (default: every head)");
   add_search_flags(*command, *flags);
   add_ablation_flags(*command, flags->ablation);
+  add_shared_run_flags(*command, flags->shared);
+  flags->command = command;
   add_text_flags(*command, *flags);
   command->callback([flags, &action] { action = [flags] { return circuit(*flags); }; });
 }

@@ -7,6 +7,7 @@
 #include "cli/commands.h"
 #include "cli/common.h"
 #include "cli/heads.h"
+#include "cli/memory_notice.h"
 #include "cli/output.h"
 #include "cli/pool_steps.h"
 #include "cli/progress.h"
@@ -29,6 +30,7 @@ struct Flags : CommonFlags {
   int64_t bins = 4;
   int64_t batch_tokens = 16384;
   bool no_search = false;
+  MemoryFlags memory;
   SharedRunFlags shared;
 };
 
@@ -120,16 +122,21 @@ Side measure(const Flags& flags, bool second, SharedRun& run, Progress& progress
   Side side{{}, task.info, {}, make_manifest(common, loaded)};
   if (!second) run.start(compare_identity(flags, task, side.manifest), side.manifest);
   for (const TokenizedExample& example : task.examples) side.tokens.push_back(example.tokens);
-  const auto objective = make_choice_objective(std::move(task.examples), flags.batch_tokens);
   const char* stage = second ? "model B:" : "model A:";
-  if (words.empty() && !flags.no_search) {
-    chosen = searched_heads(stage, flags, loaded.model, *objective, run.pool(), progress);
-  }
-  side.measured = pooled_model(run.pool(), stage, loaded.model, [&] {
-    return measure_model(loaded.model, *objective, chosen, flags.groups,
-                         [&](int64_t done, int64_t total) {
-                           progress.update(fmt::format("{} maps", stage), done, total);
-                         });
+  const int64_t most = tokens_within(flags, flags.memory, loaded.model, flags.batch_tokens);
+  run.shrink_to_fit(most, [&](int64_t tokens, WorkPool& pool) {
+    const auto objective = make_choice_objective(task.examples, tokens);
+    if (words.empty() && !flags.no_search) {
+      Flags smaller = flags;
+      smaller.batch_tokens = tokens;
+      chosen = searched_heads(stage, smaller, loaded.model, *objective, pool, progress);
+    }
+    side.measured = pooled_model(pool, stage, loaded.model, [&] {
+      return measure_model(loaded.model, *objective, chosen, flags.groups,
+                           [&](int64_t done, int64_t total) {
+                             progress.update(fmt::format("{} maps", stage), done, total);
+                           });
+    });
   });
   side.measured.model.name = common.model;
   return side;
@@ -205,6 +212,7 @@ int compare(Flags flags) {
   check_segments(flags, a, b);
   const Comparison c = compare_models(a.measured, b.measured, flags.bins);
   complete(a.manifest, b.manifest, flags);
+  run.note_shrunk(a.manifest.options);
   a.manifest.seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   if (!run.leads()) {
@@ -247,6 +255,7 @@ void add_compare(CLI::App& app, Action& action) {
   command->add_option("--groups", flags->groups, "channel groups of a Mamba-1 layer (default 16)");
   command->add_option("--batch-tokens", flags->batch_tokens,
                       "tokens held in one forward (default 16384)");
+  add_memory_flags(*command, flags->memory);
   add_text_flags(*command, *flags);
   command->add_option("--tokenizer-b", flags->tokenizer_b, "as --tokenizer, for the second model");
   command->callback([flags, &action] { action = [flags] { return compare(*flags); }; });

@@ -4,8 +4,10 @@
 #include "cli/commands.h"
 #include "cli/common.h"
 #include "cli/cut_flags.h"
+#include "cli/memory_notice.h"
 #include "cli/output.h"
 #include "cli/progress.h"
+#include "cli/shared_run.h"
 #include "cli/written_answers.h"
 #include "core/check.h"
 #include "headlens/tasks/generative.h"
@@ -18,6 +20,9 @@ struct Flags : CommonFlags {
   std::string task;
   WritingCutFlags cut;  // of tasks whose answers are written
   int64_t batch_tokens = EvalOptions{}.max_batch_tokens;
+  SharedRunFlags shared;
+  MemoryFlags memory;
+  const CLI::App* command = nullptr;
 };
 
 Json eval_json(const TaskInfo& task, const EvalResult& r) {
@@ -47,30 +52,66 @@ std::string eval_text(const TaskInfo& task, const EvalResult& r) {
       task.spec, r.accuracy, r.ci_low, r.ci_high, r.n, r.chance, r.mean_logprob, r.near_ties, norm);
 }
 
-int eval(const Flags& flags) {
+void start(SharedRun& run, const Flags& flags, const LoadedModel& loaded, const TaskInfo& task,
+           const std::string& digest) {
+  Manifest manifest = make_manifest(flags, loaded);
+  run.start(*flags.command, flags, task, digest, manifest);
+}
+
+void hand_over(SharedRun& run, const Flags& flags, Json json, const std::string& text) {
+  if (run.shrunk()) json["batch_tokens_that_fit"] = run.shrunk()->tokens;
+  if (run.leads()) deliver(flags, json, text);
+  run.finish();
+}
+
+/// Texts are written, and judged by rules.
+void eval_written(SharedRun& run, const Flags& flags, const SweepOptions& how) {
+  const GenerativeTask task = make_generative_task(flags.task);
+  const LoadedModel loaded = load_model(flags);
+  std::vector<std::string> prompts;
+  for (const GenerativeExample& example : task.examples) prompts.push_back(example.prompt);
+  TaskInfo info;
+  info.spec = flags.task, info.examples = std::ssize(task.examples);
+  start(run, flags, loaded, info, prompts_digest(prompts) + " " + tokenizer_digest(flags));
+  WrittenAnswers answers;
+  const int64_t most = tokens_within(flags, flags.memory, loaded.model, flags.batch_tokens);
+  run.shrink_to_fit(most, [&](int64_t tokens, WorkPool& pool) {
+    answers =
+        evaluate_written(loaded, flags, flags.task, task, {flags.cut, how, tokens, steps_of(pool)});
+  });
+  hand_over(run, flags, std::move(answers.json), answers.text);
+}
+
+void eval_choices(SharedRun& run, const Flags& flags) {
+  const LoadedModel loaded = load_model(flags);
+  const LoadedTask task = load_task(flags.task, loaded, flags);
+  start(run, flags, loaded, task.info, task_digest(task.examples));
+  Progress progress(flags.quiet);
+  EvalResult result;
+  const int64_t most = tokens_within(flags, flags.memory, loaded.model, flags.batch_tokens);
+  run.shrink_to_fit(most, [&](int64_t tokens, WorkPool& pool) {
+    EvalOptions options;
+    options.max_batch_tokens = tokens;
+    options.steps = steps_of(pool);
+    options.progress = [&](int64_t done, int64_t total) { progress.update("eval", done, total); };
+    result = evaluate(loaded.model, task.examples, options);
+  });
+  progress.finish();
+  hand_over(run, flags, eval_json(task.info, result), eval_text(task.info, result));
+}
+
+int eval(Flags flags) {
   check_range("--batch-tokens", flags.batch_tokens, 1);
   check_writable(flags.out);
-  const SweepOptions options_of_cuts = cut_options("eval", flags.cut);
+  const SweepOptions how = cut_options("eval", flags.cut);
   const bool cuts = flags.cut.names_heads() || !flags.cut.mlps.empty();
-  if (is_generative_task(flags.task)) {
-    const WrittenAnswers answers =
-        evaluate_written(flags, flags.task, {flags.cut, options_of_cuts, flags.batch_tokens});
-    deliver(flags, answers.json, answers.text);
-    return 0;
-  }
-  HEADLENS_CHECK(UsageError, !cuts,
+  const bool written = is_generative_task(flags.task);
+  HEADLENS_CHECK(UsageError, written || !cuts,
                  "[eval] --heads, --layers and --mlp, expected with tasks whose answers are "
                  "written, as gsm8k and bbh (others: headlens ablate), got {}",
                  flags.task);
-  const LoadedModel loaded = load_model(flags);
-  const LoadedTask task = load_task(flags.task, loaded, flags);
-  Progress progress(flags.quiet);
-  EvalOptions options;
-  options.max_batch_tokens = flags.batch_tokens;
-  options.progress = [&](int64_t done, int64_t total) { progress.update("eval", done, total); };
-  const EvalResult r = evaluate(loaded.model, task.examples, options);
-  progress.finish();
-  deliver(flags, eval_json(task.info, r), eval_text(task.info, r));
+  SharedRun run(flags, flags.shared, journal_beside(flags.out));
+  written ? eval_written(run, flags, how) : eval_choices(run, flags);
   return 0;
 }
 
@@ -84,6 +125,9 @@ void add_eval(CLI::App& app, Action& action) {
   command->add_option("--batch-tokens", flags->batch_tokens,
                       "tokens held in one forward (default 16384)");
   add_writing_cut_flags(*command, flags->cut);
+  add_memory_flags(*command, flags->memory);
+  add_shared_run_flags(*command, flags->shared);
+  flags->command = command;
   add_text_flags(*command, *flags);
   command->callback([flags, &action] { action = [flags] { return eval(*flags); }; });
 }

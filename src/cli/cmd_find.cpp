@@ -8,15 +8,18 @@
 #include "cli/commands.h"
 #include "cli/common.h"
 #include "cli/heads.h"
+#include "cli/memory_notice.h"
 #include "cli/output.h"
 #include "cli/progress.h"
 #include "cli/shared_run.h"
+#include "cli/size_curve.h"
 #include "core/check.h"
 #include "headlens/analysis/gather_aggregate.h"
 #include "headlens/core/log.h"
 #include "headlens/report/csv_report.h"
 #include "headlens/report/html_report.h"
 #include "headlens/report/json_report.h"
+#include "headlens/report/maps_json.h"
 #include "headlens/tasks/objective.h"
 
 namespace headlens::cli {
@@ -27,6 +30,7 @@ struct Flags : CommonFlags {
   std::vector<std::string> heads;
   AblationFlags ablation;
   SharedRunFlags shared;
+  CurveFlags curve;
   std::optional<int64_t> groups;
   std::optional<std::string> screen;  // "K" or "P%"
   bool exact = false;
@@ -92,6 +96,7 @@ void write_reports(const Flags& flags, const FindResult& result, const TaskInfo&
                    const Manifest& manifest) {
   write_report_file(flags.out / "scores.json", scores_json(result, task, manifest));
   write_report_file(flags.out / "scores.csv", scores_csv(result));
+  write_report_file(flags.out / "maps.json", maps_json(result, manifest));
   write_report_file(flags.out / "report.html", report_html(result, task, manifest));
 }
 
@@ -183,6 +188,10 @@ Manifest find_manifest(const Flags& flags, const FindOptions& options, const Loa
       {"max_gpu_memory", fmt::format("{}", flags.ablation.gpu_memory)},
       {"max_host_memory", fmt::format("{}", flags.ablation.host_memory)},
       {"bos", flags.bos ? "true" : "false"}};
+  if (!flags.curve.task.empty()) {
+    manifest.options["curve"] = flags.curve.task;
+    manifest.options["curve_sizes"] = fmt::format("{}", fmt::join(flags.curve.sizes, ","));
+  }
   return manifest;
 }
 
@@ -206,29 +215,40 @@ int find(Flags flags) {
   options.heads = single_heads(loaded.model.config(), options.heads);
   choose_screen(flags, loaded.model.config(), options);
   LoadedTask task = load_task(flags.task, loaded, flags);
+  std::vector<LoadedTask> curve = load_curve(flags.curve, loaded, flags);
   if (run.leads()) make_directory(flags.out);
   const double chance = chance_of(task.examples);
   Manifest manifest = find_manifest(flags, options, loaded);
   run.start(run_identity(manifest, flags, task.info, task_digest(task.examples),
                          item_options(flags, manifest)),
             manifest);
-  // A batch holds rows of examples times the variants that fit: short batches leave room for many
-  // variants.
-  const int64_t row_tokens = std::max<int64_t>(1, flags.ablation.batch_tokens / 4);
-  if (flags.sequential) {
-    constexpr int64_t kLook = 32;  // examples between two looks
-    options.sequential = SequentialLooks{
-        *flags.sequential, make_choice_parts(task.examples, kLook, flags.seed, row_tokens)};
-  }
-  const auto objective = make_choice_objective(std::move(task.examples), row_tokens);
-  options.pool = &run.pool();
-  FindResult result = find_gather_aggregate(loaded.model, *objective, options);
+  memory_notice(flags, loaded.model, flags.ablation.batch_tokens);
+  FindResult result;
+  run.shrink_to_fit(flags.ablation.batch_tokens, [&](int64_t tokens, WorkPool& pool) {
+    // A batch holds rows of examples times the variants that fit: short batches leave room for
+    // many variants.
+    const int64_t row_tokens = std::max<int64_t>(1, tokens / 4);
+    if (flags.sequential) {
+      constexpr int64_t kLook = 32;  // examples between two looks
+      options.sequential = SequentialLooks{
+          *flags.sequential, make_choice_parts(task.examples, kLook, flags.seed, row_tokens)};
+    }
+    options.sweep.max_batch_tokens = tokens;
+    options.pool = &pool;
+    const auto objective = make_choice_objective(task.examples, row_tokens);
+    result = find_gather_aggregate(loaded.model, *objective, options);
+    if (!curve.empty()) {
+      result.curve =
+          size_curve(flags.curve, curve, loaded.model, curve_heads(result), options.sweep, pool);
+    }
+  });
   progress.finish();
   result.model.name = flags.model;
   if (options.sweep.mode == AblationMode::Scale) manifest.options["mode"] = flags.ablation.mode;
   if (result.out_of_memory > 0) {
     manifest.options["batches_halved"] = fmt::format("{}", result.out_of_memory);
   }
+  run.note_shrunk(manifest.options);
   manifest.seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   if (run.leads()) write_reports(flags, result, task.info, manifest);
@@ -248,13 +268,15 @@ void add_find(CLI::App& app, Action& action) {
   CLI::App* command = app.add_subcommand("find",
                                          "Scores every head by ablation, entropy and segment mass; "
                                          "names the Gather and Aggregate heads");
-  add_common_flags(*command, *flags, "directory for scores.json, scores.csv and report.html");
+  add_common_flags(*command, *flags,
+                   "directory for scores.json, scores.csv, maps.json and report.html");
   command->get_option("--out")->required();
   add_task_flag(*command, flags->task);
   add_heads_flag(*command, flags->heads)
       ->description("only these heads, as LAYER.HEAD or LAYER.FIRST-LAST (default: every head)");
   add_ablation_flags(*command, flags->ablation);
   add_shared_run_flags(*command, flags->shared);
+  add_curve_flags(*command, flags->curve);
   command->add_option("--groups", flags->groups,
                       "channel groups a Mamba-1 layer starts with (default 16)");
   command->add_flag("--keep-groups", flags->keep_groups,

@@ -1,12 +1,18 @@
 // headlens/cli: `generate`: text that a model writes after prompts.
+#include <ATen/ATen.h>
+
 #include <fstream>
 #include <iterator>
 
 #include "cli/commands.h"
 #include "cli/common.h"
 #include "cli/cut_flags.h"
+#include "cli/memory_notice.h"
+#include "cli/not_finite.h"
 #include "cli/output.h"
 #include "cli/progress.h"
+#include "cli/shared_run.h"
+#include "cli/written_answers.h"
 #include "core/check.h"
 #include "headlens/hooks/hook_set.h"
 #include "headlens/model/generate.h"
@@ -20,6 +26,9 @@ struct Flags : CommonFlags {
   GenerateOptions generate;
   std::vector<std::string> stops;
   WritingCutFlags cut;
+  SharedRunFlags shared;
+  MemoryFlags memory;
+  const CLI::App* command = nullptr;
 };
 
 std::vector<std::string> read_prompts(const Flags& flags) {
@@ -86,6 +95,38 @@ std::string generate_text(const std::vector<std::string>& prompts,
   return text;
 }
 
+void start(SharedRun& run, const Flags& flags, const LoadedModel& loaded,
+           const std::vector<std::string>& prompts) {
+  Manifest manifest = make_manifest(flags, loaded);
+  TaskInfo info;
+  info.spec = "prompts", info.examples = std::ssize(prompts);
+  run.start(*flags.command, flags, info, prompts_digest(prompts) + " " + tokenizer_digest(flags),
+            manifest);
+}
+
+std::vector<Generation> write_texts(SharedRun& run, const Flags& flags, const LoadedModel& loaded,
+                                    const Tokenizer& tokenizer,
+                                    const std::vector<std::string>& prompts, const HookSet& hooks) {
+  Progress progress(flags.quiet);
+  bool ran = false;  // not where every text is known from before
+  std::vector<Generation> all;
+  const int64_t most =
+      tokens_within(flags, flags.memory, loaded.model, flags.generate.max_batch_tokens);
+  run.shrink_to_fit(most, [&](int64_t tokens, WorkPool& pool) {
+    GenerateOptions options = flags.generate;
+    options.max_batch_tokens = tokens;
+    options.steps = steps_of(pool);
+    options.on_batch = [&ran](const std::vector<int64_t>&) { ran = true; };
+    options.progress = [&](int64_t done, int64_t total) {
+      progress.update("generate", done, total);
+    };
+    all = generate(loaded.model, tokenizer, prompts, options, flags.bos);
+  });
+  if (ran) hooks.check_all_fired();
+  progress.finish();
+  return all;
+}
+
 int generate_texts(Flags flags) {
   const SweepOptions cut = cut_options("generate", flags.cut);
   HEADLENS_CHECK(UsageError, flags.generate.temperature != 0 || flags.generate.top_p == 1,
@@ -94,6 +135,7 @@ int generate_texts(Flags flags) {
   check_range("--batch-tokens", flags.generate.max_batch_tokens, 1);
   const std::vector<std::string> prompts = read_prompts(flags);
   check_writable(flags.out);
+  SharedRun run(flags, flags.shared, journal_beside(flags.out));
   const LoadedModel loaded = load_model(flags);
   const Tokenizer tokenizer = load_tokenizer(loaded, flags);
   for (size_t i = 0; i < prompts.size(); ++i) {
@@ -101,20 +143,20 @@ int generate_texts(Flags flags) {
     HEADLENS_CHECK(UsageError, !tokenizer.encode(prompts[i], flags.bos).empty(),
                    "[generate] prompt {}, expected at least 1 token, got 0", i);
   }
+  check_finite(loaded,
+               at::tensor(tokenizer.encode(prompts.front(), flags.bos), at::kLong).unsqueeze(0));
   HookSet hooks(loaded.model.config());
   check_placement(loaded.model.config(), cut.placement);
   add_cuts(loaded.model, flags.cut, cut, hooks);
   for (const std::string& stop : flags.stops) flags.generate.stops.push_back(unescaped(stop));
   flags.generate.seed = flags.seed;
   if (hooks.size() > 0) flags.generate.tap = &hooks;
-  Progress progress(flags.quiet);
-  flags.generate.progress = [&](int64_t done, int64_t total) {
-    progress.update("generate", done, total);
-  };
-  const auto all = generate(loaded.model, tokenizer, prompts, flags.generate, flags.bos);
-  hooks.check_all_fired();
-  progress.finish();
-  deliver(flags, generate_json(flags, loaded, prompts, all), generate_text(prompts, all));
+  start(run, flags, loaded, prompts);
+  const std::vector<Generation> all = write_texts(run, flags, loaded, tokenizer, prompts, hooks);
+  Json json = generate_json(flags, loaded, prompts, all);
+  if (run.shrunk()) json["batch_tokens_that_fit"] = run.shrunk()->tokens;
+  if (run.leads()) deliver(flags, json, generate_text(prompts, all));
+  run.finish();
   return 0;
 }
 
@@ -143,6 +185,9 @@ void add_generate(CLI::App& app, Action& action) {
   command->add_option("--batch-tokens", o.max_batch_tokens,
                       "tokens held at once, new ones included (default 16384)");
   add_writing_cut_flags(*command, flags->cut);
+  add_memory_flags(*command, flags->memory);
+  add_shared_run_flags(*command, flags->shared);
+  flags->command = command;
   add_text_flags(*command, *flags);
   command->callback([flags, &action] { action = [flags] { return generate_texts(*flags); }; });
 }

@@ -3,9 +3,12 @@
 #include <chrono>
 #include <optional>
 
+#include "analysis/kept_outcomes.h"
 #include "cli/commands.h"
 #include "cli/common.h"
 #include "cli/graft_output.h"
+#include "cli/memory_notice.h"
+#include "cli/pool_steps.h"
 #include "cli/progress.h"
 #include "cli/shared_run.h"
 #include "core/check.h"
@@ -27,6 +30,9 @@ struct Flags : CommonFlags {
   std::string train_task;
   std::optional<double> rate;
   int64_t batch_tokens = SweepOptions{}.max_batch_tokens;
+  MemoryFlags memory;
+  SharedRunFlags shared;
+  const CLI::App* command = nullptr;
 };
 
 void check_flags(const Flags& flags) {
@@ -140,8 +146,22 @@ void check_ids(const std::vector<Prepared>& tasks, const LoadedModel& donor, con
   }
 }
 
+/// A digest of what the models are asked.
+std::string digest_of(const std::vector<Prepared>& tasks) {
+  std::string all;
+  for (const Prepared& one : tasks) all += task_digest(one.examples) + " ";
+  return all;
+}
+
+void start(SharedRun& run, const LoadedModel& recipient, const std::vector<Prepared>& tasks,
+           const Flags& flags, const std::string& donor, Manifest& manifest) {
+  Manifest first = make_manifest(flags, recipient);
+  run.start(*flags.command, flags, tasks.front().task.info, digest_of(tasks) + donor, first);
+  manifest.command = first.command, manifest.started = first.started;
+}
+
 GraftFound try_donor(const LoadedModel& recipient, std::vector<Prepared> tasks, const Flags& flags,
-                     Progress& progress, Manifest& manifest) {
+                     SharedRun& run, Progress& progress, Manifest& manifest) {
   CommonFlags common = flags;
   common.model = flags.donor;
   const LoadedModel donor = load_model(common);
@@ -150,14 +170,21 @@ GraftFound try_donor(const LoadedModel& recipient, std::vector<Prepared> tasks, 
   // Better said before the work: a pair that does not fit.
   for (const GraftPlan& plan : plans) grafted_model(recipient.model, donor.model, plan);
   check_ids(tasks, donor, flags);
+  start(run, recipient, tasks, flags, donor.model.fingerprint(), manifest);
   GraftFound found;
   for (const GraftPlan& plan : plans) found.rows.push_back({.plan = plan});
   for (Prepared& one : tasks) {
-    const auto objective = make_choice_objective(std::move(one.examples), flags.batch_tokens);
     const std::string stage = "grafts on " + one.task.info.spec;
-    GraftTrials trials =
-        try_grafts(recipient.model, donor.model, *objective, plans,
-                   [&](int64_t done, int64_t total) { progress.update(stage, done, total); });
+    GraftTrials trials;
+    const int64_t most = tokens_within(flags, flags.memory, recipient.model, flags.batch_tokens);
+    run.shrink_to_fit(most, [&](int64_t tokens, WorkPool& pool) {
+      PrefixedPool of_task(pool, one.task.info.spec + " ");
+      const auto objective = make_choice_objective(one.examples, tokens);
+      trials = try_grafts(
+          recipient.model, donor.model, *objective, plans,
+          [&](int64_t done, int64_t total) { progress.update(stage, done, total); },
+          steps_of(of_task));
+    });
     one.task.base = std::move(trials.base);
     for (size_t p = 0; p < plans.size(); ++p) {
       found.rows[p].tasks.push_back(std::move(trials.plans[p]));
@@ -185,7 +212,8 @@ std::vector<TokenizedExample> training_examples(const LoadedModel& loaded,
 }
 
 GraftFound train_head(const LoadedModel& recipient, std::vector<Prepared> tasks, const Flags& flags,
-                      Progress& progress, Manifest& manifest) {
+                      SharedRun& run, Progress& progress, Manifest& manifest) {
+  start(run, recipient, tasks, flags, "", manifest);
   const HeadPlace head = parse_heads(flags.heads).front().recipient;
   HEADLENS_CHECK(UsageError, flags.heads.front().find(':') == std::string::npos,
                  "[graft] --train, expected with one --head LAYER.HEAD, got '{}'",
@@ -194,6 +222,7 @@ GraftFound train_head(const LoadedModel& recipient, std::vector<Prepared> tasks,
   options.steps = *flags.train;
   options.rate = flags.rate.value_or(options.rate);
   options.seed = flags.seed;
+  options.steps_kept = steps_of(run.pool());
   options.progress = [&](int64_t done, int64_t total) { progress.update("train", done, total); };
   const auto training =
       make_choice_objective(training_examples(recipient, tasks, flags), kTrainTokens);
@@ -208,20 +237,27 @@ GraftFound train_head(const LoadedModel& recipient, std::vector<Prepared> tasks,
   sweep.max_batch_tokens = flags.batch_tokens;
   for (Prepared& one : tasks) {
     const auto objective = make_choice_objective(std::move(one.examples), flags.batch_tokens);
-    const SweepResult own =
-        ablation_sweep(recipient.model, *objective, {{head.layer, head.head, head.head}}, sweep);
+    const KeptSteps steps = steps_of(run.pool());
+    const std::string& spec = one.task.info.spec;
+    const SweepResult own = kept_sweep(steps, spec + " without the head", [&] {
+      return ablation_sweep(recipient.model, *objective, {{head.layer, head.head, head.head}},
+                            sweep);
+    });
     one.task.base = own.base;
     const SweepOutcome& cut = own.variants.front();
     for (size_t r = 0; r < found.rows.size(); ++r) {
       const LanguageModel& model = r == 0 ? variant.fresh : variant.trained;
-      found.rows[r].tasks.push_back({sweep_targets(model, *objective, {}, sweep).base, cut});
+      const SweepResult with =
+          kept_sweep(steps, fmt::format("{} {}", spec, found.rows[r].state),
+                     [&] { return sweep_targets(model, *objective, {}, sweep); });
+      found.rows[r].tasks.push_back({with.base, cut});
     }
     found.tasks.push_back(std::move(one.task));
   }
   return found;
 }
 
-int graft(const Flags& flags) {
+int graft(Flags flags) {
   const auto start = std::chrono::steady_clock::now();
   check_flags(flags);
   // Words and directories first: better said before the work than after half of it.
@@ -230,6 +266,7 @@ int graft(const Flags& flags) {
   parse_heads(flags.heads);
   if (!flags.train) model_directory(flags.donor);
   check_writable(flags.out);
+  SharedRun run(flags, flags.shared, journal_beside(flags.out));
   const LoadedModel recipient = load_model(flags);
   std::vector<Prepared> tasks = prepare(recipient, flags);
   Manifest manifest = make_manifest(flags, recipient);
@@ -237,7 +274,8 @@ int graft(const Flags& flags) {
                       {"bos", flags.bos ? "true" : "false"}};
   Progress progress(flags.quiet);
   const auto work = flags.train ? train_head : try_donor;
-  const GraftFound found = work(recipient, std::move(tasks), flags, progress, manifest);
+  const GraftFound found = work(recipient, std::move(tasks), flags, run, progress, manifest);
+  run.note_shrunk(manifest.options);
   progress.finish();
   manifest.seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -246,7 +284,8 @@ int graft(const Flags& flags) {
   if (flags.train) json["train_steps"] = *flags.train;
   json.update(graft_json(found));
   json["manifest"] = manifest_json(manifest);
-  deliver(flags, json, graft_text(found));
+  if (run.leads()) deliver(flags, json, graft_text(found));
+  run.finish();
   return 0;
 }
 
@@ -287,6 +326,9 @@ void add_graft(CLI::App& app, Action& action) {
   command->add_option("--rate", flags->rate, "learning rate (default 0.003)");
   command->add_option("--batch-tokens", flags->batch_tokens,
                       "tokens held in one forward (default 16384)");
+  add_shared_run_flags(*command, flags->shared);
+  flags->command = command;
+  add_memory_flags(*command, flags->memory);
   add_text_flags(*command, *flags);
   command->callback([flags, &action] { action = [flags] { return graft(*flags); }; });
 }

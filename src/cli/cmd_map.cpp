@@ -9,6 +9,7 @@
 #include "cli/common.h"
 #include "cli/heads.h"
 #include "cli/ids.h"
+#include "cli/memory_notice.h"
 #include "cli/output.h"
 #include "core/check.h"
 #include "headlens/analysis/gather_aggregate.h"
@@ -19,6 +20,7 @@
 #include "headlens/model/head_map.h"
 #include "headlens/report/html_report.h"
 #include "headlens/report/json_report.h"
+#include "headlens/report/maps_json.h"
 
 namespace headlens::cli {
 namespace {
@@ -93,8 +95,8 @@ Eigen::MatrixXf to_matrix(const Tensor& map) {
 }
 
 /// A page of maps without scores: the same page as `find`'s, with nothing but maps in it.
-std::string maps_page(const Flags& flags, const LoadedModel& loaded,
-                      const std::vector<ReadMap>& maps, const Tensor& ids) {
+FindResult maps_page(const Flags& flags, const LoadedModel& loaded,
+                     const std::vector<ReadMap>& maps, const Tensor& ids) {
   FindResult page = describe_model(loaded.model);
   page.model.name = flags.model;
   const auto tokens = token_texts(load_tokenizer(loaded, flags), ids);
@@ -109,7 +111,17 @@ std::string maps_page(const Flags& flags, const LoadedModel& loaded,
     score.kind = head_kind_name(loaded.model.config(), read.head);
     page.heads.push_back(std::move(score));
   }
-  return report_html(page, {"map", "map", 0, flags.seed, {}}, make_manifest(flags, loaded));
+  return page;
+}
+
+/// The page, and beside it the JSON of its maps: whole, since they were asked for by name.
+void write_page(const Flags& flags, const LoadedModel& loaded, const FindResult& page) {
+  const MapLimits none;
+  const Manifest manifest = make_manifest(flags, loaded);
+  std::filesystem::path json = flags.out;
+  write_report_file(json.replace_extension(".json"), maps_json(page, manifest, none));
+  write_report_file(flags.out,
+                    report_html(page, {"map", "map", 0, flags.seed, {}}, manifest, none));
 }
 
 void write_tensors(const Flags& flags, const LoadedModel& loaded, const std::vector<ReadMap>& maps,
@@ -150,6 +162,19 @@ void check_out(const Flags& flags) {
   check_writable(flags.out);
 }
 
+/// Better said before the work than in its middle.
+void check_room(const std::vector<HeadId>& heads, int64_t rows, int64_t tokens) {
+  int64_t maps = 0;
+  for (const HeadId& head : heads) maps += head.last - head.first + 1;
+  const int64_t bytes = maps * rows * tokens * static_cast<int64_t>(sizeof(float));
+  const int64_t there = free_host_memory();
+  HEADLENS_CHECK(
+      Error, bytes <= there,
+      "[map] {} maps of {} rows and {} keys, expected at most the {} of memory that are "
+      "free, got {}: --rows takes some rows, headlens find reduces maps as they are made",
+      maps, rows, tokens, gib_text(there), gib_text(bytes));
+}
+
 int map(const Flags& flags) {
   check_out(flags);
   const std::vector<HeadId> heads = parse_heads(flags.heads);
@@ -161,9 +186,10 @@ int map(const Flags& flags) {
   const Tensor rows =
       (wanted.empty() ? at::arange(tokens, at::kLong) : at::tensor(wanted, at::kLong))
           .to(ids.device());
+  check_room(heads, rows.numel(), tokens);
   const std::vector<ReadMap> maps = read_maps(loaded.model, ids, heads, rows, flags.normalize);
   if (flags.out.extension() == ".html") {
-    write_report_file(flags.out, maps_page(flags, loaded, maps, ids));
+    write_page(flags, loaded, maps_page(flags, loaded, maps, ids));
   } else {
     write_tensors(flags, loaded, maps, ids, rows);
   }

@@ -6,9 +6,11 @@
 #include "cli/commands.h"
 #include "cli/common.h"
 #include "cli/heads.h"
+#include "cli/memory_notice.h"
 #include "cli/output.h"
 #include "cli/patch_output.h"
 #include "cli/progress.h"
+#include "cli/shared_run.h"
 #include "core/check.h"
 #include "core/whole_file.h"
 #include "headlens/tasks/corrupted.h"
@@ -26,6 +28,8 @@ struct Flags : CommonFlags {
   bool attribution = false, drop_unpaired = false;
   int64_t groups = 16, top = 12;
   AblationFlags limits;
+  SharedRunFlags shared;
+  const CLI::App* command = nullptr;
 };
 
 std::vector<PatchSite> sites_of(const Flags& flags) {
@@ -71,15 +75,17 @@ std::optional<Corruption> corruption_of(const Flags& flags) {
   return how;
 }
 
-/// A task's examples and the corrupted ones.
+/// A task's examples and the corrupted ones, with a digest of both.
 struct Pairs {
   TaskInfo info;
+  std::string digest;
   std::unique_ptr<Objective> clean, corrupted;
   Corruption how = Corruption::Given;
   int64_t left_out = 0;
 };
 
-Pairs load_pairs(const Flags& flags, const LoadedModel& loaded, std::optional<Corruption> how) {
+Pairs load_pairs(const Flags& flags, const LoadedModel& loaded, std::optional<Corruption> how,
+                 int64_t batch_tokens) {
   LoadedTask clean = load_task(flags.task, loaded, flags);
   const Task task = make_task(flags.task, flags.seed);
   Pairs pairs;
@@ -98,7 +104,8 @@ Pairs load_pairs(const Flags& flags, const LoadedModel& loaded, std::optional<Co
     corrupted = corrupted_examples(task, all, tokenizer, pairs.how, flags.bos);
   }
   // Variants share a forward: short batches leave room for them.
-  const int64_t row_tokens = std::max<int64_t>(1, flags.limits.batch_tokens / 8);
+  const int64_t row_tokens = std::max<int64_t>(1, batch_tokens / 8);
+  pairs.digest = task_digest(all) + " " + task_digest(corrupted);
   auto [own, others] = make_choice_pair(std::move(all), std::move(corrupted), row_tokens);
   pairs.clean = std::move(own);
   pairs.corrupted = std::move(others);
@@ -150,20 +157,11 @@ Json head_json(const Flags& flags, const Pairs& pairs, const Manifest& m) {
             {"seconds", m.seconds}}}};
 }
 
-int patch(const Flags& flags) {
-  const auto start = std::chrono::steady_clock::now();
-  const std::vector<PatchSite> sites = sites_of(flags);
-  PatchOptions options = options_of(flags);
-  const std::optional<Corruption> how = corruption_of(flags);
-  if (!flags.out.empty()) make_directory(flags.out);
-  const LoadedModel loaded = load_model(flags);
-  check_heads_exist(loaded.model.config(), options.heads);
-  check_placement(loaded.model.config(), options.placement);
-  options.heads = single_heads(loaded.model.config(), options.heads);
-  const Pairs pairs = load_pairs(flags, loaded, how);
-  Progress progress(flags.quiet);
+/// Each site's cells, with that many tokens a batch.
+std::vector<PatchedSite> patch_sites(const Flags& flags, const LoadedModel& loaded,
+                                     const Pairs& pairs, PatchOptions options, Progress& progress) {
   std::vector<PatchedSite> found;
-  for (const PatchSite site : sites) {
+  for (const PatchSite site : sites_of(flags)) {
     options.site = site;
     options.progress = [&](int64_t done, int64_t total) {
       progress.update(patch_site_name(site), done, total);
@@ -173,10 +171,40 @@ int patch(const Flags& flags) {
         {site, patch_activations(loaded.model, *pairs.clean, *pairs.corrupted, groups, options)});
   }
   progress.finish();
+  return found;
+}
+
+int patch(Flags flags) {
+  const auto start = std::chrono::steady_clock::now();
+  sites_of(flags);
+  PatchOptions options = options_of(flags);
+  const std::optional<Corruption> how = corruption_of(flags);
+  SharedRun run(flags, flags.shared, flags.out.empty() ? flags.out : flags.out / "patch.journal");
+  if (!flags.out.empty() && run.leads()) make_directory(flags.out);
+  const LoadedModel loaded = load_model(flags);
+  check_heads_exist(loaded.model.config(), options.heads);
+  check_placement(loaded.model.config(), options.placement);
+  options.heads = single_heads(loaded.model.config(), options.heads);
+  Pairs pairs = load_pairs(flags, loaded, how, flags.limits.batch_tokens);
   Manifest manifest = make_manifest(flags, loaded);
+  run.start(*flags.command, flags, pairs.info, pairs.digest, manifest);
+  Progress progress(flags.quiet);
+  memory_notice(flags, loaded.model, flags.limits.batch_tokens);
+  std::vector<PatchedSite> found;
+  run.shrink_to_fit(flags.limits.batch_tokens, [&](int64_t tokens, WorkPool& pool) {
+    if (run.shrunk()) pairs = load_pairs(flags, loaded, how, tokens);
+    options.max_batch_tokens = tokens;
+    options.steps = steps_of(pool);
+    found = patch_sites(flags, loaded, pairs, options, progress);
+  });
   manifest.seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  const Json json = patching_json(head_json(flags, pairs, manifest), found);
+  Json json = patching_json(head_json(flags, pairs, manifest), found);
+  if (run.shrunk()) json["manifest"]["batch_tokens_that_fit"] = run.shrunk()->tokens;
+  if (!run.leads()) {
+    run.finish();
+    return 0;
+  }
   std::string text = fmt::format("{} on {}, {} pairs ({}; {} examples left out), {}\n", flags.model,
                                  pairs.info.spec, pairs.info.examples, corruption_name(pairs.how),
                                  pairs.left_out, flags.direction) +
@@ -187,6 +215,7 @@ int patch(const Flags& flags) {
     write_whole_file(flags.out / "patching.html", patching_page(json, found));
     text += fmt::format("page: {}\n", (flags.out / "patching.html").string());
   }
+  run.finish();
   print(flags.json ? json_text(json) : text);
   return 0;
 }
@@ -235,6 +264,8 @@ void add_patch(CLI::App& app, Action& action) {
                       "GiB of a GPU that patching may take, weights included (default: no cap)");
   command->add_option("--max-host-memory", flags->limits.host_memory,
                       "the same of the host's memory, for models on the CPU");
+  add_shared_run_flags(*command, flags->shared);
+  flags->command = command;
   add_text_flags(*command, *flags);
   command->callback([flags, &action] { action = [flags] { return patch(*flags); }; });
 }

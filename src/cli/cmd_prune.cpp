@@ -8,6 +8,7 @@
 #include "cli/common.h"
 #include "cli/cut_flags.h"
 #include "cli/heads.h"
+#include "cli/memory_notice.h"
 #include "cli/pool_steps.h"
 #include "cli/progress.h"
 #include "cli/prune_output.h"
@@ -34,6 +35,7 @@ struct Flags : CommonFlags {
   std::optional<int64_t> groups;
   std::optional<double> min_drop;
   int64_t batch_tokens = SweepOptions{}.max_batch_tokens;
+  MemoryFlags memory;
   SharedRunFlags shared;
   bool contrasts() const { return !against.empty() || !heads.empty(); }
   bool searches() const { return !against.empty() && heads.empty(); }
@@ -260,7 +262,15 @@ int prune(Flags flags) {
   Manifest manifest = make_manifest(flags, loaded);
   run.start(prune_identity(flags, tasks, manifest), manifest);
   Progress progress(flags.quiet);
-  const PruneFound found = measure(loaded.model, tasks, flags, run.pool(), progress);
+  PruneFound found;
+  const int64_t most = tokens_within(flags, flags.memory, loaded.model, flags.batch_tokens);
+  run.shrink_to_fit(most, [&](int64_t tokens, WorkPool& pool) {
+    Flags smaller = flags;
+    smaller.batch_tokens = tokens;
+    if (run.shrunk()) tasks = prepare_all(loaded, smaller);
+    found = measure(loaded.model, tasks, smaller, pool, progress);
+  });
+  run.note_shrunk(manifest.options);
   progress.finish();
   manifest.seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -322,6 +332,7 @@ void add_prune(CLI::App& app, Action& action) {
                       "smallest accuracy drop of a found head (default 0.02)");
   command->add_option("--batch-tokens", flags->batch_tokens,
                       "tokens held in one forward (default 16384)");
+  add_memory_flags(*command, flags->memory);
   add_text_flags(*command, *flags);
   command->callback([flags, &action] { action = [flags] { return prune(*flags); }; });
 }

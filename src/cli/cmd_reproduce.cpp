@@ -14,7 +14,9 @@
 #include "cli/zoo.h"
 #include "core/check.h"
 #include "core/json_fields.h"
+#include "core/out_of_memory.h"
 #include "core/whole_file.h"
+#include "headlens/core/log.h"
 #include "headlens/tasks/generative.h"
 
 namespace headlens::cli {
@@ -127,11 +129,25 @@ RunIdentity identity_of(Study& study, const std::vector<const Claim*>& claims,
           {"torch", manifest.torch_version}};
 }
 
+/// Where memory runs out, the claim is tried again with half the tokens a batch.
+Outcome outcome_that_fits(Study& study, const Claim& claim, const std::string& model) {
+  for (;;) {
+    try {
+      return claim.run(study, model);
+    } catch (const std::exception& e) {
+      if (!is_out_of_memory(e) || !study.halve_batches()) throw;
+    }
+    release_memory();
+    log_warn(fmt::format("[memory] out of memory in {} on {}; going on with {} tokens a batch",
+                         claim.id, model, study.flags().batch_tokens));
+  }
+}
+
 Outcome measured(Study& study, const Claim& claim, const std::string& model) {
   study.hold(model);
   reset_peak_memory(study.devices());
   const auto began = std::chrono::steady_clock::now();
-  Outcome outcome = claim.run(study, model);
+  Outcome outcome = outcome_that_fits(study, claim, model);
   outcome.seconds = seconds_since(began);
   if (!study.devices().empty()) outcome.peak_bytes = peak_memory(study.devices());
   return outcome;
@@ -179,7 +195,9 @@ int reproduce(Flags flags) {
   run.start(identity_of(study, claims, info.manifest), info.manifest);
   const std::vector<Tried> tried = try_all(study, claims, run.pool());
   info.manifest.seconds = seconds_since(start);
-  const Json json = study_json(tried, info);
+  Json json = study_json(tried, info);
+  const int64_t fitting = study.flags().batch_tokens;
+  if (fitting < flags.batch_tokens) json["manifest"]["batch_tokens_that_fit"] = fitting;
   if (!flags.out.empty() && run.leads()) {
     write_whole_file(flags.out / "study.json", json_text(json));
     write_whole_file(flags.out / "study.html", study_page(json));

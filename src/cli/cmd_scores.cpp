@@ -8,6 +8,7 @@
 #include "cli/heads.h"
 #include "cli/output.h"
 #include "cli/progress.h"
+#include "cli/shared_run.h"
 #include "core/check.h"
 #include "headlens/analysis/ablation_sweep.h"
 #include "headlens/analysis/head_scores.h"
@@ -24,6 +25,8 @@ struct Flags : CommonFlags {
   int64_t period = 50;
   int64_t steps = 50;
   int64_t top = 5;
+  SharedRunFlags shared;
+  const CLI::App* command = nullptr;
 };
 
 /// Both kinds of scores, head by head.
@@ -105,7 +108,7 @@ std::string scores_text(const Flags& flags, const Scores& scores) {
   return text + best_line(flags, scores, "  as a set", [&](size_t h) { return r.heads[h].share; });
 }
 
-int score(const Flags& flags) {
+int score(Flags flags) {
   check_range("--groups", flags.groups, 1);
   check_range("--prompts", flags.prompts, 1);
   check_range("--period", flags.period, 1);
@@ -114,25 +117,32 @@ int score(const Flags& flags) {
   HEADLENS_CHECK(UsageError, !flags.task.empty() || (!flags.bos && flags.tokenizer.empty()),
                  "[scores] --bos and --tokenizer, expected with --task only, got {}", "no --task");
   check_writable(flags.out);
+  SharedRun run(flags, flags.shared, journal_beside(flags.out));
   const LoadedModel loaded = load_model(flags);
   const ModelConfig& config = loaded.model.config();
   const std::vector<HeadId> named = parse_heads(flags.heads);
   check_heads_exist(config, named);
   const std::vector<HeadId> heads =
       named.empty() ? all_heads(config, flags.groups) : single_heads(config, named);
+  std::optional<LoadedTask> task;
+  if (!flags.task.empty()) task = load_task(flags.task, loaded, flags);
+  Manifest manifest = make_manifest(flags, loaded);
+  run.start(*flags.command, flags, task ? task->info : TaskInfo{},
+            task ? task_digest(task->examples) : "none", manifest);
+  const KeptSteps steps = steps_of(run.pool());
   Progress progress(flags.quiet);
   const auto stage = [&](const char* name) {
     return [&progress, name](int64_t done, int64_t total) { progress.update(name, done, total); };
   };
   const Tensor ids = repeated_tokens(config.vocab_size, flags.prompts, flags.period, flags.seed);
-  Scores scores{pattern_scores(loaded.model, ids, heads, stage("patterns")), {}};
-  if (!flags.task.empty()) {
-    const LoadedTask task = load_task(flags.task, loaded, flags);
-    scores.retrieval = retrieval_scores(loaded.model, trials_of(task.examples), heads, flags.steps,
-                                        stage("retrieval"));
+  Scores scores{pattern_scores(loaded.model, ids, heads, stage("patterns"), steps), {}};
+  if (task) {
+    scores.retrieval = retrieval_scores(loaded.model, trials_of(task->examples), heads, flags.steps,
+                                        stage("retrieval"), steps);
   }
   progress.finish();
-  deliver(flags, scores_json(flags, scores), scores_text(flags, scores));
+  if (run.leads()) deliver(flags, scores_json(flags, scores), scores_text(flags, scores));
+  run.finish();
   return 0;
 }
 
@@ -155,6 +165,8 @@ void add_scores(CLI::App& app, Action& action) {
   command->add_option("--steps", flags->steps,
                       "tokens that an answer is decoded for at most (default 50)");
   command->add_option("--top", flags->top, "heads that are printed (default 5)");
+  add_shared_run_flags(*command, flags->shared);
+  flags->command = command;
   add_text_flags(*command, *flags);
   command->callback([flags, &action] { action = [flags] { return score(*flags); }; });
 }

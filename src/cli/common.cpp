@@ -1,6 +1,7 @@
 // headlens/cli: flags that several commands share, and what they load.
 #include "cli/common.h"
 
+#include <ATen/ATen.h>
 #include <ATen/Context.h>
 #include <fmt/chrono.h>
 #include <fmt/ranges.h>
@@ -15,6 +16,7 @@
 #include <set>
 
 #include "cli/certificate.h"
+#include "cli/not_finite.h"
 #include "cli/progress.h"
 #include "cli/zoo.h"
 #include "core/check.h"
@@ -296,6 +298,7 @@ LoadedTask load_task(const std::string& spec, const LoadedModel& loaded, const C
   check_bos(flags, tokenizer, task.examples.front().prompt);
   LoadedTask result{task.info, tokenize(task, tokenizer, flags.bos)};
   note_same_choices(result.examples, flags.quiet);
+  check_finite(loaded, at::tensor(result.examples.front().prompt_ids, at::kLong).unsqueeze(0));
   return result;
 }
 

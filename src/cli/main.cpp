@@ -1,11 +1,14 @@
 // headlens/cli: the command's entry point.
 #include <fcntl.h>
 
+#include <csignal>
+
 #ifdef __GLIBC__
 #include <malloc.h>
 #endif
 
 #include "cli/commands.h"
+#include "cli/interrupt.h"
 
 namespace {
 
@@ -30,6 +33,8 @@ void keep_freed_memory() {
 }  // namespace
 
 int main(int argc, char** argv) {
+  headlens::cli::end_on_interrupt();
+  ::signal(SIGXFSZ, SIG_IGN);  // a quota: writing then fails with words for it
   keep_freed_memory();
   occupy_standard_streams();
   return headlens::cli::run(argc, argv);

@@ -1,13 +1,16 @@
 // headlens/cli: one command's work shared by processes and kept in a journal.
 #include "cli/shared_run.h"
 
-#include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <cmath>
 
+#include "cli/pool_steps.h"
 #include "core/check.h"
 #include "core/json_fields.h"
+#include "core/out_of_memory.h"
 #include "headlens/core/device.h"
+#include "headlens/core/log.h"
 
 namespace headlens::cli {
 namespace {
@@ -36,6 +39,10 @@ std::unique_ptr<WorkPool> pool_of(const std::optional<Launch>& launch, double lo
   return make_store_pool(*launch, options);
 }
 
+std::filesystem::path lock_of(const std::filesystem::path& journal) {
+  return journal.string() + ".lock";
+}
+
 }  // namespace
 
 void add_shared_run_flags(CLI::App& command, SharedRunFlags& flags) {
@@ -44,6 +51,30 @@ void add_shared_run_flags(CLI::App& command, SharedRunFlags& flags) {
   command.add_option("--lost-after", flags.lost_after,
                      "under torchrun, mpirun or srun: seconds of silence after which a process's "
                      "work goes to others (default 30)");
+}
+
+std::filesystem::path journal_beside(const std::filesystem::path& out) {
+  return out.empty() ? out : std::filesystem::path(out.string() + ".journal");
+}
+
+std::map<std::string, std::string> given_options(const CLI::App& command) {
+  constexpr std::string_view kIdle[] = {
+      "out",        "quiet", "json",  "resume",
+      "lost-after", "top",   "device"};  // "device" is in the identity by its kind
+  std::map<std::string, std::string> given = {{"command", command.get_name()}};
+  for (const CLI::Option* option : command.get_options()) {
+    const std::string name = option->get_lnames().empty() ? "" : option->get_lnames().front();
+    const bool idle = std::find(std::begin(kIdle), std::end(kIdle), name) != std::end(kIdle);
+    if (name.empty() || idle || option->count() == 0) continue;
+    given["--" + name] = fmt::format("{}", fmt::join(option->results(), " "));
+  }
+  return given;
+}
+
+KeptSteps steps_of(WorkPool& pool) {
+  return [&pool](const std::string& key, const std::function<std::string()>& compute) {
+    return pool.run({key}, [&](size_t) { return compute(); }).front();
+  };
 }
 
 std::string task_digest(const std::vector<TokenizedExample>& examples) {
@@ -109,6 +140,8 @@ SharedRun::SharedRun(CommonFlags& flags, const SharedRunFlags& shared,
   if (launch && launch->restarts > 0) resume_ = true;  // torchrun --max-restarts
   std::error_code ignored;
   const bool first = !launch || launch->rank == 0;
+  alone_ = !launch || launch->world_size == 1;
+  if (first && !journal_.empty()) OutputLock::check_free(lock_of(journal_));
   HEADLENS_CHECK(
       UsageError,
       !first || resume_ || journal_.empty() || !std::filesystem::exists(journal_, ignored),
@@ -123,6 +156,8 @@ SharedRun::SharedRun(CommonFlags& flags, const SharedRunFlags& shared,
 void SharedRun::start(const RunIdentity& identity, Manifest& manifest) {
   std::optional<Journal> journal;
   if (leads() && !journal_.empty()) {
+    lock_.emplace(lock_of(journal_));
+    note_.emplace(journal_, lock_of(journal_));
     journal = Journal::open(journal_, identity,
                             {{"command", manifest.command}, {"started", manifest.started}},
                             resume_ ? Journal::Existing::Resume : Journal::Existing::Refuse);
@@ -130,6 +165,40 @@ void SharedRun::start(const RunIdentity& identity, Manifest& manifest) {
     manifest.started = journal->notes().at("started");
   }
   pool_->start(identity, std::move(journal));
+}
+
+void SharedRun::start(const CLI::App& command, const CommonFlags& flags, const TaskInfo& task,
+                      const std::string& digest, Manifest& manifest) {
+  start(run_identity(manifest, flags, task, digest, given_options(command)), manifest);
+}
+
+void SharedRun::finish() {
+  pool_->finish();
+  note_.reset(), lock_.reset();
+}
+
+void SharedRun::shrink_to_fit(int64_t tokens, const std::function<void(int64_t, WorkPool&)>& work) {
+  std::string prefix;  // batches of other sizes are other items
+  for (;;) {
+    PrefixedPool pool(*pool_, prefix);
+    try {
+      return work(tokens, pool);
+    } catch (const std::exception& e) {
+      if (!is_out_of_memory(e) || !alone_ || tokens <= 1) throw;
+    }
+    release_memory();
+    shrunk_ = Shrunk{shrunk_ ? shrunk_->times + 1 : 1, tokens / 2};
+    log_warn(fmt::format("[memory] out of memory with {} tokens a batch; going on with {}", tokens,
+                         tokens / 2));
+    tokens /= 2;
+    prefix = fmt::format("{} tokens a batch: ", tokens);
+  }
+}
+
+void SharedRun::note_shrunk(std::map<std::string, std::string>& options) const {
+  if (!shrunk_) return;
+  options["out_of_memory"] = fmt::format("{}", shrunk_->times);
+  options["batch_tokens_that_fit"] = fmt::format("{}", shrunk_->tokens);
 }
 
 }  // namespace headlens::cli

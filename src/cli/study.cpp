@@ -68,6 +68,11 @@ void Study::hold(const std::string& name) {
                 [&](const auto& held) { return held.first != name && held.first != beside; });
 }
 
+bool Study::halve_batches() {
+  flags_.batch_tokens /= 2;
+  return flags_.batch_tokens > 0;
+}
+
 std::unique_ptr<Objective> Study::search(const std::string& name, const std::string& task) {
   LoadedTask made = load_task(task, loaded(name), flags_of(name, flags_.seed));
   return make_choice_objective(std::move(made.examples), flags_.batch_tokens);

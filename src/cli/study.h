@@ -44,6 +44,9 @@ class Study {
   /// Lets go of all models but this one and attention_model(), so that no more than two are held.
   void hold(const std::string& name);
 
+  /// Memory ran out: from here on with half the tokens a batch. False if that is none.
+  bool halve_batches();
+
   /// Devices that models have been loaded on.
   const std::vector<at::Device>& devices() const { return devices_; }
 

@@ -1,9 +1,12 @@
 // headlens/cli: answers that a model writes, read and judged by a task's rules.
 #include "cli/written_answers.h"
 
+#include <ATen/ATen.h>
 #include <fmt/format.h>
 
+#include "cli/not_finite.h"
 #include "cli/progress.h"
+#include "headlens/analysis/journal.h"
 #include "headlens/model/generate.h"
 
 namespace headlens::cli {
@@ -14,6 +17,8 @@ std::vector<std::string> write_answers(const LoadedModel& loaded, const CommonFl
   std::vector<std::string> prompts;
   for (const GenerativeExample& example : task.examples) prompts.push_back(example.prompt);
   check_bos(flags, tokenizer, prompts.front());
+  check_finite(loaded,
+               at::tensor(tokenizer.encode(prompts.front(), flags.bos), at::kLong).unsqueeze(0));
   HookSet hooks(loaded.model.config());
   check_placement(loaded.model.config(), options.how.placement);
   add_cuts(loaded.model, options.cut, options.how, hooks);
@@ -22,13 +27,16 @@ std::vector<std::string> write_answers(const LoadedModel& loaded, const CommonFl
   generating.stops = task.stop;
   generating.max_batch_tokens = options.batch_tokens;
   if (hooks.size() > 0) generating.tap = &hooks;
+  bool ran = false;  // not where every text is known from before
+  generating.steps = options.steps;
+  generating.on_batch = [&ran](const std::vector<int64_t>&) { ran = true; };
   Progress progress(flags.quiet);
   generating.progress = [&](int64_t done, int64_t total) { progress.update("eval", done, total); };
   std::vector<std::string> texts;
   for (Generation& made : generate(loaded.model, tokenizer, prompts, generating, flags.bos)) {
     texts.push_back(std::move(made.text));
   }
-  hooks.check_all_fired();
+  if (ran) hooks.check_all_fired();
   progress.finish();
   return texts;
 }
@@ -43,10 +51,15 @@ SweepOutcome judge_answers(const GenerativeTask& task, const AnswerRule& rule,
   return outcome;
 }
 
-WrittenAnswers evaluate_written(const CommonFlags& flags, const std::string& spec,
+std::string prompts_digest(const std::vector<std::string>& prompts) {
+  std::string all;
+  for (const std::string& prompt : prompts) all += fmt::format("{} {}\n", prompt.size(), prompt);
+  return checksum_text(all);
+}
+
+WrittenAnswers evaluate_written(const LoadedModel& loaded, const CommonFlags& flags,
+                                const std::string& spec, const GenerativeTask& task,
                                 const WritingOptions& options) {
-  const GenerativeTask task = make_generative_task(spec);
-  const LoadedModel loaded = load_model(flags);
   const std::vector<std::string> texts = write_answers(loaded, flags, task, options);
   const CutFlags& cut = options.cut;
   WrittenAnswers result;

@@ -8,6 +8,7 @@
 #include "cli/cut_flags.h"
 #include "cli/output.h"
 #include "headlens/analysis/estimates.h"
+#include "headlens/core/kept_steps.h"
 #include "headlens/tasks/generative.h"
 
 namespace headlens::cli {
@@ -17,6 +18,7 @@ struct WritingOptions {
   CutFlags cut;
   SweepOptions how;  // its mode and placement
   int64_t batch_tokens = 16384;
+  KeptSteps steps = {};
 };
 
 /// Greedy completions of the task's prompts, one each.
@@ -27,13 +29,17 @@ std::vector<std::string> write_answers(const LoadedModel& loaded, const CommonFl
 SweepOutcome judge_answers(const GenerativeTask& task, const AnswerRule& rule,
                            const std::vector<std::string>& texts);
 
+/// A digest of all that a model is asked.
+std::string prompts_digest(const std::vector<std::string>& prompts);
+
 /// `eval` of tasks whose answers are written: `json` has the accuracy by each rule with its 95 %
 /// Wilson interval and every text; `text` the accuracies.
 struct WrittenAnswers {
   Json json;
   std::string text;
 };
-WrittenAnswers evaluate_written(const CommonFlags& flags, const std::string& task,
+WrittenAnswers evaluate_written(const LoadedModel& loaded, const CommonFlags& flags,
+                                const std::string& spec, const GenerativeTask& task,
                                 const WritingOptions& options);
 
 }  // namespace headlens::cli

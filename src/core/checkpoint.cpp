@@ -129,6 +129,9 @@ void Checkpoint::add_shards(const std::string& index_name) {
   const std::map<std::string, std::string> weight_map = read_weight_map(index);
   std::map<std::string, size_t> opened;  // shard file name -> index into files_
   for (const auto& [name, shard] : weight_map) {
+    HEADLENS_CHECK(
+        CheckpointError, shard.find('\0') == std::string::npos,  // the system stops there
+        "[{}] tensor '{}', expected a file's name, got one with a NUL in it", index.string(), name);
     HEADLENS_CHECK(CheckpointError, stays_inside(shard),
                    "[{}] tensor '{}', expected a file in the directory, got '{}'", index.string(),
                    name, shard);
@@ -159,10 +162,11 @@ void Checkpoint::add_shards(const std::string& index_name) {
 void Checkpoint::find_shared() {
   std::map<std::pair<size_t, uint64_t>, std::vector<std::string>> starting;  // at a place, names
   for (auto& [name, entry] : entries_) {
-    const TensorInfo& info = files_[entry.file].info(name);
+    const WeightFile& file = files_[entry.file];
+    const TensorInfo& info = file.info(name);
     std::vector<std::string>& here = starting[{entry.file, info.begin}];
     const auto same = std::find_if(here.begin(), here.end(), [&](const std::string& other) {
-      return files_[entry.file].info(other) == info;
+      return file.info(other) == info;
     });
     if (same == here.end()) {
       here.push_back(name);

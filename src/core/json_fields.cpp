@@ -28,6 +28,10 @@ std::string locate(std::string_view text, size_t offset, const std::string& sour
 class FloatNames {
  public:
   explicit FloatNames(std::string_view text) {
+    if (text.find("Infinity") == text.npos && text.find("NaN") == text.npos) {
+      out_ = text;
+      return;
+    }
     bool in_string = false;
     for (size_t i = 0; i < text.size();) {
       const std::string_view name = in_string ? std::string_view() : float_name(text.substr(i));

@@ -74,6 +74,7 @@ void add_member(zip_t* archive, const std::string& name, const std::string& byte
   const zip_int64_t index =
       source == nullptr ? -1
                         : zip_file_add(archive, (name + ".npy").c_str(), source, ZIP_FL_ENC_UTF_8);
+  if (index < 0) zip_source_free(source);  // the archive has not taken it
   HEADLENS_CHECK(CheckpointError, index >= 0, "[{}] tensor '{}', expected to be added, got: {}",
                  path, name, zip_strerror(archive));
   zip_set_file_compression(archive, static_cast<zip_uint64_t>(index), ZIP_CM_STORE, 0);
@@ -98,6 +99,9 @@ void save_npz(const std::filesystem::path& path,
     HEADLENS_CHECK(CheckpointError, !name.empty() && names.insert(name).second,
                    "[{}] tensor name, expected each once and none empty, got '{}'", path.string(),
                    name);
+    HEADLENS_CHECK(CheckpointError, name.find('\0') == std::string::npos,
+                   "[{}] tensor name, expected one without NUL, got '{}'", path.string(),
+                   std::string(name.c_str()) + "\\0...");
     members.push_back(npy_bytes(tensor));
     add_member(guard.get(), name, members.back(), path.string());
   }

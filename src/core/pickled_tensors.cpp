@@ -16,6 +16,7 @@ using Kind = PickleValue::Kind;
 
 constexpr size_t kMaxBytes = 1 << 22;  // twenty thousand tensors
 constexpr size_t kMaxDims = 64;        // keeps messages short
+constexpr size_t kMaxKey = 128;        // of a storage: a long text must not become many copies
 
 constexpr std::array<std::pair<std::string_view, at::ScalarType>, 10> kStorages = {{
     {"torch.FloatStorage", at::kFloat},
@@ -109,6 +110,8 @@ void StateDict::read_storage(const PickleValue& value, PickledTensor& out) const
                      at(id->items, 0).text == "storage" && at(id->items, 1).kind == Kind::Name &&
                      at(id->items, 2).kind == Kind::Text && at(id->items, 4).kind == Kind::Int;
   check(plain, out.name, "a tensor with a storage", describe_pickled(value));
+  check(at(id->items, 2).text.size() <= kMaxKey, out.name, "a storage's name of at most 128 bytes",
+        "a longer one");
   const std::string& type = at(id->items, 1).text;
   const auto* known = std::find_if(kStorages.begin(), kStorages.end(),
                                    [&](const auto& storage) { return storage.first == type; });

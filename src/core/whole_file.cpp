@@ -23,15 +23,32 @@ bool is_device(const std::filesystem::path& path) {
   return there && !S_ISREG(status.st_mode) && !S_ISDIR(status.st_mode);
 }
 
+/// Brings the new name to the disk. Not every file system lets a folder be synced; the file is
+/// whole without it.
+void sync_folder(const std::filesystem::path& path) {
+  const std::string folder = path.has_parent_path() ? path.parent_path().string() : ".";
+  const int fd = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) return;
+  (void)::fsync(fd);
+  ::close(fd);
+}
+
 }  // namespace
 
 WholeFile::WholeFile(const std::filesystem::path& path) : path_(path) {
-  static std::atomic<int> counter = 0;
+  static std::atomic<int> counter = 0;  // names only: no two files of a process share one
+  const std::string folder = path.has_parent_path() ? path.parent_path().string() : ".";
   if (is_device(path)) {
     fd_ = ::open(path.c_str(), O_WRONLY | O_CLOEXEC);
   } else {
     pending_ = path.string() + fmt::format(".{}-{}.tmp", ::getpid(), counter++);
-    fd_ = ::open(pending_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    // Without a name, nothing is left of it when the process is killed; not every file system can.
+    const bool can_be_named = ::access("/proc/self/fd", X_OK) == 0;
+    if (can_be_named) fd_ = ::open(folder.c_str(), O_TMPFILE | O_WRONLY | O_CLOEXEC, 0666);
+    nameless_ = fd_ >= 0;
+    if (!nameless_) {
+      fd_ = ::open(pending_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    }
   }
   HEADLENS_CHECK(Error, fd_ >= 0, "[{}] file, expected to be created, got {}", path_.string(),
                  std::strerror(errno));
@@ -39,7 +56,7 @@ WholeFile::WholeFile(const std::filesystem::path& path) : path_(path) {
 
 WholeFile::~WholeFile() {
   if (fd_ >= 0) ::close(fd_);
-  if (!pending_.empty()) ::unlink(pending_.c_str());
+  if (!pending_.empty() && !nameless_) ::unlink(pending_.c_str());
 }
 
 void WholeFile::write(const void* data, size_t size) {
@@ -57,11 +74,19 @@ void WholeFile::write(const void* data, size_t size) {
 void WholeFile::commit() {
   if (pending_.empty()) return;  // a device has it already
   const bool synced = ::fsync(fd_) == 0;
-  const bool closed = ::close(std::exchange(fd_, -1)) == 0;
-  const bool renamed = synced && closed && ::rename(pending_.c_str(), path_.c_str()) == 0;
+  bool named = synced;
+  if (synced && nameless_) {
+    const std::string open_file = fmt::format("/proc/self/fd/{}", fd_);
+    named =
+        ::linkat(AT_FDCWD, open_file.c_str(), AT_FDCWD, pending_.c_str(), AT_SYMLINK_FOLLOW) == 0;
+    nameless_ = !named;
+  }
+  const bool closed = named && ::close(std::exchange(fd_, -1)) == 0;
+  const bool renamed = closed && ::rename(pending_.c_str(), path_.c_str()) == 0;
   HEADLENS_CHECK(Error, renamed, "[{}] file, expected to be finished, got {}", path_.string(),
                  std::strerror(errno));
   pending_.clear();
+  sync_folder(path_);
 }
 
 void write_whole_file(const std::filesystem::path& path, std::string_view bytes) {

@@ -8,9 +8,9 @@
 
 namespace headlens {
 
-/// A file under a temporary name beside `path`; commit() gives it its name once its bytes are on
-/// the disk, and without that it is removed. A device or a pipe is written to as it is. Throws
-/// Error naming `path` and the system's reason.
+/// A file without a name (where the file system has none such, under a temporary one beside
+/// `path`); commit() gives it its name once its bytes are on the disk, and without that it is gone.
+/// A device or a pipe is written to as it is. Throws Error naming `path` and the system's reason.
 class WholeFile {
  public:
   explicit WholeFile(const std::filesystem::path& path);
@@ -23,7 +23,8 @@ class WholeFile {
 
  private:
   std::filesystem::path path_;
-  std::string pending_;
+  std::string pending_;    // the name before the last one; empty: none is wanted
+  bool nameless_ = false;  // not even that
   int fd_ = -1;
 };
 

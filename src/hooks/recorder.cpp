@@ -4,10 +4,12 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <numeric>
 
 #include "core/check.h"
 #include "headlens/model/head_map.h"
 #include "hooks/point_key.h"
+#include "hooks/record_spill.h"
 #include "model/promote.h"
 
 namespace headlens {
@@ -112,11 +114,29 @@ int64_t numel_of(const NamedSite& named, const SiteInfo& info, int64_t batch, in
   return numel;
 }
 
+/// Bytes of each tensor that the patterns name.
+std::vector<int64_t> bytes_of_each(const ModelConfig& config,
+                                   const std::vector<std::string>& patterns, int64_t batch,
+                                   int64_t pos, at::ScalarType dtype,
+                                   const RecordOptions& options) {
+  const auto sites = sites_by_key(config);
+  const int64_t kept = options.positions.empty() ? pos : std::ssize(options.positions);
+  std::vector<int64_t> all;
+  for (const NamedSite& named : all_names(config, patterns)) {
+    const SiteInfo& info = sites.at(point_key(named.point));
+    const at::ScalarType made = made_in(named.point.site, config, dtype);
+    all.push_back(numel_of(named, info, batch, pos, kept) *
+                  static_cast<int64_t>(element_size(options.dtype.value_or(made))));
+  }
+  return all;
+}
+
 }  // namespace
 
 Recorder::Recorder(const ModelConfig& config, const std::vector<std::string>& patterns,
                    RecordOptions options)
     : options_(std::move(options)) {
+  if (options_.budget) spill_ = std::make_unique<RecordSpill>(*options_.budget);
   const auto sites = sites_by_key(config);
   for (NamedSite& named : all_names(config, patterns)) {
     const int64_t key = point_key(named.point);
@@ -129,6 +149,8 @@ Recorder::Recorder(const ModelConfig& config, const std::vector<std::string>& pa
     items_.push_back(std::move(item));
   }
 }
+
+Recorder::~Recorder() = default;
 
 ActivationCache Recorder::take() {
   check_complete();
@@ -178,21 +200,23 @@ void Recorder::keep(const Item& item, Tensor value) {
   }
   if (options_.dtype && value.is_floating_point()) value = value.to(*options_.dtype);
   if (options_.device) value = value.to(*options_.device);
-  cache_.set(item.named.name, without_excess(value));
+  value = without_excess(value);
+  if (spill_) value = spill_->place(item.named.name, value);
+  cache_.set(item.named.name, value);
 }
 
 int64_t recording_bytes(const ModelConfig& config, const std::vector<std::string>& patterns,
                         int64_t batch, int64_t pos, at::ScalarType dtype,
                         const RecordOptions& options) {
-  const auto sites = sites_by_key(config);
-  const int64_t kept = options.positions.empty() ? pos : std::ssize(options.positions);
-  int64_t bytes = 0;
-  for (const NamedSite& named : all_names(config, patterns)) {
-    const SiteInfo& info = sites.at(point_key(named.point));
-    const at::ScalarType made = made_in(named.point.site, config, dtype);
-    bytes += numel_of(named, info, batch, pos, kept) * element_size(options.dtype.value_or(made));
-  }
-  return bytes;
+  const auto all = bytes_of_each(config, patterns, batch, pos, dtype, options);
+  return std::accumulate(all.begin(), all.end(), int64_t{0});
+}
+
+int64_t largest_recorded_bytes(const ModelConfig& config, const std::vector<std::string>& patterns,
+                               int64_t batch, int64_t pos, at::ScalarType dtype,
+                               const RecordOptions& options) {
+  const auto all = bytes_of_each(config, patterns, batch, pos, dtype, options);
+  return *std::max_element(all.begin(), all.end());
 }
 
 }  // namespace headlens

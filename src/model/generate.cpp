@@ -9,6 +9,7 @@
 #include <numeric>
 
 #include "core/check.h"
+#include "core/value_bytes.h"
 #include "model/continuation.h"
 #include "model/generation_steps.h"
 #include "model/sampling.h"
@@ -161,6 +162,28 @@ void run_batch(const LanguageModel& model, const PaddedPrompts& batch,
   }
 }
 
+std::string generation_bytes(const std::vector<Generation>& all, const std::vector<int64_t>& rows) {
+  ValueWriter out;
+  for (const int64_t row : rows) {
+    const Generation& made = all[static_cast<size_t>(row)];
+    out.put_list(made.tokens), out.put_list(made.logprobs);
+    out.put_text(made.text), out.put_text(made.stop);
+    out.put(made.end);
+  }
+  return std::move(out.bytes);
+}
+
+void read_generations(const std::string& bytes, const std::vector<int64_t>& rows,
+                      std::vector<Generation>& all) {
+  ValueReader in(bytes);
+  for (const int64_t row : rows) {
+    Generation& made = all[static_cast<size_t>(row)];
+    made.tokens = in.get_list<int64_t>(), made.logprobs = in.get_list<double>();
+    made.text = in.get_text(), made.stop = in.get_text();
+    made.end = in.get<EndReason>();
+  }
+}
+
 std::vector<Generation> run(const LanguageModel& model, const Tokenizer* tokenizer,
                             const Prompts& prompts, const GenerateOptions& options) {
   const c10::NoGradGuard no_grad;
@@ -169,13 +192,19 @@ std::vector<Generation> run(const LanguageModel& model, const Tokenizer* tokeniz
   std::vector<Generation> all(prompts.size());
   int64_t done = 0;
   for (const std::vector<int64_t>& rows : group(prompts, options)) {
-    if (options.on_batch) options.on_batch(rows);
-    std::vector<Text> texts;
-    for (const int64_t row : rows) {
-      const auto i = static_cast<size_t>(row);
-      texts.emplace_back(model.config(), tokenizer, options, prompts[i], all[i]);
-    }
-    run_batch(model, padded(prompts, rows, options), rows, texts, options);
+    const std::string key =
+        fmt::format("texts {} to {}, {} rows", done, prompts.size(), rows.size());
+    const std::string bytes = kept_step(options.steps, key, [&] {
+      if (options.on_batch) options.on_batch(rows);
+      std::vector<Text> texts;
+      for (const int64_t row : rows) {
+        const auto i = static_cast<size_t>(row);
+        texts.emplace_back(model.config(), tokenizer, options, prompts[i], all[i]);
+      }
+      run_batch(model, padded(prompts, rows, options), rows, texts, options);
+      return options.steps ? generation_bytes(all, rows) : std::string();
+    });
+    if (options.steps) read_generations(bytes, rows, all);
     done += std::ssize(rows);
     if (options.progress) options.progress(done, std::ssize(prompts));
   }

@@ -19,12 +19,15 @@ using Tokens = std::vector<std::string>;
 /// A decoder that is one function.
 class FunctionDecoder : public TokenDecoder {
  public:
-  explicit FunctionDecoder(std::function<void(Tokens&)> function)
+  explicit FunctionDecoder(std::function<void(Tokens&, size_t)> function)
       : function_(std::move(function)) {}
-  void apply(Tokens& tokens) const override { function_(tokens); }
+  void apply(Tokens& tokens, size_t most) const override {
+    function_(tokens, most);
+    check_grown(bytes_of(tokens), most);
+  }
 
  private:
-  std::function<void(Tokens&)> function_;
+  std::function<void(Tokens&, size_t)> function_;
 };
 
 std::string join(const Tokens& tokens) {
@@ -102,22 +105,28 @@ void replace_all(std::string& text, std::string_view from, std::string_view to) 
   }
 }
 
-std::string replace(const std::string& token, const TokenRegex& pattern,
-                    const std::string& content) {
+std::string replace(const std::string& token, const TokenRegex& pattern, const std::string& content,
+                    size_t most) {
   if (token.empty()) return token;
   std::vector<Piece> pieces;
   pattern.cut(token, pieces);
   std::string out;
   for (const Piece& piece : pieces) {
     out += piece.match ? content : token.substr(piece.begin, piece.end - piece.begin);
+    check_grown(out.size(), most);
   }
   return out;
 }
 
 using Decoder = std::unique_ptr<const TokenDecoder>;
 
-Decoder make(std::function<void(Tokens&)> function) {
+Decoder make_limited(std::function<void(Tokens&, size_t)> function) {
   return std::make_unique<FunctionDecoder>(std::move(function));
+}
+
+Decoder make(std::function<void(Tokens&)> function) {
+  return make_limited(
+      [function = std::move(function)](Tokens& tokens, size_t) { function(tokens); });
 }
 
 /// Applies f(token, index) to every token.
@@ -133,8 +142,8 @@ Decoder read_sequence(const PartSpec& spec) {
   spec.for_each("decoders", [&](const nlohmann::json& item, const std::string& where) {
     if (auto part = read_decoder(item, where)) parts->push_back(std::move(part));
   });
-  return make([parts](Tokens& tokens) {
-    for (const Decoder& part : *parts) part->apply(tokens);
+  return make_limited([parts](Tokens& tokens, size_t most) {
+    for (const Decoder& part : *parts) part->apply(tokens, most);
   });
 }
 
@@ -147,10 +156,14 @@ Decoder read_strip(const PartSpec& spec) {
 }
 
 Decoder read_replace(const PartSpec& spec) {
-  return make_each(
+  return make_limited(
       [pattern = read_pattern(spec.fields, spec.where()),
-       content = spec.fields.required<std::string>("content")](const std::string& token, size_t) {
-        return replace(token, pattern, content);
+       content = spec.fields.required<std::string>("content")](Tokens& tokens, size_t most) {
+        for (std::string& token : tokens) {
+          token = replace(token, pattern, content, most);
+          check_grown(token.size(), most);
+          most -= token.size();
+        }
       });
 }
 
@@ -190,6 +203,12 @@ Decoder make_decoder(const PartSpec& spec) {
 }
 
 }  // namespace
+
+size_t bytes_of(const std::vector<std::string>& tokens) {
+  size_t size = 0;
+  for (const std::string& token : tokens) size += token.size();
+  return size;
+}
 
 std::unique_ptr<const TokenDecoder> read_decoder(const nlohmann::json& spec,
                                                  const std::string& where) {

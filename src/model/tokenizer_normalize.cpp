@@ -161,6 +161,7 @@ class ReplaceNormalizer : public Normalizer {
     out.reserve(normal.text.size());
     for (const Piece& piece : pieces) {
       out += piece.match ? content_ : normal.text.substr(piece.begin, piece.end - piece.begin);
+      check_grown(out.size(), normal.most);
     }
     normal.text = std::move(out);
   }
@@ -175,7 +176,10 @@ class NormalizerSequence : public Normalizer {
   explicit NormalizerSequence(std::vector<std::unique_ptr<const Normalizer>> parts)
       : parts_(std::move(parts)) {}
   void apply(NormalText& text) const override {
-    for (const auto& part : parts_) part->apply(text);
+    for (const auto& part : parts_) {
+      part->apply(text);
+      check_grown(text.text.size(), text.most);
+    }
   }
 
  private:

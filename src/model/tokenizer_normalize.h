@@ -5,12 +5,15 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "model/tokenizer_parts.h"
+
 namespace headlens {
 
 /// A text on its way through the normalizers.
 struct NormalText {
   std::string text;  // valid UTF-8
   bool at_start;     // its first character comes from the start of the whole input
+  size_t most = grown_limit(text.size());  // bytes it may grow to
 };
 
 /// Rewrites a text. Immutable.

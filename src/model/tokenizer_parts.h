@@ -38,6 +38,21 @@ struct PartSpec {
   }
 };
 
+/// How long parts of a tokenizer may make a text of `size` bytes, or tokens of as many together: a
+/// row of small rewriting parts would else fill any memory. The longest honest growth is that of
+/// NFKD, 11-fold, and of spelling bytes as characters, twofold.
+inline size_t grown_limit(size_t size) {
+  return 4096 + 64 * size;
+}
+
+/// Throws ConfigError where a part made a text longer than that.
+inline void check_grown(size_t size, size_t most) {
+  HEADLENS_CHECK(ConfigError, size <= most,
+                 "[Tokenizer] a rewritten text, expected at most {} bytes (64 a byte of the text), "
+                 "got {}; the tokenizer file multiplies what it is given",
+                 most, size);
+}
+
 /// The text of a key that must hold exactly one character.
 std::string read_one_char(const JsonFields& fields, std::string_view key);
 

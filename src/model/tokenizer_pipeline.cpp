@@ -75,7 +75,7 @@ std::string TokenizerPipeline::decode(std::span<const int64_t> ids,
     if (skip_special_tokens && added_.is_special(*token)) continue;
     tokens.push_back(*token);
   }
-  if (parts_.decoder != nullptr) parts_.decoder->apply(tokens);
+  if (parts_.decoder != nullptr) parts_.decoder->apply(tokens, grown_limit(bytes_of(tokens)));
   std::string text;
   for (const std::string& token : tokens) {
     if (parts_.decoder == nullptr && &token != &tokens[0]) text += ' ';

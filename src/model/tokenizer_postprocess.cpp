@@ -8,6 +8,8 @@
 namespace headlens {
 namespace {
 
+constexpr size_t kMaxAdded = 1024;  // pieces of a template and ids they add
+
 /// The id in ["</s>", 2].
 int64_t read_named_id(const PartSpec& spec, std::string_view key) {
   const nlohmann::json* pair = spec.fields.find(key);
@@ -61,10 +63,20 @@ void PostProcessor::read_template(const nlohmann::json& json, const std::string&
       steps_.push_back({true, {}});
     } else {
       const auto id = piece.object("SpecialToken").required<std::string>("id");
+      check_size(place);  // a long list of ids may be named often
       steps_.push_back({false, special.object(id).required<std::vector<int64_t>>("ids")});
     }
   });
   spec.fields.check_all_read();
+  check_size(spec.where());
+}
+
+void PostProcessor::check_size(const std::string& where) const {
+  size_t added = steps_.size();
+  for (const Step& step : steps_) added += step.ids.size();
+  HEADLENS_CHECK(ConfigError, added <= kMaxAdded,
+                 "[{}] template, expected at most {} pieces and ids, got {}", where, kMaxAdded,
+                 added);
 }
 
 std::vector<int64_t> PostProcessor::apply(std::vector<int64_t> ids, bool add_special_tokens) const {

@@ -23,6 +23,7 @@ class PostProcessor {
   };
   void read(const nlohmann::json& spec, const std::string& where);
   void read_template(const nlohmann::json& spec, const std::string& where);
+  void check_size(const std::string& where) const;
 
   std::vector<Step> steps_;  // empty: the text alone
 };

@@ -159,7 +159,10 @@ class PreTokenizerSequence : public PreTokenizer {
   explicit PreTokenizerSequence(std::vector<std::unique_ptr<const PreTokenizer>> parts)
       : parts_(std::move(parts)) {}
   void apply(Words& words) const override {
-    for (const auto& part : parts_) part->apply(words);
+    for (const auto& part : parts_) {
+      part->apply(words);
+      check_grown(words.text.size(), words.most);
+    }
   }
 
  private:

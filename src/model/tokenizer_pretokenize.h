@@ -8,6 +8,8 @@
 #include <string_view>
 #include <vector>
 
+#include "model/tokenizer_parts.h"
+
 namespace headlens {
 
 /// A word's bytes in a text.
@@ -21,6 +23,7 @@ struct Words {
   std::string text;
   std::vector<Span> spans;
   bool at_start;  // a word that begins at byte 0 comes from the start of the whole input
+  size_t most = grown_limit(text.size());  // bytes the text may grow to
 
   std::string_view view(const Span& span) const {
     return std::string_view(text).substr(span.begin, span.end - span.begin);

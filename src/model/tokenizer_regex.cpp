@@ -3,6 +3,7 @@
 
 #include <pcre2.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <optional>
@@ -22,6 +23,21 @@ struct Free {
 template <typename T>
 using Handle = std::unique_ptr<T, Free>;
 
+constexpr size_t kMaxPattern = 8192;  // bytes; those of published tokenizers have some hundred
+
+/// Fresh limits for a match in a text: an honest expression takes a few steps a byte (a long run of
+/// spaces is tried from each), a hostile one exponentially many. Memory is the interpreter's.
+pcre2_match_context* limits_for(size_t text_size) {
+  constexpr uint64_t kSteps = 1'000'000, kStepsPerByte = 100, kKib = 65536, kBytesPerKib = 4;
+  thread_local const Handle<pcre2_match_context> limits(pcre2_match_context_create(nullptr));
+  const auto clip = [](uint64_t n) {
+    return static_cast<uint32_t>(std::min<uint64_t>(n, UINT32_MAX));
+  };
+  pcre2_set_match_limit(limits.get(), clip(kSteps + kStepsPerByte * text_size));
+  pcre2_set_heap_limit(limits.get(), clip(kKib + text_size / kBytesPerKib));
+  return limits.get();
+}
+
 std::string error_text(int code) {
   std::array<PCRE2_UCHAR, 200> buffer{};
   pcre2_get_error_message(code, buffer.data(), buffer.size());
@@ -29,6 +45,9 @@ std::string error_text(int code) {
 }
 
 Handle<pcre2_code> compile(const std::string& pattern, const std::string& where) {
+  HEADLENS_CHECK(ConfigError, pattern.size() <= kMaxPattern,
+                 "[{}] regular expression, expected at most {} bytes, got {}", where, kMaxPattern,
+                 pattern.size());
   const Handle<pcre2_compile_context> context(pcre2_compile_context_create(nullptr));
   pcre2_set_newline(context.get(), PCRE2_NEWLINE_LF);
   int error = 0;
@@ -51,15 +70,12 @@ pcre2_match_data* match_data() {
 
 struct TokenRegex::Code {
   Handle<pcre2_code> code;
-  Handle<pcre2_match_context> limits;
   bool jit = false;
 };
 
 TokenRegex TokenRegex::from_pcre2(const std::string& pattern, const std::string& where) {
   auto code = std::make_shared<Code>();
   code->code = compile(pattern, where);
-  code->limits.reset(pcre2_match_context_create(nullptr));
-  pcre2_set_match_limit(code->limits.get(), UINT32_MAX);  // a long run of spaces is not an attack
   code->jit = pcre2_jit_compile(code->code.get(), PCRE2_JIT_COMPLETE) == 0;
   return TokenRegex(std::move(code));
 }
@@ -79,17 +95,20 @@ TokenRegex TokenRegex::from_literal(std::string_view text, const std::string& wh
 
 bool TokenRegex::search(std::string_view text, size_t from, size_t& begin, size_t& end) const {
   const auto* subject = reinterpret_cast<PCRE2_SPTR>(text.data());
+  pcre2_match_context* const limits = limits_for(text.size());
   int result = PCRE2_ERROR_JIT_STACKLIMIT;
   if (code_->jit) {
     result = pcre2_jit_match(code_->code.get(), subject, text.size(), from, PCRE2_NO_UTF_CHECK,
-                             match_data(), code_->limits.get());
+                             match_data(), limits);
   }
   if (result == PCRE2_ERROR_JIT_STACKLIMIT) {  // the interpreter's memory grows as it needs
     result = pcre2_match(code_->code.get(), subject, text.size(), from,
-                         PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, match_data(), code_->limits.get());
+                         PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, match_data(), limits);
   }
   if (result == PCRE2_ERROR_NOMATCH) return false;
-  HEADLENS_CHECK(Error, result >= 0, "[Tokenizer] regular expression, expected a match, got: {}",
+  HEADLENS_CHECK(Error, result >= 0,
+                 "[Tokenizer] regular expression, expected a match within the limits of steps and "
+                 "memory, got: {}",
                  error_text(result));
   const PCRE2_SIZE* bounds = pcre2_get_ovector_pointer(match_data());
   begin = bounds[0];

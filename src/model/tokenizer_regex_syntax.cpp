@@ -92,6 +92,7 @@ class Translator {
 
   void open_group() {
     const size_t start = out_.size();
+    if (peek(1) == '*') refuse("'(*'");  // PCRE2's own settings and verbs
     if (in_.substr(i_).starts_with("(?#")) {
       i_ = std::min(in_.find(')', i_), in_.size() - 1) + 1;
       return;

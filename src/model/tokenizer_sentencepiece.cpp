@@ -137,6 +137,16 @@ std::unique_ptr<const TokenDecoder> make_decoder(bool add_dummy_prefix, const st
   return read_decoder({{"type", "Sequence"}, {"decoders", parts}}, file);
 }
 
+/// What the library says of a model. Its double array throws where a piece holds a NUL.
+sentencepiece::util::Status load_status(sentencepiece::SentencePieceProcessor& processor,
+                                        std::string_view bytes) {
+  try {
+    return processor.LoadFromSerializedProto(bytes);
+  } catch (const std::exception& error) {
+    return {sentencepiece::util::StatusCode::kInternal, error.what()};
+  }
+}
+
 class SentencePieceTokenizer : public TokenizerBody {
  public:
   SentencePieceTokenizer(std::string_view bytes, const SentencePieceProto& proto,
@@ -176,7 +186,7 @@ SentencePieceTokenizer::SentencePieceTokenizer(std::string_view bytes,
                  "[{}] treat_whitespace_as_suffix, expected false, got true, which is not handled",
                  file);
   const std::string prefixless = prefix_ ? without_dummy_prefix(bytes) : std::string();
-  const auto status = processor_.LoadFromSerializedProto(prefix_ ? prefixless : bytes);
+  const auto status = load_status(processor_, prefix_ ? prefixless : bytes);
   HEADLENS_CHECK(ConfigError, status.ok(), "[{}] SentencePiece model, expected a whole one, got {}",
                  file, describe_json(json(status.ToString())));
   HEADLENS_CHECK(ConfigError, vocab_.size() == proto.pieces.size(),
@@ -245,7 +255,7 @@ std::string SentencePieceTokenizer::decode(std::span<const int64_t> ids,
     if (spelled == nullptr || (skip_special_tokens && added_.is_special(*spelled))) continue;
     tokens.push_back(*spelled);
   }
-  decoder_->apply(tokens);
+  decoder_->apply(tokens, grown_limit(bytes_of(tokens)));
   return tokens.empty() ? std::string() : tokens[0];  // one text: the decoder fuses
 }
 

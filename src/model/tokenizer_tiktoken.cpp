@@ -21,6 +21,7 @@ using nlohmann::json;
 
 constexpr size_t kLlama3Tokens = 128000;
 constexpr size_t kSpecialTokens = 256;
+constexpr size_t kMaxTokenBytes = 1024;  // every cut of a token is looked up; Llama-3's have 128
 
 /// Llama-3's words, in the syntax of tokenizer.json.
 constexpr char kLlama3Words[] =
@@ -103,6 +104,9 @@ std::vector<std::string> read_tokens(std::string_view bytes, const std::string& 
     HEADLENS_CHECK(ConfigError, line.has_value(),
                    "[{}:{}] line, expected a token in base64, a space and a rank, got {}", file,
                    number, describe_json(json(repair_utf8(text))));
+    HEADLENS_CHECK(ConfigError, line->token.size() <= kMaxTokenBytes,
+                   "[{}:{}] token, expected at most {} bytes, got {}", file, number, kMaxTokenBytes,
+                   line->token.size());
     HEADLENS_CHECK(ConfigError, line->rank == tokens.size(),
                    "[{}:{}] rank, expected {} (ranks count the lines from 0), got {}", file, number,
                    tokens.size(), line->rank);

@@ -1,5 +1,13 @@
-# headlens/report: writes the C++ file OUTPUT from TEMPLATE with the text of PAGE in it, called NAME.
+# headlens/report: writes the C++ file OUTPUT from TEMPLATE with the text of PAGE in it, called NAME. In a
+# page, @INCLUDE FILE@ stands for a file beside it.
 file(READ ${PAGE} HEADLENS_REPORT_PAGE)
+get_filename_component(folder ${PAGE} DIRECTORY)
+string(REGEX MATCHALL "@INCLUDE [a-z_.]+@" includes "${HEADLENS_REPORT_PAGE}")
+foreach(include IN LISTS includes)
+  string(REGEX REPLACE "@INCLUDE (.*)@" "\\1" file "${include}")
+  file(READ ${folder}/${file} text)
+  string(REPLACE "${include}\n" "${text}" HEADLENS_REPORT_PAGE "${HEADLENS_REPORT_PAGE}")
+endforeach()
 string(FIND "${HEADLENS_REPORT_PAGE}" ")headlens-page\"" end)
 if(NOT end EQUAL -1)
   message(FATAL_ERROR "[embed_page] ${PAGE}, expected no ')headlens-page\"', got one at byte ${end}")

@@ -106,6 +106,25 @@ Json screen_entry(const ScreenSummary& s) {
   return entry;
 }
 
+Json curve_entry(const SizeCurve& curve) {
+  Json lines = Json::array();
+  for (const CurveLine& line : curve.lines) {
+    Json entry = {{"without", group_list(line.without)},
+                  {"accuracy", Json::array()},
+                  {"accuracy_ci", Json::array()}};
+    for (const Estimate& accuracy : line.accuracy) {
+      entry["accuracy"].push_back(finite_number(accuracy.value, "the curve's accuracy"));
+      entry["accuracy_ci"].push_back(interval(accuracy, "the curve's accuracy"));
+    }
+    lines.push_back(std::move(entry));
+  }
+  return {{"task", curve.task},
+          {"seed", curve.seed},
+          {"sizes", curve.sizes},
+          {"examples", curve.examples},
+          {"lines", std::move(lines)}};
+}
+
 /// JSON that may stand inside a script element: no "</script>", no "<!--".
 std::string script_safe(const std::string& json) {
   std::string text;
@@ -182,6 +201,7 @@ nlohmann::ordered_json scores_document(const FindResult& result, const TaskInfo&
                                {"aggregate", group_list(result.aggregate)}};
   }
   if (result.screen) doc["screen"] = screen_entry(*result.screen);
+  if (result.curve) doc["curve"] = curve_entry(*result.curve);
   doc["manifest"] =
       manifest_document(manifest, {{"mode", result.mode}, {"placement", result.placement}});
   return doc;

@@ -5,7 +5,8 @@
 
 namespace headlens {
 
-/// report_page.html and compare_page.html, with the place of their data still marked.
+/// page/report.html and page/compare.html with their parts in them, the place of their data still
+/// marked.
 extern const std::string_view kReportPage;
 extern const std::string_view kComparePage;
 

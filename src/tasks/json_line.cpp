@@ -1,6 +1,7 @@
 // headlens/tasks: one line of a JSON Lines file, read strictly.
 #include "tasks/json_line.h"
 
+#include <cstring>
 #include <fstream>
 #include <iterator>
 
@@ -97,7 +98,8 @@ JsonLine JsonLine::object(const char* key) const {
 
 std::optional<std::string> JsonLine::near_key(const char* key) const {
   for (const auto& [name, value] : value_.items()) {
-    if (edit_distance(name, key) <= 2) return fmt::format("'{}'", name);
+    if (name.size() <= std::strlen(key) + 2 && edit_distance(name, key) <= 2)
+      return fmt::format("'{}'", name);
   }
   return std::nullopt;
 }

@@ -7,6 +7,7 @@
 #include <numeric>
 
 #include "core/check.h"
+#include "core/value_bytes.h"
 #include "headlens/core/intervals.h"
 #include "headlens/model/language_model.h"
 #include "headlens/model/row_fork.h"
@@ -43,9 +44,23 @@ void check_logits(const Tensor& logits, const ScoringBatch& batch, int64_t varia
                  logits.size(2), batch.max_token);
 }
 
-/// Log-probabilities of every choice, [i][choice].
-std::vector<std::vector<double>> score_batch(const LanguageModel& model, const ScoringBatch& batch,
-                                             Tap* tap) {
+using ChoiceScores = std::vector<std::vector<double>>;  // [i][choice]
+
+std::string bytes_of(const ChoiceScores& scores) {
+  ValueWriter out;
+  for (const std::vector<double>& of_example : scores) out.put_list(of_example);
+  return std::move(out.bytes);
+}
+
+ChoiceScores scores_of(const std::string& bytes) {
+  ValueReader in(bytes);
+  ChoiceScores scores;
+  while (!in.at_end()) scores.push_back(in.get_list<double>());
+  return scores;
+}
+
+/// Log-probabilities of every choice.
+ChoiceScores score_batch(const LanguageModel& model, const ScoringBatch& batch, Tap* tap) {
   if (tap == nullptr) {
     check_forward_inputs(model.config(), batch.rows.ids, batch.rows.logit_positions);
     const Tensor leaving = run_judged(model, batch.rows);
@@ -185,7 +200,10 @@ EvalResult evaluate(const LanguageModel& model, const std::vector<TokenizedExamp
   double chance = 0;
   int64_t done = 0;
   for (const ScoringBatch& batch : make_batches(examples, options.max_batch_tokens)) {
-    const auto scores = score_batch(model, batch, options.tap);
+    const std::string key =
+        fmt::format("scores from {} on, {} examples", done, batch.rows.examples.size());
+    const ChoiceScores scores = scores_of(kept_step(
+        options.steps, key, [&] { return bytes_of(score_batch(model, batch, options.tap)); }));
     for (size_t i = 0; i < scores.size(); ++i) {
       const size_t example = static_cast<size_t>(batch.rows.examples[i]);
       verdicts[example] = judge_choices(scores[i], batch.choices[i].answer);

@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <cstring>
+#include <fstream>
 #include <sstream>
 
 #include "core/error_message.h"
@@ -162,6 +164,22 @@ TEST_F(JournalTest, RefusesOtherFiles) {
               std::string::npos)
         << text;
     EXPECT_EQ(bytes(), text);
+  }
+}
+
+// The checksums of a file made by somebody else are right.
+TEST_F(JournalTest, RefusesAHeaderOfOtherKinds) {
+  for (const char* header :
+       {"[]", "{}", R"({"identity": {"model": 1}, "notes": {}})",
+        R"({"identity": [], "notes": {}})", R"({"identity": {"model": "m"}, "notes": {"a": []}})",
+        R"({"identity": {}, "notes": 1})"}) {
+    const std::string lengths = {0, 0, 0, 0, static_cast<char>(std::strlen(header)), 0, 0, 0};
+    const std::string body = lengths + header;
+    const uint32_t crc = static_cast<uint32_t>(std::stoul(checksum_text(body), nullptr, 16));
+    write("headlens.journal/1\n" + std::string(reinterpret_cast<const char*>(&crc), 4) + body);
+    EXPECT_NE(error_message<Error>([&] { open(); }).find("expected identity and notes, all texts"),
+              std::string::npos)
+        << header;
   }
 }
 

@@ -66,6 +66,7 @@ TEST_P(MapSamplesTest, KeepTheLastRowsAndKeys) {
   expect_same_map(sample.map, whole.slice(0, 4).slice(1, 4));
   EXPECT_EQ(sample.segments, (std::vector<std::pair<int64_t, int64_t>>{{0, 2}}));
   EXPECT_EQ(sample.target_segment, 0);
+  EXPECT_EQ(sample.first_position, 4);
 }
 
 TEST(MapSamples, AGroupOverTwoMixersIsTheMeanOfBoth) {

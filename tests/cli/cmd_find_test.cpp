@@ -143,7 +143,7 @@ INSTANTIATE_TEST_SUITE_P(Families, Find,
                                            "llamba", "nemotron_h", "falcon_h1", "zamba2"),
                          [](const auto& info) { return std::string(info.param); });
 
-TEST(FindOutputs, WritesThreeFilesAndPrintsTheTable) {
+TEST(FindOutputs, WritesFourFilesAndPrintsTheTable) {
   const TempDir dir;
   const auto model = model_with_words(dir, "bamba");
   const std::string task = "jsonl:" + word_task(dir).string();
@@ -160,6 +160,7 @@ TEST(FindOutputs, WritesThreeFilesAndPrintsTheTable) {
   EXPECT_EQ(static_cast<size_t>(std::count(csv.begin(), csv.end(), '\n')),
             scores["heads"].size() + 1);
   EXPECT_GT(std::filesystem::file_size(out / "report.html"), 10000u);
+  EXPECT_EQ(Json::parse(testing::read_file(out / "maps.json"))["schema"], "headlens.maps/1");
   std::vector<std::string> as_json = words;
   as_json.emplace_back("--json");
   const Json printed = headlens(as_json).json();

@@ -302,6 +302,7 @@ TEST_F(Outputs, MapsAreTheOnesOfTheirHeads) {
 TEST_F(Outputs, AMapPageIsOneFile) {
   done({"map", model_, "--text", "w1 w2", "--heads", "1.2", "--out", path("m.html")});
   const std::string page = testing::read_file(path("m.html"));
+  EXPECT_EQ(Json::parse(testing::read_file(path("m.json")))["maps"][0]["size"], 2);
   EXPECT_NE(page.find("\"layer\":1"), std::string::npos);
   EXPECT_NE(page.find("headlens map " + model_ + " --text 'w1 w2' --heads 1.2"), std::string::npos);
   for (const char* outside : {"<link", "src=", "href=", "@import", "url("}) {

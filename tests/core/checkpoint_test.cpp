@@ -172,6 +172,15 @@ TEST_F(CheckpointTest, RefusesAnIndexThatLeavesTheDirectory) {
   }
 }
 
+TEST_F(CheckpointTest, RefusesANulInAnIndex) {
+  save("a", {{"a", at::ones({1})}});
+  for (const std::string entry : {"..\\u0000", "a\\u0000.safetensors", "\\u0000"}) {
+    index(R"({"a": ")" + entry + R"("})");
+    EXPECT_EQ(error(),
+              at(kIndexName) + "tensor 'a', expected a file's name, got one with a NUL in it");
+  }
+}
+
 TEST_F(CheckpointTest, NamesTheMissingShard) {
   index(R"({"a": "m-1.safetensors"})");
   EXPECT_EQ(error(),

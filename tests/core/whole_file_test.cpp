@@ -50,6 +50,15 @@ TEST(WholeFile, LeavesTheOldFileUntilCommit) {
   EXPECT_EQ(file_count(dir), 1u);
 }
 
+TEST(WholeFile, HasNoNameUntilItIsWhole) {
+  const TempDir dir;
+  WholeFile file(dir.path() / "x");
+  file.write("half", 4);
+  EXPECT_EQ(file_count(dir), 0u);  // a process killed here leaves nothing
+  file.commit();
+  EXPECT_EQ(file_count(dir), 1u);
+}
+
 TEST(WholeFile, WritesToADeviceInsteadOfReplacingIt) {
   const TempDir dir;
   const auto link = dir.path() / "null";  // were it replaced, only the link would be gone

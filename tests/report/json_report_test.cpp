@@ -102,6 +102,20 @@ TEST(ScoresJson, HasTheContractsSections) {
   EXPECT_EQ(document.at("manifest").at("options").at("min_drop"), "0.05");
 }
 
+TEST(ScoresJson, HoldsACurveWhereThereIsOne) {
+  SampleReport s = testing::sample_transformer(2, 2, 2);
+  EXPECT_FALSE(scores(s).contains("curve"));
+  s.result.curve = SizeCurve{"kv:pairs={}", 5, {4, 8}, {16, 16}, {}};
+  s.result.curve->lines = {{{}, {{1, 0.8, 1}, {0.5, 0.3, 0.7}}},
+                           {{{1, 2, 2}}, {{0.25, 0.1, 0.5}, {0, 0, 0.2}}}};
+  EXPECT_EQ(scores(s).at("curve"), json::parse(R"({"task": "kv:pairs={}", "seed": 5,
+      "sizes": [4, 8], "examples": [16, 16], "lines": [
+      {"without": [], "accuracy": [1.0, 0.5], "accuracy_ci": [[0.8, 1.0], [0.3, 0.7]]},
+      {"without": [[1, 2, 2]], "accuracy": [0.25, 0.0], "accuracy_ci": [[0.1, 0.5], [0.0, 0.2]]}]})"));
+  s.result.curve->lines[1].accuracy[0].low = kNan;
+  EXPECT_NE(scores_error(s).find("the curve's accuracy"), std::string::npos);
+}
+
 TEST(ScoresJson, GivesChannelsForMamba1Only) {
   const json attention = scores(testing::sample_transformer(2, 2, 2));
   for (const json& entry : attention.at("heads")) EXPECT_FALSE(entry.contains("channels"));

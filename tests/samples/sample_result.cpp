@@ -153,7 +153,7 @@ void sample_maps(FindResult& r, const Prompt& p, size_t count, double wave, std:
   });
   order.resize(std::min(count, order.size()));
   for (const HeadScore& s : order) {
-    MapSample sample{s.head, s.role, p.tokens, p.segments, p.target, {}};
+    MapSample sample{s.head, s.role, 0, p.tokens, p.segments, p.target, {}};
     sample.map = s.role == HeadRole::Gather      ? gather_map(p, rng)
                  : s.role == HeadRole::Aggregate ? aggregate_map(p, rng)
                                                  : background(p, 0.15, rng);
@@ -227,6 +227,12 @@ SampleReport sample_hybrid() {
   for (HeadScore& s : heads) {
     s.kind = kinds[static_cast<size_t>(s.head.layer)];
     if (s.kind == "mamba2") s.map.entropy_norm = 0.6 + 0.4 * *s.map.entropy_norm;
+  }
+  for (HeadScore& s : heads) {  // a Gather head that no Aggregate head comes after
+    if (s.head.layer == 10 && s.head.first == 3) {
+      give_role(s, HeadRole::Gather, 0.093, report.result.base.accuracy.value);
+      report.result.gather.push_back(s.head);
+    }
   }
   std::erase_if(heads, [](const HeadScore& s) { return s.kind == "mlp"; });
   std::erase_if(report.result.maps, [&](const MapSample& m) {

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 
+#include "headlens/core/kept_steps.h"
 #include "headlens/model/graft.h"
 #include "headlens/model/language_model.h"
 #include "headlens/model/objective.h"
@@ -17,6 +18,7 @@ struct VariantOptions {
   uint64_t seed = 0;    ///< of the first projections
   /// Called with (done, total) steps; may throw to stop.
   std::function<void(int64_t, int64_t)> progress = {};
+  KeptSteps steps_kept = {};  ///< 64 training steps are one
 };
 
 /// A trained stand-in for an SSM head, beside the untrained one.

@@ -7,6 +7,7 @@
 
 #include "headlens/analysis/ablation_sweep.h"
 #include "headlens/analysis/types.h"
+#include "headlens/analysis/work_pool.h"
 #include "headlens/model/language_model.h"
 #include "headlens/model/objective.h"
 
@@ -37,6 +38,7 @@ struct CircuitOptions {
   int64_t exhaustive_sets = 512;  ///< sets tried to prove a greedy one the smallest; 0: none
   /// Called with (done, total) steps of a stage, `total` an upper bound; may throw to stop.
   std::function<void(const char* stage, int64_t done, int64_t total)> progress = {};
+  WorkPool* pool = nullptr;  ///< where results are kept, step by step; null: nowhere
 };
 
 /// The task under one intervention, beside the untouched model on the same examples.

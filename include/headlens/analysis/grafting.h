@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "headlens/analysis/estimates.h"
+#include "headlens/core/kept_steps.h"
 #include "headlens/model/graft.h"
 #include "headlens/model/language_model.h"
 #include "headlens/model/objective.h"
@@ -46,10 +47,12 @@ LanguageModel grafted_model(const LanguageModel& recipient, const LanguageModel&
                             const GraftPlan& plan);
 
 /// Runs the task on the recipient, and from the first layer that a plan changes on for each plan
-/// and its control. `progress` gets (done, total) runs and may throw to stop. Errors as above and
+/// and its control. `progress` gets (done, total) runs and may throw to stop; a
+/// batch is a step. Errors as above and
 /// of model/graft.h.
 GraftTrials try_grafts(const LanguageModel& recipient, const LanguageModel& donor,
                        const Objective& objective, const std::vector<GraftPlan>& plans,
-                       const std::function<void(int64_t, int64_t)>& progress = {});
+                       const std::function<void(int64_t, int64_t)>& progress = {},
+                       const KeptSteps& steps = {});
 
 }  // namespace headlens

@@ -10,6 +10,7 @@
 
 #include "headlens/analysis/types.h"
 #include "headlens/core/dtype.h"
+#include "headlens/core/kept_steps.h"
 #include "headlens/model/language_model.h"
 #include "headlens/model/objective.h"
 
@@ -30,7 +31,7 @@ struct PatternScores {
 /// other ids. One forward a prompt; figures are streamed.
 std::vector<PatternScores> pattern_scores(
     const LanguageModel& model, const Tensor& ids, const std::vector<HeadId>& targets,
-    const std::function<void(int64_t, int64_t)>& progress = {});
+    const std::function<void(int64_t, int64_t)>& progress = {}, const KeptSteps& steps = {});
 
 /// Random tokens said twice: [prompt, 2 * period] int64, drawn from 0 .. vocab - 1 without regard
 /// to what they mean. The same seed gives the same ids everywhere. UsageError for a number below 1.
@@ -66,6 +67,7 @@ struct RetrievalScores {
 RetrievalScores retrieval_scores(const LanguageModel& model,
                                  const std::vector<RetrievalTrial>& trials,
                                  const std::vector<HeadId>& targets, int64_t max_steps = 50,
-                                 const std::function<void(int64_t, int64_t)>& progress = {});
+                                 const std::function<void(int64_t, int64_t)>& progress = {},
+                                 const KeptSteps& steps = {});
 
 }  // namespace headlens

@@ -8,6 +8,7 @@
 
 #include "headlens/analysis/self_repair.h"
 #include "headlens/analysis/types.h"
+#include "headlens/core/kept_steps.h"
 #include "headlens/model/language_model.h"
 #include "headlens/model/objective.h"
 
@@ -52,6 +53,7 @@ struct LogitOptions {
   int64_t mamba1_groups = 16;  ///< whose sums are reported for a Mamba-1 layer
   /// Called with (done, total) batches; may throw to stop.
   std::function<void(int64_t, int64_t)> progress = {};
+  KeptSteps steps = {};  ///< a batch is a step
 };
 
 /// Direct logit attribution (arXiv 2211.00593, "Interpretability in the wild", 3.1) at the last

@@ -27,9 +27,10 @@ std::vector<HeadValues> map_values(const LanguageModel& model, const Objective& 
                                    const std::function<void(int64_t, int64_t)>& progress = {});
 
 /// The map of each head over one example's prompt; only its last `max_queries` rows and keys are
-/// kept. A channel group gives the mean of its channels' row-normalised |M|.
+/// kept, of groups of channels fewer, but 384. A group gives the mean of its channels'
+/// row-normalised |M|.
 std::vector<MapSample> map_samples(const LanguageModel& model, const Objective& objective,
                                    int64_t example, const std::vector<HeadId>& heads,
-                                   int64_t max_queries = 384);
+                                   int64_t max_queries = 4096);
 
 }  // namespace headlens

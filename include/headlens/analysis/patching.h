@@ -9,6 +9,7 @@
 
 #include "headlens/analysis/ablation_sweep.h"
 #include "headlens/analysis/types.h"
+#include "headlens/core/kept_steps.h"
 #include "headlens/hooks/interventions.h"
 #include "headlens/model/language_model.h"
 #include "headlens/model/objective.h"
@@ -64,6 +65,7 @@ struct PatchOptions {
   int64_t max_host_bytes = 0;        ///< as in SweepOptions
   /// Called with (done, total) work units; may throw to stop.
   std::function<void(int64_t, int64_t)> progress = {};
+  KeptSteps steps = {};  ///< a batch is a step
 };
 
 /// A run as it came out; means over examples with 95 % intervals.

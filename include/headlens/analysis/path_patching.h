@@ -8,6 +8,7 @@
 
 #include "headlens/analysis/estimates.h"
 #include "headlens/analysis/types.h"
+#include "headlens/core/kept_steps.h"
 #include "headlens/hooks/interventions.h"
 #include "headlens/model/language_model.h"
 #include "headlens/model/objective.h"
@@ -38,6 +39,7 @@ struct PathOptions {
   int64_t max_batch_tokens = 16384;  ///< variants x rows x positions held in one forward
   /// Called with (done, total) work units; may throw to stop.
   std::function<void(int64_t, int64_t)> progress = {};
+  KeptSteps steps = {};  ///< a batch is a step, and so are the receivers' own cuts
 };
 
 /// What the task loses when only a path is patched, over the same examples as the untouched run.

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "headlens/analysis/types.h"
+#include "headlens/core/kept_steps.h"
 #include "headlens/hooks/interventions.h"
 #include "headlens/model/language_model.h"
 #include "headlens/model/objective.h"
@@ -28,6 +29,7 @@ struct RepairOptions {
   int64_t top = 5;                            ///< heads listed, largest change first
   /// Called with (done, total) work units; may throw to stop.
   std::function<void(int64_t, int64_t)> progress = {};
+  KeptSteps steps = {};  ///< a batch is a step
 };
 
 /// How much a head's direct effect on the logit difference changed.

@@ -110,10 +110,26 @@ struct ScreenSummary {
 struct MapSample {
   HeadId head;                                        ///< which
   HeadRole role = HeadRole::None;                     ///< of that head
+  int64_t first_position = 0;                         ///< of tokens[0] in the prompt
   std::vector<std::string> tokens;                    ///< [pos]
   std::vector<std::pair<int64_t, int64_t>> segments;  ///< token positions, both ends in
   int64_t target_segment = -1;                        ///< the right one; -1: none
   Eigen::MatrixXf map;                                ///< [query, key], signed for SSM heads
+};
+
+/// Accuracy at every size of a task, of the whole model or without some heads.
+struct CurveLine {
+  std::vector<HeadId> without;     ///< cut together; empty: the whole model
+  std::vector<Estimate> accuracy;  ///< [size]
+};
+
+/// How accuracy falls as a task grows, on examples of another seed than heads were found on.
+struct SizeCurve {
+  std::string task;               ///< "kv:pairs={},n=128": {} stands for the size
+  uint64_t seed = 0;              ///< of the examples
+  std::vector<int64_t> sizes;     ///< as they stand in the task
+  std::vector<int64_t> examples;  ///< [size]
+  std::vector<CurveLine> lines;   ///< the whole model first
 };
 
 /// A model in a few words, for reports.
@@ -139,6 +155,7 @@ struct FindResult {
   std::vector<HeadId> aggregate;        ///< the same of Aggregate heads
   std::vector<MapSample> maps;          ///< of the strongest heads
   std::optional<ScreenSummary> screen;  ///< absent: no screen
+  std::optional<SizeCurve> curve;       ///< absent: not asked for
   std::string placement;                ///< "post_norm" or "pre_norm"
   std::string mode;                     ///< "zero", "mean", "resample", "scale"
   /// Batches of the sweeps that did not fit in memory and were halved.

@@ -6,6 +6,8 @@
 #include <c10/core/ScalarType.h>
 
 #include <cstdint>
+#include <filesystem>
+#include <memory>
 #include <optional>
 #include <string>
 #include <unordered_map>
@@ -19,6 +21,15 @@
 
 namespace headlens {
 
+/// What a recording may hold. What is made on a device stays there as long as there is room, then
+/// goes to pinned memory of the host, then to a file without a name in `folder`, of which the
+/// tensors recorded are views. Values are the same wherever they lie.
+struct RecordBudget {
+  int64_t device_bytes = 0;      ///< on all devices together; -1: no limit
+  int64_t host_bytes = -1;       ///< -1: no limit
+  std::filesystem::path folder;  ///< on a disk that has room
+};
+
 /// What of the recorded tensors is kept, and where.
 struct RecordOptions {
   bool keep_grad = false;                 ///< default: tensors are detached from the graph
@@ -27,7 +38,10 @@ struct RecordOptions {
   /// Positions of this forward to keep along "pos" (maps: rows), negative from the end; empty: all.
   /// The map's rows are then made alone, never the whole of it. Logits: of those that are computed.
   std::vector<int64_t> positions{};
+  std::optional<RecordBudget> budget{};  ///< default: no limit, and tensors stay where `device` says
 };
+
+class RecordSpill;
 
 /// Records what a forward makes at each site that `patterns` name (hook_name.h). Patterns are
 /// checked when the recorder is made: HookError for one that names nothing in this model. A second
@@ -37,6 +51,7 @@ class Recorder final : public Tap {
   /// For forwards of a model of this config.
   Recorder(const ModelConfig& config, const std::vector<std::string>& patterns,
            RecordOptions options = {});
+  ~Recorder() override;
 
   /// What has been recorded. Tensors may share storage with the forward's own: do not write.
   const ActivationCache& cache() const { return cache_; }
@@ -62,6 +77,7 @@ class Recorder final : public Tap {
   std::unordered_map<int64_t, std::vector<size_t>> at_point_;  // into items_
   RecordOptions options_;
   ActivationCache cache_;
+  std::unique_ptr<RecordSpill> spill_;
 };
 
 /// Bytes that a recording of `patterns` holds for `batch` prompts of `pos` tokens, made by a model
@@ -69,5 +85,9 @@ class Recorder final : public Tap {
 int64_t recording_bytes(const ModelConfig& config, const std::vector<std::string>& patterns,
                         int64_t batch, int64_t pos, at::ScalarType dtype = at::kFloat,
                         const RecordOptions& options = {});
+/// Those of the largest tensor among them: it is whole in memory when it is made, wherever it goes.
+int64_t largest_recorded_bytes(const ModelConfig& config, const std::vector<std::string>& patterns,
+                               int64_t batch, int64_t pos, at::ScalarType dtype = at::kFloat,
+                               const RecordOptions& options = {});
 
 }  // namespace headlens

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "headlens/core/kept_steps.h"
 #include "headlens/model/language_model.h"
 #include "headlens/model/site.h"
 #include "headlens/model/tokenizer.h"
@@ -31,7 +32,8 @@ struct GenerateOptions {
   /// Called before each batch with the prompts that its rows are, by index into the list.
   std::function<void(const std::vector<int64_t>& rows)> on_batch = {};
   std::function<void(int64_t done, int64_t total)> progress =
-      {};  ///< in prompts; may throw to stop
+      {};                ///< in prompts; may throw to stop
+  KeptSteps steps = {};  ///< a batch of texts is a step; a tap does not see those that were kept
 };
 
 /// Why a text ended.

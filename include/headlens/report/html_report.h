@@ -5,14 +5,15 @@
 
 #include "headlens/analysis/types.h"
 #include "headlens/report/manifest.h"
+#include "headlens/report/maps_json.h"
 #include "headlens/tasks/types.h"
 
 namespace headlens {
 
 /// The page: the circuit, a layer x head grid of every figure, maps of the found heads over their
-/// tokens, entropy of all heads side by side, the manifest. Values come from the same numbers as
-/// scores.json; maps are rounded to 1 / 32767 of their largest entry. ShapeError for a map that is
-/// not square or does not fit its tokens, Error for numbers that are not finite.
-std::string report_html(const FindResult& result, const TaskInfo& task, const Manifest& manifest);
+/// tokens, what each head costs, entropy of all heads, the manifest. It holds the documents of
+/// scores.json and maps.json and shows no other number. Throws what scores_json and maps_json do.
+std::string report_html(const FindResult& result, const TaskInfo& task, const Manifest& manifest,
+                        const MapLimits& limits = kReportMaps);
 
 }  // namespace headlens

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "headlens/core/dtype.h"
+#include "headlens/core/kept_steps.h"
 #include "headlens/model/objective.h"
 #include "headlens/tasks/types.h"
 
@@ -75,7 +76,8 @@ struct EvalOptions {
   int64_t max_batch_tokens = 16384;  ///< row x pos of one forward
   Tap* tap = nullptr;                ///< visited in every forward
   std::function<void(int64_t done, int64_t total)> progress =
-      {};  ///< in examples; may throw to stop
+      {};                ///< in examples; may throw to stop
+  KeptSteps steps = {};  ///< a batch is a step; a tap does not see those that were kept
 };
 
 /// Runs every prompt once; choices of several tokens go on from its state (without a tap, which

@@ -108,7 +108,7 @@ int64_t read_size(const JsonFields& fields, std::string_view key, int64_t fallba
 }
 
 int64_t read_layer_count(const JsonFields& fields, std::string_view key) {
-  return check_size(fields, key, fields.required<int64_t>(key), /*most=*/4096);
+  return check_size(fields, key, fields.required<int64_t>(key), kMaxLayers);
 }
 
 void check_divides(const JsonFields& fields, std::string_view whole_key, int64_t whole,

@@ -51,7 +51,9 @@ Family mamba2_native_family();
 /// A size: an integer from 1 to 2^31 - 1.
 int64_t read_size(const JsonFields& json, std::string_view key);
 int64_t read_size(const JsonFields& json, std::string_view key, int64_t fallback);
-/// A number of layers, at most 4096.
+/// Layers that a config may have.
+inline constexpr int64_t kMaxLayers = 4096;
+/// A number of layers, at most kMaxLayers.
 int64_t read_layer_count(const JsonFields& json, std::string_view key);
 /// Throws unless `whole` is a multiple of `part`; the keys are for the message.
 void check_divides(const JsonFields& json, std::string_view whole_key, int64_t whole,

@@ -93,7 +93,10 @@ ModelConfig parse(const JsonFields& fields) {
   config.d_model = read_size(fields, "hidden_size");
   config.norm_eps = read_norm_eps(fields, "layer_norm_epsilon", 1e-5);
   config.tied_embeddings = fields.optional("tie_word_embeddings", false);
-  for (const std::string& kind : read_kinds(fields)) {
+  const std::vector<std::string> kinds = read_kinds(fields);
+  HEADLENS_CHECK(ConfigError, !kinds.empty() && std::ssize(kinds) <= kMaxLayers,
+                 "[{}] layers, expected 1 to {}, got {}", fields.where(), kMaxLayers, kinds.size());
+  for (const std::string& kind : kinds) {
     config.layers.push_back(make_layer(fields, kind, config.norm_eps));
   }
   allow_only(fields, "num_hidden_layers", {config.layers.size()});

@@ -1,0 +1,123 @@
+"""Memory that is too little, and recordings too large for it."""
+import json
+import re
+import resource
+
+from rig import JOBS, Fault, expect, one_line
+
+EVAL = ["eval", "zoo:transformer", "--task", "mcq:options=4,n=256", "--device", "cpu", "--json"]
+COMMANDS = [EVAL, ["find", "zoo:mamba2", "--task", "mcq:options=4,n=32", "--device", "cpu", "--json", "--out", "out", "--maps", "0"],
+            ["ablate", "zoo:transformer", "--task", "mcq:options=4,n=256", "--heads", "1.0", "--device", "cpu", "--json"],
+            ["attribute", "zoo:transformer", "--task", "mcq:options=4,n=256", "--device", "cpu", "--json"]]
+
+
+def figure_of(text):
+    result = json.loads(text)
+    for name in ("accuracy", "accuracy_drop", "difference"):
+        if name in result:
+            return result[name]
+    return [head["accuracy"] for head in result["heads"]]
+
+
+def close(a, b):
+    pairs = zip(a, b) if isinstance(a, list) else [(a, b)]
+    return all(abs(x - y) < 1e-4 for x, y in pairs)
+
+
+def least_to_load(rig):
+    """Megabytes of data with which the libraries load at all: below, the system ends the program, not we."""
+    low, high = 0, 4096
+    while high - low > 4:
+        middle = (low + high) // 2
+        loads = rig.call(["--version"], limits=[(resource.RLIMIT_DATA, middle << 20)]).status == 0
+        low, high = (low, middle) if loads else (middle, high)
+    return high
+
+
+def too_little(rig, times):
+    """A limit on the process's data, from too little to start with to nearly enough."""
+    whole = [figure_of(rig.good(words).out) for words in COMMANDS]
+    least = least_to_load(rig)
+    for i in range(times):
+        which = i % len(COMMANDS)
+        megabytes = least + 240 * i // times
+        ended = rig.call([*COMMANDS[which], "--batch-tokens", "200000"], limits=[(resource.RLIMIT_DATA, megabytes << 20)])
+        if ended.status == 0:
+            expect(close(figure_of(ended.out), whole[which]), f"another result with {megabytes} MB")
+            yield "smaller batches, the same result" if "out of memory" in ended.err else "the same result"
+            continue
+        expect(ended.status == 1 and ended.err.count("headlens: error: ") == 1,
+               f"status {ended.status} with {megabytes} MB: {ended.err[-300:]!r}")
+        yield "one line"
+
+
+def shrinks(rig, times):
+    """Batches that cannot fit: memory has to run out before they do."""
+    words = [w.replace("n=256", "n=2048") for w in EVAL] + ["--batch-tokens", "1000000"]
+    small = json.loads(rig.good(words[:-1] + ["4096"]).out)
+    peak = rig.call_measured(words[:-1] + ["4096"]).peak_bytes
+    for _ in range(times):
+        most = int(peak * rig.random.uniform(1.1, 1.6))
+        ended = rig.call(words, limits=[(resource.RLIMIT_DATA, most)])
+        if ended.status != 0:
+            one_line(ended, status=1, has=["memory"])
+            yield "one line"
+            continue
+        result = json.loads(ended.out)
+        expect(abs(result["accuracy"] - small["accuracy"]) * 2048 <= small["near_ties"] + result["near_ties"], "another accuracy")
+        expect("batch_tokens_that_fit" in result and "going on with" in ended.err, "memory did not run out, or no note of it")
+        yield "smaller batches, noted in the result; the same accuracy"
+
+
+def capped(rig, times):
+    base = json.loads(rig.good(EVAL).out)
+    for _ in range(times):
+        cap = rig.random.uniform(0.002, 0.2)
+        ended = rig.call([*EVAL, "--max-host-memory", f"{cap:.5f}"])
+        if ended.status != 0:
+            one_line(ended, status=2, has=["cap on memory", "GiB"])
+            yield "one line with the figure"
+            continue
+        expect(re.search(r"\[memory\] predicted: weights .* GiB", ended.err), f"said {ended.err!r}")
+        result = json.loads(ended.out)
+        expect(abs(result["accuracy"] - base["accuracy"]) * base["examples"] <= base["near_ties"], "another accuracy")
+        yield "smaller batches, predicted in a line; the same accuracy"
+
+
+def spilled(rig, times):
+    words = ["run", "zoo:hybrid", "--text", "Paris is the capital of France. " * 12, "--record", "*", "--device", "cpu", "--out"]
+    where = rig.new_folder()
+    rig.good([*words, "whole"], where)
+    whole = (where / "whole").read_bytes()
+    for _ in range(times):
+        rig.good([*words, "part", "--max-host-memory", f"{rig.random.uniform(0, len(whole)) / 2**30 + 1e-9:.9f}"], where)
+        expect((where / "part").read_bytes() == whole, "other bytes")
+        expect(sorted(p.name for p in where.iterdir()) == ["part", "whole"], "something was left behind")
+        yield "byte for byte the unspilled file"
+
+
+def refused(rig, times):
+    text = rig.folder / "ids.safetensors"
+    write_ids(text, [7] * 100_000)
+    for i in range(times):
+        pattern, model = [("blocks.*.attn.hook_pattern", "zoo:transformer"), ("blocks.*.mixer.hook_map", "zoo:mamba2")][i % 2]
+        ended = rig.call_measured(["run", model, "--ids", text, "--record", pattern, "--device", "cpu", "--out", "out"])
+        line = one_line(ended, status=1, has=["GiB", "headlens map --rows"])
+        expect(ended.seconds < 60 and ended.peak_bytes < 3 << 30, f"took {ended.peak_bytes >> 20} MB first")
+        expect(float(re.search(r"got ([0-9.e+]+) GiB", line)[1]) > 100, line)
+        yield "refused before anything was made, with the figure and the other ways"
+
+
+def write_ids(path, ids):
+    header = json.dumps({"input_ids": {"dtype": "I64", "shape": [1, len(ids)], "data_offsets": [0, 8 * len(ids)]}}).encode()
+    header += b" " * (-len(header) % 8)
+    path.write_bytes(len(header).to_bytes(8, "little") + header + b"".join(i.to_bytes(8, "little") for i in ids))
+
+
+MEMORY_FAULTS = [
+    Fault("less memory than the process wants (up to 240 MB more than its libraries take)", "the same result, or one line", 16, 4, too_little),
+    Fault("memory runs out in a batch", "smaller batches, noted; the same accuracy", 6, 1, shrinks),
+    Fault("--max-host-memory", "batches within it, or one line with the figure", 12, 3, capped),
+    Fault("a recording beyond --max-host-memory", "spilled to disk, the same bytes", 10, 2, spilled),
+    Fault("all maps of 100 000 tokens recorded", "refused with figure and alternative", 2, 2, refused),
+]
