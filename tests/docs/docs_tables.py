@@ -43,6 +43,7 @@ NOT_RUN = [
     (r"^scripts/(build|demo|test)\b", "builds everything: scripts/test runs this very test"),
     (r"^scripts/format\b", "rewrites the sources; ctest check_format runs it with --check"),
     (r"^scripts/package", "builds and packs for many minutes: docs/packaging.md has its result"),
+    (r"^scripts/(fuzz|torture|tsan)\b", "minutes to hours, with a build of its own"),
     (r"^ninja\b", "builds; this test uses a build that is there"),
     (r"^build/release/tests/(core|bench)/", "unit tests and benchmarks: ctest runs the former"),
     (r"bench_peers|gpu_check|load_bench", "wants a GPU and the peers' packages"),

@@ -38,7 +38,8 @@ struct RecordOptions {
   /// Positions of this forward to keep along "pos" (maps: rows), negative from the end; empty: all.
   /// The map's rows are then made alone, never the whole of it. Logits: of those that are computed.
   std::vector<int64_t> positions{};
-  std::optional<RecordBudget> budget{};  ///< default: no limit, and tensors stay where `device` says
+  std::optional<RecordBudget>
+      budget{};  ///< default: no limit, and tensors stay where `device` says
 };
 
 class RecordSpill;
