@@ -203,6 +203,13 @@ std::map<std::string, std::string> item_options(const Flags& flags, const Manife
   return options;
 }
 
+void add_curve(FindResult& result, std::vector<LoadedTask> tasks, const LanguageModel& model,
+               const CurveFlags& flags, SweepOptions sweep, WorkPool& pool, Progress& progress) {
+  if (tasks.empty()) return;
+  sweep.progress = [&](int64_t done, int64_t total) { progress.update("curve", done, total); };
+  result.curve = size_curve(flags, std::move(tasks), model, curve_heads(result), sweep, pool);
+}
+
 int find(Flags flags) {
   const auto start = std::chrono::steady_clock::now();
   SharedRun run(flags, flags.shared, flags.out / "find.journal");
@@ -232,10 +239,8 @@ int find(Flags flags) {
   const auto objective = make_choice_objective(std::move(task.examples), row_tokens);
   options.pool = &run.pool();
   FindResult result = find_gather_aggregate(loaded.model, *objective, options);
-  if (!curve.empty()) {
-    result.curve = size_curve(flags.curve, std::move(curve), loaded.model, curve_heads(result),
-                              options.sweep, run.pool());
-  }
+  add_curve(result, std::move(curve), loaded.model, flags.curve, options.sweep, run.pool(),
+            progress);
   progress.finish();
   result.model.name = flags.model;
   if (options.sweep.mode == AblationMode::Scale) manifest.options["mode"] = flags.ablation.mode;

@@ -41,7 +41,8 @@ table { border-collapse: collapse; width: 100%; margin: 0.4rem 0 1rem; }
 th, td { text-align: left; padding: 0.15rem 0.8rem 0.15rem 0; border-bottom: 1px solid #8884; }
 td.number { font-variant-numeric: tabular-nums; white-space: nowrap; }
 .verdict { font-weight: 600; }
-.small { color: GrayText; }
+.small { color: #5c6169; }
+@media (prefers-color-scheme: dark) { .small { color: #a3a8b0; } }
 )";
 
 /// ", 17.3 GiB"; nothing for 0.
