@@ -85,7 +85,11 @@ CONTRAST = """(() => {
   const parse = c => { const m = c.match(/[\\d.]+/g)?.map(Number) ?? [0, 0, 0, 0]; return m.length < 4 ? [...m.slice(0, 3), 1] : m; };
   const over = (top, under) => under.map((c, k) => k < 3 ? top[3] * top[k] + (1 - top[3]) * c : 1);
   const light = c => { const [r, g, b] = c.slice(0, 3).map(v => (v /= 255) <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4); return .2126 * r + .7152 * g + .0722 * b; };
-  const behind = e => { const layers = []; for (; e; e = e.parentElement) layers.push(parse(getComputedStyle(e).backgroundColor)); return layers.reverse().reduce((under, top) => over(top, under), [255, 255, 255, 1]); };
+  const probe = document.body.appendChild(document.createElement("i"));
+  probe.style.background = "Canvas";
+  const sheet = parse(getComputedStyle(probe).backgroundColor);  // under everything: white, or the dark's own
+  probe.remove();
+  const behind = e => { const layers = []; for (; e; e = e.parentElement) layers.push(parse(getComputedStyle(e).backgroundColor)); return layers.reverse().reduce((under, top) => over(top, under), sheet); };
   let worst = [99, ""];
   for (const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT); walker.nextNode();) {
     const text = walker.currentNode.textContent.trim(), e = walker.currentNode.parentElement;
