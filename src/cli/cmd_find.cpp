@@ -204,6 +204,13 @@ std::map<std::string, std::string> item_options(const Flags& flags, const Manife
   return options;
 }
 
+void add_curve(FindResult& result, std::vector<LoadedTask> tasks, const LanguageModel& model,
+               const CurveFlags& flags, SweepOptions sweep, WorkPool& pool, Progress& progress) {
+  if (tasks.empty()) return;
+  sweep.progress = [&](int64_t done, int64_t total) { progress.update("curve", done, total); };
+  result.curve = size_curve(flags, std::move(tasks), model, curve_heads(result), sweep, pool);
+}
+
 int find(Flags flags) {
   const auto start = std::chrono::steady_clock::now();
   SharedRun run(flags, flags.shared, flags.out / "find.journal");
@@ -237,10 +244,7 @@ int find(Flags flags) {
     options.pool = &pool;
     const auto objective = make_choice_objective(task.examples, row_tokens);
     result = find_gather_aggregate(loaded.model, *objective, options);
-    if (!curve.empty()) {
-      result.curve =
-          size_curve(flags.curve, curve, loaded.model, curve_heads(result), options.sweep, pool);
-    }
+    add_curve(result, curve, loaded.model, flags.curve, options.sweep, pool, progress);
   });
   progress.finish();
   result.model.name = flags.model;

@@ -39,9 +39,12 @@ constexpr const char* kStyle = R"(:root { color-scheme: light dark; }
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
 table { border-collapse: collapse; width: 100%; margin: 0.4rem 0 1rem; }
 th, td { text-align: left; padding: 0.15rem 0.8rem 0.15rem 0; border-bottom: 1px solid #8884; }
+td { overflow-wrap: anywhere; }
 td.number { font-variant-numeric: tabular-nums; white-space: nowrap; }
+@media (max-width: 600px) { td.number { white-space: normal; } }
 .verdict { font-weight: 600; }
-.small { color: GrayText; }
+.small { color: #5c6169; }
+@media (prefers-color-scheme: dark) { .small { color: #a3a8b0; } }
 )";
 
 /// ", 17.3 GiB"; nothing for 0.
@@ -151,7 +154,8 @@ std::string study_text(const std::vector<Tried>& tried) {
 std::string study_page(const Json& study) {
   const Json& manifest = study["manifest"];
   std::string html = fmt::format(
-      "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>HeadLens: the "
+      "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta "
+      "name=\"viewport\" content=\"width=device-width, initial-scale=1\"><title>HeadLens: the "
       "study's "
       "claims</title>\n<style>{}</style></head>\n<body>\n<h1>The study's claims, tried here</h1>\n"
       "<p>Claims of arXiv 2504.18574. The study's figures are of its own models; a verdict is "

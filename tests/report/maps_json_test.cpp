@@ -165,6 +165,7 @@ TEST(MapsJson, KeepsTheLastRowWholeAndCoarserLevelsUnderALimit) {
   for (const json& tile : entry["levels"][0]["tiles"]) bytes += tile.get<std::string>().size();
   EXPECT_LE(bytes, static_cast<size_t>(limits.bytes));
   const double scale = entry["scale"];
+  EXPECT_NEAR(scale * 32767, map.cwiseAbs().maxCoeff(), 1e-12) << "rounding more brings nothing";
   EXPECT_LE((level_of(entry, 0).cwiseAbs() - largest(map, 4)).cwiseAbs().maxCoeff(),
             0.5001 * scale);
   const std::vector<int> row = units_of(entry["last_row"], 600);

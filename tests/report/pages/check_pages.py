@@ -85,7 +85,11 @@ CONTRAST = """(() => {
   const parse = c => { const m = c.match(/[\\d.]+/g)?.map(Number) ?? [0, 0, 0, 0]; return m.length < 4 ? [...m.slice(0, 3), 1] : m; };
   const over = (top, under) => under.map((c, k) => k < 3 ? top[3] * top[k] + (1 - top[3]) * c : 1);
   const light = c => { const [r, g, b] = c.slice(0, 3).map(v => (v /= 255) <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4); return .2126 * r + .7152 * g + .0722 * b; };
-  const behind = e => { const layers = []; for (; e; e = e.parentElement) layers.push(parse(getComputedStyle(e).backgroundColor)); return layers.reverse().reduce((under, top) => over(top, under), [255, 255, 255, 1]); };
+  const probe = document.body.appendChild(document.createElement("i"));
+  probe.style.background = "Canvas";
+  const sheet = parse(getComputedStyle(probe).backgroundColor);  // under everything: white, or the dark's own
+  probe.remove();
+  const behind = e => { const layers = []; for (; e; e = e.parentElement) layers.push(parse(getComputedStyle(e).backgroundColor)); return layers.reverse().reduce((under, top) => over(top, under), sheet); };
   let worst = [99, ""];
   for (const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT); walker.nextNode();) {
     const text = walker.currentNode.textContent.trim(), e = walker.currentNode.parentElement;
@@ -113,6 +117,7 @@ class Pages(unittest.TestCase):
                 subprocess.run([HEADLENS, *arguments, "--quiet", "--device", "cpu"], check=True, stdout=subprocess.DEVNULL)
             headlens("find", "zoo:hybrid", "--task", "mcq:options=4,n=64", "--out", cls.folder / "found", "--curve", "kv:pairs={},n=32", "--sizes", "2,4,8")
             headlens("compare", "zoo:transformer", "zoo:mamba2", "--task", "mcq:options=4,n=32", "--out", cls.folder / "compared")
+            headlens("reproduce", "C7", "--models", "zoo:transformer", "--dictionaries", "kv:pairs={},n=16", "--out", cls.folder / "study")
             headlens("map", "zoo:mamba2", "--text", "A. camp B. pen", "--heads", "1.5", "--out", cls.folder / "mapped.html")
         cls.browser = chromium.Browser(chromium.find())
         cls.addClassCleanup(cls.browser.close)
@@ -129,14 +134,14 @@ class Pages(unittest.TestCase):
 
     def all_pages(self):
         pages = [f"{name}.html" for name in SAMPLES]
-        return pages + (["found/report.html", "compared/compare.html", "mapped.html"] if HEADLENS else [])
+        return pages + (["found/report.html", "compared/compare.html", "mapped.html", "study/study.html"] if HEADLENS else [])
 
     def scores(self, name="small"):
         return json.loads((self.folder / f"{name}.scores.json").read_text())
 
     def json_beside(self, name):
         folder, stem = (self.folder / name).parent, name.split("/")[-1].removesuffix(".html")
-        files = {"found/report.html": ["scores", "maps"], "compared/compare.html": ["compare"], "mapped.html": ["mapped"]}.get(name, [f"{stem}.scores", f"{stem}.maps"])
+        files = {"found/report.html": ["scores", "maps"], "compared/compare.html": ["compare"], "mapped.html": ["mapped"], "study/study.html": ["study"]}.get(name, [f"{stem}.scores", f"{stem}.maps"])
         return [json.loads((folder / f"{file}.json").read_text()) for file in files]
 
     def test_open_light_and_dark_without_a_word(self):
@@ -182,6 +187,9 @@ class Pages(unittest.TestCase):
                 page = self.open(name)
                 documents = self.json_beside(name)
                 allowed = numbers_of(documents) | FIXED
+                if name.startswith("study"):  # its paper; seconds and memory have a rounding of their own
+                    allowed |= {"2504.18574"} | {f"{v:.{d}f}" for text in list(allowed) if re.fullmatch(r"[\d.]+", text) and text.count(".") < 2
+                                                 for v in (float(text), float(text) / 2 ** 30) for d in (0, 1)}
                 for m, one in enumerate(documents[-1].get("maps", [])):  # ends of scales, and entries read most
                     digits = page.run(f"tiled[{m}].digits")
                     known = Maps.__new__(Maps)
