@@ -129,6 +129,9 @@ TEST(PickledTensors, StaysSmallAndFlatWhateverTheFile) {
   EXPECT_NE(
       error(text_op(std::string(1000, 'x')) + "q\x01h\x01\x93").find("expected a name of 128"),
       std::string::npos);
+  EXPECT_EQ(
+      value_error(tensor_op(0, {1}, {1}, storage_op(1, "HalfStorage", std::string(129, '7')))),
+      "[p] key 'w', expected a storage's name of at most 128 bytes, got a longer one");
   EXPECT_EQ(pickle_error(std::string((1 << 22) + 1, 'N')),
             "[p] pickle, expected at most 4194304 bytes, got 4194305");
 }

@@ -48,6 +48,10 @@ TEST(TokenRegex, NamesWhatItCannotExpress) {
   EXPECT_EQ(error("\\xE2"),
             "[here] regular expression '\\xE2', this hexadecimal escape at byte 1 is not handled");
   EXPECT_TRUE(error("\\p{Nonsense}").starts_with("[here] regular expression, expected one that"));
+  EXPECT_EQ(error("(*CRLF)a"),
+            "[here] regular expression '(*CRLF)a', '(*' at byte 0 is not handled");
+  EXPECT_EQ(error(std::string(8193, 'a').c_str()),
+            "[here] regular expression, expected at most 8192 bytes, got 8193");
   EXPECT_TRUE(error(std::string(500, '[').c_str()).find("nesting this deep") != std::string::npos);
 }
 

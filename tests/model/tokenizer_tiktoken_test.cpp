@@ -90,6 +90,8 @@ TEST(TokenizerTiktoken, NamesTheLineThatIsWrong) {
             ":2] line, expected a token in base64, a space and a rank, got string \"nonsense\"");
   EXPECT_EQ(error_of("IQ== 0\nIg== 2\n"),
             ":2] rank, expected 1 (ranks count the lines from 0), got 2");
+  EXPECT_EQ(error_of("IQ== 0\n" + base64(std::string(1025, 'x')) + " 1\n"),
+            ":2] token, expected at most 1024 bytes, got 1025");
   EXPECT_EQ(error_of(small_file() + "IQ== 258\n").substr(0, 45),
             "] tiktoken file, expected Llama-3's (128000 t");
   directory.write("config.json", R"({"vocab_size": 515})");
