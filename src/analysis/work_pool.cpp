@@ -2,12 +2,23 @@
 #include "headlens/analysis/work_pool.h"
 
 #include "core/check.h"
+#include "headlens/core/log.h"
 
 namespace headlens {
 namespace {
 
 class LocalPool final : public WorkPool {
  public:
+  /// A run that fails before anything is finished leaves nothing to go on with.
+  ~LocalPool() override {
+    if (!journal_ || journal_->size() > 0) return;
+    try {
+      journal_->remove();
+    } catch (const Error& e) {
+      log_warn(e.what());
+    }
+  }
+
   void start(const RunIdentity&, std::optional<Journal> journal) override {
     journal_ = std::move(journal);
   }
@@ -28,6 +39,7 @@ class LocalPool final : public WorkPool {
   bool leads() const override { return true; }
   void finish() override {
     if (journal_) journal_->remove();
+    journal_.reset();
   }
 
  private:

@@ -7,6 +7,7 @@
 
 #include <csignal>
 #include <mutex>
+#include <system_error>
 #include <thread>
 
 namespace headlens::cli {
@@ -61,7 +62,11 @@ void end_on_interrupt() {
   }
   ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   noted();
-  std::thread(wait_for, signals).detach();
+  try {
+    std::thread(wait_for, signals).detach();
+  } catch (const std::system_error&) {  // no room for one: the signals end the process as ever
+    ::pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
+  }
 }
 
 InterruptNote::InterruptNote(std::filesystem::path kept, std::filesystem::path lock) {

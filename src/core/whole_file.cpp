@@ -71,21 +71,30 @@ void WholeFile::write(const void* data, size_t size) {
   }
 }
 
+/// Gives the file its name: at once where nothing has it, else by way of another one, which takes
+/// the old file's place.
+bool WholeFile::take_name() {
+  if (nameless_) {
+    const std::string open_file = fmt::format("/proc/self/fd/{}", fd_);
+    const auto link_to = [&](const std::filesystem::path& name) {
+      return ::linkat(AT_FDCWD, open_file.c_str(), AT_FDCWD, name.c_str(), AT_SYMLINK_FOLLOW) == 0;
+    };
+    if (link_to(path_)) return true;
+    if (errno != EEXIST || !link_to(pending_)) return false;
+    nameless_ = false;
+  }
+  return ::rename(pending_.c_str(), path_.c_str()) == 0;
+}
+
 void WholeFile::commit() {
   if (pending_.empty()) return;  // a device has it already
-  const bool synced = ::fsync(fd_) == 0;
-  bool named = synced;
-  if (synced && nameless_) {
-    const std::string open_file = fmt::format("/proc/self/fd/{}", fd_);
-    named =
-        ::linkat(AT_FDCWD, open_file.c_str(), AT_FDCWD, pending_.c_str(), AT_SYMLINK_FOLLOW) == 0;
-    nameless_ = !named;
-  }
-  const bool closed = named && ::close(std::exchange(fd_, -1)) == 0;
-  const bool renamed = closed && ::rename(pending_.c_str(), path_.c_str()) == 0;
-  HEADLENS_CHECK(Error, renamed, "[{}] file, expected to be finished, got {}", path_.string(),
+  const bool done = ::fsync(fd_) == 0 && take_name();
+  HEADLENS_CHECK(Error, done, "[{}] file, expected to be finished, got {}", path_.string(),
                  std::strerror(errno));
   pending_.clear();
+  const bool closed = ::close(std::exchange(fd_, -1)) == 0;
+  HEADLENS_CHECK(Error, closed, "[{}] file, expected to be closed, got {}", path_.string(),
+                 std::strerror(errno));
   sync_folder(path_);
 }
 

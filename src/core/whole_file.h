@@ -22,6 +22,8 @@ class WholeFile {
   void commit();
 
  private:
+  bool take_name();
+
   std::filesystem::path path_;
   std::string pending_;    // the name before the last one; empty: none is wanted
   bool nameless_ = false;  // not even that
