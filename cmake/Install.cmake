@@ -6,6 +6,13 @@ list(REMOVE_ITEM rooms headlens_cli)
 install(TARGETS headlens headlens_text ${rooms} EXPORT headlens-targets)
 if(TARGET headlens_command)
   install(TARGETS headlens_command)
+  set(completions ${PROJECT_BINARY_DIR}/completions)
+  install(FILES ${completions}/headlens.bash RENAME headlens
+          DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions)
+  install(FILES ${completions}/headlens.zsh RENAME _headlens
+          DESTINATION ${CMAKE_INSTALL_DATADIR}/zsh/site-functions)
+  install(FILES ${completions}/headlens.fish
+          DESTINATION ${CMAKE_INSTALL_DATADIR}/fish/vendor_completions.d)
 endif()
 install(DIRECTORY include/headlens DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 if(EXISTS ${PROJECT_SOURCE_DIR}/examples/zoo)
