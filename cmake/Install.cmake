@@ -7,6 +7,13 @@ list(REMOVE_ITEM rooms headlens_cli)
 install(TARGETS headlens headlens_text ${rooms} EXPORT headlens-targets ARCHIVE COMPONENT dev)
 if(TARGET headlens_command)
   install(TARGETS headlens_command RUNTIME COMPONENT command)
+  set(completions ${PROJECT_BINARY_DIR}/completions COMPONENT command)
+  install(FILES ${completions}/headlens.bash RENAME headlens
+          DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions COMPONENT command)
+  install(FILES ${completions}/headlens.zsh RENAME _headlens
+          DESTINATION ${CMAKE_INSTALL_DATADIR}/zsh/site-functions COMPONENT command)
+  install(FILES ${completions}/headlens.fish
+          DESTINATION ${CMAKE_INSTALL_DATADIR}/fish/vendor_completions.d COMPONENT command)
 endif()
 install(DIRECTORY include/headlens DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} COMPONENT dev)
 if(EXISTS ${PROJECT_SOURCE_DIR}/examples/zoo)

@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 
 #include "cli/heads.h"
+#include "cli/table.h"
 
 namespace headlens::cli {
 namespace {
@@ -76,18 +77,23 @@ std::string heads_text(const std::vector<HeadId>& heads) {
   return words.empty() ? "none" : fmt::format("{}", fmt::join(words, ", "));
 }
 
-std::string figures_line(const std::string& name, const SetFigures& f) {
-  return fmt::format("  {:<22} {:>8.3f} [{:5.3f}, {:5.3f}] {:>9.3f} {:>7.2f}\n", name,
-                     f.accuracy.value, f.accuracy.low, f.accuracy.high, f.mean_logprob, f.share);
+Table figures_table() {
+  return Table({"<", "accuracy", "95 %", "log-prob.", "share"});
+}
+
+void add_figures(Table& table, const std::string& name, const SetFigures& f) {
+  table.add({name, fmt::format("{:.3f}", f.accuracy.value), interval_text(f.accuracy),
+             fmt::format("{:.3f}", f.mean_logprob), fmt::format("{:.3f}", f.share)});
 }
 
 std::string steps_text(const std::string& title, const char* sign, const HeadSet& set,
                        const char* goal) {
-  std::string text = title + "\n";
+  Table table = figures_table();
   for (const CircuitStep& step : set.steps) {
-    text += figures_line(sign + head_text(step.head), step.figures);
+    add_figures(table, sign + head_text(step.head), step.figures);
   }
-  return text + fmt::format("  {}{}: {}\n", set.reached ? "" : "not ", goal, heads_text(set.heads));
+  return title + "\n" + (table.empty() ? "" : table.text()) +
+         fmt::format("  {}{}: {}\n", set.reached ? "" : "not ", goal, heads_text(set.heads));
 }
 
 std::string smallest_text(const char* what, const SmallestSet& set) {
@@ -95,19 +101,20 @@ std::string smallest_text(const char* what, const SmallestSet& set) {
     return fmt::format("{}: {} (--candidates takes more in)\n", what,
                        set.proved ? "no set of candidates does" : "no set that was tried");
   }
+  Table table = figures_table();
+  add_figures(table, "", set.figures);
   return fmt::format(
              "{}: {} ({} heads; {})\n", what, heads_text(set.heads), set.heads.size(),
              set.proved ? "no smaller set of candidates does" : "smaller sets were not all tried") +
-         figures_line("", set.figures);
+         table.text();
 }
 
 std::string nats(const Estimate& e) {
-  return fmt::format("{:>7.3f} [{:6.3f},{:6.3f}]", e.value, e.low, e.high);
+  return fmt::format("{:.3f} {}", e.value, interval_text(e));
 }
 
 std::string share(const std::optional<Estimate>& e) {
-  return e ? fmt::format("{:>6.2f} [{:5.2f},{:5.2f}]", e->value, e->low, e->high)
-           : fmt::format("{:>6} {:13}", "-", "");
+  return e ? nats(*e) : "-";
 }
 
 }  // namespace
@@ -179,11 +186,11 @@ Json repair_json(const std::vector<SelfRepair>& repairs) {
 }
 
 std::string minimal_text(const CircuitResult& r) {
-  std::string text = fmt::format("  {:<22} {:>8} {:>14} {:>9} {:>7}\n", "", "accuracy", "95 %",
-                                 "log-prob.", "share");
-  text += figures_line("untouched", r.base);
-  text += figures_line("no head", r.without);
-  text += figures_line(fmt::format("{} candidates only", r.candidates.size()), r.only_candidates);
+  Table table = figures_table();
+  add_figures(table, "untouched", r.base);
+  add_figures(table, "no head", r.without);
+  add_figures(table, fmt::format("{} candidates only", r.candidates.size()), r.only_candidates);
+  std::string text = table.text();
   text += steps_text("kept, taken out one by one", "- ", r.removal, "carried by");
   text += steps_text("kept, put in one by one", "+ ", r.addition, "carried by");
   text += steps_text("cut one by one", "x ", r.cutting, "broken by the cut of");
@@ -193,36 +200,36 @@ std::string minimal_text(const CircuitResult& r) {
 }
 
 std::string pairs_text(const PathPatching& r) {
-  std::string text =
-      fmt::format("  {:>10} {:>10} {:>7} {:>23} {:>20} {:>20}\n", "sender", "receiver", "path",
-                  "drop, nats [95 %]", "of the receiver's", "of the sender's");
+  Table table(
+      {"sender", "receiver", "<path", "drop, nats [95 %]", "of the receiver's", "of the sender's"});
   for (const PairEffect& pair : r.pairs) {
     for (const bool direct : {true, false}) {
       const PathEffect& effect = direct ? pair.direct : pair.total;
-      text += fmt::format("  {:>10} {:>10} {:>7} {} {} {}\n", head_text(pair.sender),
-                          head_text(pair.receiver), direct ? "direct" : "total",
-                          nats(effect.logprob_drop), share(effect.of_receiver),
-                          share(effect.of_sender));
+      table.add({head_text(pair.sender), head_text(pair.receiver), direct ? "direct" : "total",
+                 nats(effect.logprob_drop), share(effect.of_receiver), share(effect.of_sender)});
     }
   }
   for (const AnswerPath& path : r.answers) {
-    text += fmt::format("  {:>10} {:>10} {:>7} {} {} {}\n", head_text(path.sender), "logits",
-                        "direct", nats(path.direct.logprob_drop), share(std::nullopt),
-                        share(path.direct.of_sender));
+    table.add({head_text(path.sender), "logits", "direct", nats(path.direct.logprob_drop), "-",
+               share(path.direct.of_sender)});
   }
-  return text;
+  return table.text();
 }
 
 std::string repair_text(const std::vector<SelfRepair>& repairs) {
   std::string text;
   for (const SelfRepair& r : repairs) {
-    text += fmt::format(
-        "cut {}: logit difference {}\n  own {}  other heads {}\n  MLPs {}  final norm {}\n",
-        head_text(r.head), nats(r.total), nats(r.own), nats(r.heads), nats(r.mlps), nats(r.norm));
-    if (r.repaired) text += fmt::format("  other heads make up {}\n", share(r.repaired));
+    Table table({"<change of", "logit difference [95 %]"});
+    table.add({"all", nats(r.total)});
+    table.add({"the head itself", nats(r.own)});
+    table.add({"other heads", nats(r.heads)});
+    table.add({"MLPs", nats(r.mlps)});
+    table.add({"final norm", nats(r.norm)});
     for (const HeadChange& change : r.top) {
-      text += fmt::format("    {:>10} {}\n", head_text(change.head), nats(change.change));
+      table.add({"head " + head_text(change.head), nats(change.change)});
     }
+    text += fmt::format("cut {}\n", head_text(r.head)) + table.text();
+    if (r.repaired) text += fmt::format("  other heads make up {}\n", share(r.repaired));
   }
   return text;
 }

@@ -12,6 +12,7 @@
 #include "cli/output.h"
 #include "cli/progress.h"
 #include "cli/shared_run.h"
+#include "cli/table.h"
 #include "core/check.h"
 #include "headlens/analysis/work_items.h"
 #include "headlens/tasks/objective.h"
@@ -80,17 +81,20 @@ void check_flags(const Flags& flags) {
                  "[ablate] --renormalize, expected with --segments, got it {}", "alone");
 }
 
-std::string outcome_text(const char* name, const SweepOutcome& o) {
-  return fmt::format("{:<7} accuracy {:.4f}  mean log-probability {:.4f}  near ties {}\n", name,
-                     o.accuracy(), o.mean_logprob(), o.near_ties());
+void add_outcome(Table& table, const char* name, const SweepOutcome& o) {
+  table.add({name, fmt::format("{:.4f}", o.accuracy()), fmt::format("{:.4f}", o.mean_logprob()),
+             fmt::format("{}", o.near_ties())});
 }
 
 std::string ablate_text(const SweepResult& r, const TaskInfo& task, const AblationFlags& ablation) {
   const SweepOutcome& after = r.variants.front();
   const Estimate drop = accuracy_drop(r.base, after);
-  return outcome_text("before", r.base) + outcome_text("after", after) +
+  Table table({"<", "accuracy", "mean log-probability", "near ties"});
+  add_outcome(table, "before", r.base);
+  add_outcome(table, "after", after);
+  return table.text() +
          fmt::format(
-             "drop    {:.4f} (95 % {:.4f} to {:.4f}) over {} examples; placement {}, mode {}\n",
+             "drop {:.4f} (95 % {:.4f} to {:.4f}) over {} examples; placement {}, mode {}\n",
              drop.value, drop.low, drop.high, task.examples, ablation.placement, ablation.mode);
 }
 

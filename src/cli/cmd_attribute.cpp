@@ -12,6 +12,7 @@
 #include "cli/output.h"
 #include "cli/progress.h"
 #include "cli/shared_run.h"
+#include "cli/table.h"
 #include "headlens/analysis/logit_attribution.h"
 #include "headlens/tasks/objective.h"
 
@@ -43,6 +44,20 @@ Json layers_json(const std::vector<LayerEffect>& layers) {
   return list;
 }
 
+double sum_of(const std::vector<LayerEffect>& layers) {
+  double sum = 0;
+  for (const LayerEffect& layer : layers) sum += layer.effect.value;
+  return sum;
+}
+
+/// What the parts of each sort write together.
+std::vector<std::pair<std::string, double>> sums_of(const LogitAttribution& r) {
+  double heads = 0;
+  for (const HeadEffect& head : r.heads) heads += head.effect.value;
+  return {
+      {"heads", heads}, {"MLPs", sum_of(r.mlps)}, {"biases", sum_of(r.biases) + r.norm_bias.value}};
+}
+
 Json attribution_json(const Flags& flags, const TaskInfo& task, const LogitAttribution& r) {
   Json json = {{"schema", "headlens.attribution/1"},
                {"model", flags.model},
@@ -52,6 +67,7 @@ Json attribution_json(const Flags& flags, const TaskInfo& task, const LogitAttri
   put(json, "difference", r.difference);
   put(json, "embedding", r.embedding);
   put(json, "norm_bias", r.norm_bias);
+  for (const auto& [name, sum] : sums_of(r)) json["sums"][name] = sum;
   json["heads"] = Json::array();
   for (const HeadEffect& head : r.heads) {
     Json entry = {{"layer", head.head.layer}, {"head", head.head.first}, {"kind", head.kind}};
@@ -72,14 +88,8 @@ Json attribution_json(const Flags& flags, const TaskInfo& task, const LogitAttri
   return json;
 }
 
-std::string line(const std::string& name, const Estimate& e) {
-  return fmt::format("  {:<26} {:>8.3f} [{:>7.3f},{:>7.3f}]\n", name, e.value, e.low, e.high);
-}
-
-double sum_of(const std::vector<LayerEffect>& layers) {
-  double sum = 0;
-  for (const LayerEffect& layer : layers) sum += layer.effect.value;
-  return sum;
+void add_part(Table& table, const std::string& name, const Estimate& e) {
+  table.add({name, fmt::format("{:.3f}", e.value), interval_text(e)});
 }
 
 /// The parts of largest size, and the sums of all.
@@ -87,34 +97,34 @@ std::string attribution_text(const Flags& flags, const TaskInfo& task, const Log
   std::string text =
       fmt::format("{} on {}, {} examples: the answer's logit less the other choices' mean\n",
                   flags.model, task.spec, task.examples);
-  text += line("logit difference", r.difference) + line("embedding", r.embedding);
-  double heads = 0;
+  Table parts_table({"<", "difference", "95 %"});
+  add_part(parts_table, "logit difference", r.difference);
+  add_part(parts_table, "embedding", r.embedding);
   std::vector<std::pair<std::string, Estimate>> parts;
   for (const HeadEffect& head : r.heads) {
-    heads += head.effect.value;
     parts.emplace_back(fmt::format("{} {}", head.kind, head_text(head.head)), head.effect);
   }
   for (const LayerEffect& mlp : r.mlps) {
     parts.emplace_back(fmt::format("mlp {}", mlp.layer), mlp.effect);
   }
-  text +=
-      fmt::format("  {:<26} {:>8.3f}\n  {:<26} {:>8.3f}\n  {:<26} {:>8.3f}\n", "all heads", heads,
-                  "all MLPs", sum_of(r.mlps), "biases", sum_of(r.biases) + r.norm_bias.value);
+  for (const auto& [name, sum] : sums_of(r)) {
+    parts_table.add({"all " + name, fmt::format("{:.3f}", sum)});
+  }
   std::stable_sort(parts.begin(), parts.end(), [](const auto& a, const auto& b) {
     return std::abs(a.second.value) > std::abs(b.second.value);
   });
   parts.resize(std::min(parts.size(), static_cast<size_t>(flags.top)));
-  text += "largest parts\n";
-  for (const auto& [name, effect] : parts) text += line(name, effect);
-  text += fmt::format("logit lens\n  {:<26} {:>8} {:>17} {:>9} {:>10}\n", "after", "differ.",
-                      "95 %", "accuracy", "log-prob.");
+  Table largest({"<", "", ""});
+  for (const auto& [name, effect] : parts) add_part(largest, name, effect);
+  text += parts_table.text() + "largest parts\n" + largest.text();
+  Table lens_table({"<after", "difference", "95 %", "accuracy", "log-prob."});
   for (const LensLayer& lens : r.lens) {
-    text += fmt::format("  {:<26} {:>8.3f} [{:>7.3f},{:>7.3f}] {:>9.3f} {:>10.3f}\n",
-                        lens.layer < 0 ? "embedding" : fmt::format("layer {}", lens.layer),
-                        lens.difference.value, lens.difference.low, lens.difference.high,
-                        lens.accuracy, lens.logprob.value);
+    lens_table.add({lens.layer < 0 ? "embedding" : fmt::format("layer {}", lens.layer),
+                    fmt::format("{:.3f}", lens.difference.value), interval_text(lens.difference),
+                    fmt::format("{:.3f}", lens.accuracy),
+                    fmt::format("{:.3f}", lens.logprob.value)});
   }
-  return text;
+  return text + "logit lens\n" + lens_table.text();
 }
 
 int attribute(Flags flags) {

@@ -1,5 +1,5 @@
 // headlens/cli: `circuit`: the smallest sets of heads, the paths between them, what stands in.
-#include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 
@@ -14,6 +14,7 @@
 #include "cli/progress.h"
 #include "cli/shared_run.h"
 #include "core/check.h"
+#include "core/near_words.h"
 #include "headlens/tasks/objective.h"
 
 namespace headlens::cli {
@@ -34,12 +35,13 @@ struct Flags : CommonFlags {
 template <typename T>
 T one_of(const char* flag, const std::string& word,
          const std::vector<std::pair<std::string, T>>& offered) {
-  std::string names;
+  std::vector<std::string> names;
   for (const auto& [name, value] : offered) {
     if (name == word) return value;
-    names += (names.empty() ? "" : ", ") + name;
+    names.push_back(name);
   }
-  HEADLENS_FAIL(UsageError, "[circuit] {}, expected one of {}, got '{}'", flag, names, word);
+  HEADLENS_FAIL(UsageError, "[circuit] {}, expected one of {}, got '{}'{}", flag,
+                fmt::join(names, ", "), word, suggestion(word, names));
 }
 
 CircuitOptions circuit_options(const Flags& flags) {

@@ -12,6 +12,7 @@
 #include "cli/pool_steps.h"
 #include "cli/progress.h"
 #include "cli/shared_run.h"
+#include "cli/table.h"
 #include "core/check.h"
 #include "headlens/analysis/compare.h"
 #include "headlens/analysis/gather_aggregate.h"
@@ -179,16 +180,16 @@ std::string summary_name(const Comparison& c, const std::string& summary) {
 std::string comparison_text(const Comparison& c, const TaskInfo& task) {
   std::string text = fmt::format("A {} against B {} on {}, {} examples\n", c.a.model.name,
                                  c.b.model.name, task.spec, c.examples);
-  text += fmt::format("  {:<12} {:<28} {:>8} {:>8} {:>8} {:>19}\n", "figure", "of", "A", "B",
-                      "A - B", "95 %");
+  Table table({"<figure", "<of", "A", "B", "A - B", "95 %"});
   for (size_t f = 0; f < kMapFigures; ++f) {
     for (const PairedDifference& d : c.differences) {
       if (static_cast<size_t>(d.figure) != f) continue;
-      text += fmt::format("  {:<12} {:<28} {:>8.3f} {:>8.3f} {:>8.3f} [{:>8.3f},{:>8.3f}]\n",
-                          kMapFigureNames[f], summary_name(c, d.summary), d.a.value, d.b.value,
-                          d.difference.value, d.difference.low, d.difference.high);
+      table.add({kMapFigureNames[f], summary_name(c, d.summary), fmt::format("{:.3f}", d.a.value),
+                 fmt::format("{:.3f}", d.b.value), fmt::format("{:.3f}", d.difference.value),
+                 interval_text(d.difference)});
     }
   }
+  text += table.text();
   for (const auto& [role, a, b] : {std::tuple("gather", &c.a.gather, &c.b.gather),
                                    std::tuple("aggregate", &c.a.aggregate, &c.b.aggregate)}) {
     if (!*a) text += fmt::format("  A has no {} head\n", role);

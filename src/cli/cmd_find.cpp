@@ -13,6 +13,7 @@
 #include "cli/progress.h"
 #include "cli/shared_run.h"
 #include "cli/size_curve.h"
+#include "cli/table.h"
 #include "core/check.h"
 #include "headlens/analysis/gather_aggregate.h"
 #include "headlens/core/log.h"
@@ -40,14 +41,27 @@ struct Flags : CommonFlags {
   bool keep_groups = false;
 };
 
-std::string head_line(const HeadScore& s) {
+Ink ink_of(HeadRole role) {
+  return role == HeadRole::Gather      ? Ink::Gather
+         : role == HeadRole::Aggregate ? Ink::Aggregate
+                                       : Ink::None;
+}
+
+void add_head(Table& table, const HeadScore& s) {
   const auto figure = [](const std::optional<double>& v) {
-    return v ? fmt::format("{:7.3f}", *v) : "      -";
+    return v ? fmt::format("{:.3f}", *v) : "-";
   };
-  return fmt::format("  {:<9} {:>10} {:<16} {:>7.3f} [{:6.3f},{:6.3f}] {} {} {} {}\n",
-                     head_role_name(s.role), head_text(s.head), s.kind, s.accuracy_drop->value,
-                     s.accuracy_drop->low, s.accuracy_drop->high, figure(s.map.entropy_norm),
-                     figure(s.map.gather), figure(s.map.aggregate), figure(s.map.target));
+  const Estimate& drop = *s.accuracy_drop;
+  table.add({{head_role_name(s.role), ink_of(s.role)},
+             head_text(s.head),
+             s.kind,
+             fmt::format("{:.3f}", drop.value),
+             interval_text(drop),
+             figure(s.map.entropy_norm),
+             figure(s.map.gather),
+             figure(s.map.aggregate),
+             figure(s.map.target),
+             {bar(drop.value, 12), ink_of(s.role)}});
 }
 
 /// How the screen did, in a line.
@@ -72,9 +86,8 @@ std::string summary(const FindResult& r, const TaskInfo& task) {
       fmt::format("{} on {}: accuracy {:.3f} (95 % {:.3f} to {:.3f}, {} examples, {} near ties)\n",
                   r.model.name, task.spec, r.base.accuracy.value, r.base.accuracy.low,
                   r.base.accuracy.high, r.base.examples, r.base.near_ties);
-  text +=
-      fmt::format("  {:<9} {:>10} {:<16} {:>7} {:>15} {:>7} {:>7} {:>7} {:>7}\n", "role",
-                  "layer.head", "kind", "drop", "95 %", "entropy", "gather", "aggreg.", "target");
+  Table table({"<role", "layer.head", "<kind", "drop", "95 %", "entropy", "gather", "aggreg.",
+               "target", "<"});
   std::vector<const HeadScore*> order;
   for (const HeadScore& s : r.heads) {
     if (s.accuracy_drop) order.push_back(&s);
@@ -86,8 +99,9 @@ std::string summary(const FindResult& r, const TaskInfo& task) {
   if (!found) text += "  no head has a role by the rule (docs/metrics.md); the largest drops are\n";
   constexpr size_t kNearest = 3;
   for (size_t i = 0; i < order.size(); ++i) {
-    if (found ? order[i]->role != HeadRole::None : i < kNearest) text += head_line(*order[i]);
+    if (found ? order[i]->role != HeadRole::None : i < kNearest) add_head(table, *order[i]);
   }
+  text += table.text();
   if (r.screen) text += screen_line(*r.screen);
   return text;
 }

@@ -3,7 +3,9 @@
 
 #include "cli/commands.h"
 #include "cli/common.h"
+#include "cli/drawing.h"
 #include "cli/output.h"
+#include "cli/terminal.h"
 #include "cli/zoo.h"
 #include "headlens/core/checkpoint.h"
 #include "headlens/hooks/recorder.h"
@@ -89,18 +91,6 @@ std::vector<LayerGroup> group_layers(const ModelConfig& config) {
   return groups;
 }
 
-/// "0-8, 10, 12-31".
-std::string ranges_text(const std::vector<int64_t>& sorted) {
-  std::vector<std::string> parts;
-  for (size_t begin = 0, end = 0; begin < sorted.size(); begin = end) {
-    while (end < sorted.size() && sorted[end] - sorted[begin] == static_cast<int64_t>(end - begin))
-      ++end;
-    parts.push_back(end - begin == 1 ? fmt::format("{}", sorted[begin])
-                                     : fmt::format("{}-{}", sorted[begin], sorted[end - 1]));
-  }
-  return fmt::format("{}", fmt::join(parts, ", "));
-}
-
 std::string site_line(std::string_view name, const SiteInfo& site) {
   return fmt::format("  {:<34} {}\n", name, site.shape);
 }
@@ -124,10 +114,11 @@ std::string sites_text(const Description& d) {
 
 std::string description_text(const Description& d, const Flags& flags) {
   const ModelConfig& c = d.config;
-  std::string text =
-      fmt::format("{} ({}): {} layers, d_model {}, vocabulary {}\nweights: {} in {}\nlayers\n",
-                  c.family, c.architecture, c.layers.size(), c.d_model, c.vocab_size,
-                  human_bytes(static_cast<double>(d.weight_bytes)), c.dtype);
+  std::string text = fmt::format(
+      "{} ({}): {} layers, d_model {}, vocabulary {}\nweights: {} in {}\n\n{}\nlayers\n", c.family,
+      c.architecture, c.layers.size(), c.d_model, c.vocab_size,
+      human_bytes(static_cast<double>(d.weight_bytes)), c.dtype,
+      model_drawing(c, screen().unicode));
   for (const LayerGroup& group : group_layers(c)) {
     text += fmt::format("  {}: {}\n", ranges_text(group.layers), group.text);
   }
@@ -138,10 +129,34 @@ std::string description_text(const Description& d, const Flags& flags) {
              flags.batch, flags.length, human_bytes(d.recording_bytes), human_bytes(d.map_bytes));
 }
 
+/// Sizes that only some mixers have.
+struct MixerSizes {
+  Json operator()(const AttentionSpec& a) const {
+    Json sizes = {{"kv_heads", a.kv_heads}};
+    if (a.window > 0) sizes["window"] = a.window;
+    if (a.softcap > 0) sizes["softcap"] = a.softcap;
+    return sizes;
+  }
+  Json operator()(const Mamba1Spec& m) const { return state_sizes(m.d_state, m.d_conv); }
+  Json operator()(const Mamba2Spec& m) const { return state_sizes(m.d_state, m.d_conv, m.groups); }
+  Json operator()(const DiscreteMamba2Spec& m) const {
+    return state_sizes(m.d_state, m.d_conv, m.qk_heads);
+  }
+  static Json state_sizes(int64_t state, int64_t conv, int64_t groups = 0) {
+    Json sizes = {{"d_state", state}, {"d_conv", conv}};
+    if (groups > 0) sizes["groups"] = groups;
+    return sizes;
+  }
+};
+
 Json bank_json(const LayerSpec& layer, const HeadBank& bank) {
   Json out = {{"kind", layer_kind_name(bank.kind)}, {"heads", bank.count}, {"d_head", bank.width}};
   const AttentionSpec* attention = attention_of(layer, bank);
-  if (attention != nullptr) out["kv_heads"] = attention->kv_heads;
+  if (attention != nullptr) {
+    out.update(MixerSizes{}(*attention));
+  } else if (layer.mixer) {
+    out.update(std::visit(MixerSizes{}, *layer.mixer));
+  }
   return out;
 }
 
@@ -162,10 +177,15 @@ Json layer_json(const LayerSpec& layer) {
 }
 
 Json description_json(const Description& d, const Flags& flags) {
-  Json out = {{"family", d.config.family},   {"architecture", d.config.architecture},
-              {"d_model", d.config.d_model}, {"vocab_size", d.config.vocab_size},
-              {"dtype", d.config.dtype},     {"weight_bytes", d.weight_bytes},
-              {"fingerprint", d.fingerprint}};
+  Json out = {{"family", d.config.family},       {"architecture", d.config.architecture},
+              {"d_model", d.config.d_model},     {"vocab_size", d.config.vocab_size},
+              {"dtype", d.config.dtype},         {"weight_bytes", d.weight_bytes},
+              {"fingerprint", d.fingerprint},    {"tied_embeddings", d.config.tied_embeddings},
+              {"pattern", layer_strip(d.config)}};
+  if (d.config.max_position > 0) out["max_position"] = d.config.max_position;
+  if (d.config.embed_scale != 1) out["embed_scale"] = d.config.embed_scale;
+  if (d.config.logit_scale != 1) out["logit_scale"] = d.config.logit_scale;
+  if (d.config.logit_softcap > 0) out["logit_softcap"] = d.config.logit_softcap;
   for (const LayerSpec& layer : d.config.layers) out["layers"].push_back(layer_json(layer));
   for (const SiteInfo& site : d.sites) {
     out["sites"].push_back({{"name", site.name}, {"shape", site.shape}});

@@ -9,12 +9,12 @@
 #include "cli/common.h"
 #include "cli/heads.h"
 #include "cli/ids.h"
+#include "cli/map_view.h"
 #include "cli/memory_notice.h"
 #include "cli/output.h"
+#include "cli/tensor_files.h"
 #include "core/check.h"
 #include "headlens/analysis/gather_aggregate.h"
-#include "headlens/core/npz.h"
-#include "headlens/core/safetensors.h"
 #include "headlens/hooks/hook_set.h"
 #include "headlens/hooks/reducers.h"
 #include "headlens/model/head_map.h"
@@ -130,32 +130,80 @@ void write_tensors(const Flags& flags, const LoadedModel& loaded, const std::vec
   for (const ReadMap& read : maps) tensors.emplace_back(read.name(), read.map);
   tensors.emplace_back("input_ids", ids.to(at::kCPU));
   tensors.emplace_back("rows", rows.to(at::kCPU));
-  if (flags.out.extension() == ".npz") {
-    save_npz(flags.out, tensors);
-  } else {
-    save_safetensors(flags.out, tensors,
-                     {{"model", flags.model}, {"checkpoint", loaded.model.fingerprint()}});
-  }
+  save_tensors("map", flags.out, tensors,
+               {{"model", flags.model}, {"checkpoint", loaded.model.fingerprint()}});
 }
 
-void deliver_listing(const Flags& flags, const std::vector<ReadMap>& maps, int64_t tokens) {
-  Json listing = {{"out", flags.out.string()}, {"tokens", tokens}, {"maps", Json::array()}};
+Json listing_json(const std::vector<ReadMap>& maps, int64_t tokens) {
+  Json listing = {{"tokens", tokens}, {"maps", Json::array()}};
   for (const ReadMap& read : maps) {
     listing["maps"].push_back({{"name", read.name()},
                                {"layer", read.head.layer},
                                {"head", read.head.first},
                                {"shape", read.map.sizes().vec()}});
   }
+  return listing;
+}
+
+void deliver_listing(const Flags& flags, const std::vector<ReadMap>& maps, int64_t tokens) {
+  Json listing = {{"out", flags.out.string()}};
+  listing.update(listing_json(maps, tokens));
   const std::string text =
       fmt::format("{} maps of {} tokens: {}\n", maps.size(), tokens, flags.out.string());
   print(flags.json ? json_text(listing) : text);
 }
 
+/// What the terminal shows, with every entry.
+Json view_json(const std::vector<ReadMap>& maps, const std::vector<std::string>& tokens,
+               const std::vector<int64_t>& rows) {
+  Json json = listing_json(maps, std::ssize(tokens));
+  json["token_texts"] = tokens;
+  json["rows"] = rows;
+  for (size_t m = 0; m < maps.size(); ++m) {
+    const Eigen::MatrixXf map = to_matrix(maps[m].map);
+    Json& entry = json["maps"][m];
+    entry["least"] = map.minCoeff();
+    entry["largest"] = map.maxCoeff();
+    for (Eigen::Index r = 0; r < map.rows(); ++r) {
+      const Eigen::RowVectorXf row = map.row(r);
+      entry["values"].push_back(std::vector<float>(row.begin(), row.end()));
+    }
+  }
+  return json;
+}
+
+/// A quick look, without any file.
+void show_maps(const Flags& flags, const LoadedModel& loaded, const std::vector<ReadMap>& maps,
+               const Tensor& ids, const Tensor& rows) {
+  const std::vector<std::string> tokens = token_texts(load_tokenizer(loaded, flags), ids);
+  const Tensor cpu = rows.to(at::kCPU);
+  const std::vector<int64_t> shown(cpu.const_data_ptr<int64_t>(),
+                                   cpu.const_data_ptr<int64_t>() + cpu.numel());
+  if (flags.json) {
+    check_written_values("map", "the JSON.json", std::ssize(maps) * rows.numel() * ids.numel());
+    return print(json_text(view_json(maps, tokens, shown)));
+  }
+  std::vector<ViewedMap> views;
+  for (const ReadMap& read : maps) {
+    Eigen::MatrixXf map = to_matrix(read.map);
+    const std::string title =
+        fmt::format("{}: {:.3g} to {:.3g}", head_text(read.head), map.minCoeff(), map.maxCoeff());
+    views.push_back({title, std::move(map)});
+  }
+  std::vector<std::string> row_tokens;
+  for (const int64_t row : shown) row_tokens.push_back(tokens[static_cast<size_t>(row)]);
+  print(maps_view(views, row_tokens, tokens, screen()));
+}
+
 void check_out(const Flags& flags) {
+  if (flags.out.empty()) return;
   const std::string form = flags.out.extension().string();
-  HEADLENS_CHECK(UsageError, form == ".safetensors" || form == ".npz" || form == ".html",
-                 "[map] --out, expected a .safetensors, .npz or .html file, got {}",
-                 flags.out.empty() ? "none" : fmt::format("'{}'", flags.out.string()));
+  HEADLENS_CHECK(UsageError,
+                 form == ".safetensors" || form == ".npz" || form == ".csv" || form == ".json" ||
+                     form == ".html",
+                 "[map] --out, expected a .safetensors, .npz, .csv, .json or .html file (or none, "
+                 "to see the maps here), got '{}'",
+                 flags.out.string());
   HEADLENS_CHECK(UsageError, form != ".html" || flags.rows.empty(),
                  "[map] --rows, expected none for .html (it shows whole maps), got {} rows",
                  flags.rows.size());
@@ -188,6 +236,10 @@ int map(const Flags& flags) {
           .to(ids.device());
   check_room(heads, rows.numel(), tokens);
   const std::vector<ReadMap> maps = read_maps(loaded.model, ids, heads, rows, flags.normalize);
+  if (flags.out.empty()) {
+    show_maps(flags, loaded, maps, ids, rows);
+    return 0;
+  }
   if (flags.out.extension() == ".html") {
     write_page(flags, loaded, maps_page(flags, loaded, maps, ids));
   } else {
@@ -202,8 +254,10 @@ int map(const Flags& flags) {
 void add_map(CLI::App& app, Action& action) {
   auto flags = std::make_shared<Flags>();
   CLI::App* command =
-      app.add_subcommand("map", "Maps of chosen heads over a text, whole or chosen rows");
-  add_common_flags(*command, *flags, ".safetensors, .npz or .html file for the maps");
+      app.add_subcommand("map", "Maps of chosen heads over a text, in the terminal or as a file");
+  add_common_flags(
+      *command, *flags,
+      ".safetensors, .npz, .csv, .json or .html file for the maps (default: show them here)");
   command->add_option("--text", flags->text, "the text")->required();
   add_heads_flag(*command, flags->heads)->required();
   command->add_option("--rows", flags->rows, "rows to keep, negative from the end, comma-separated")

@@ -12,6 +12,7 @@
 #include "cli/progress.h"
 #include "cli/shared_run.h"
 #include "core/check.h"
+#include "core/near_words.h"
 #include "core/whole_file.h"
 #include "headlens/tasks/corrupted.h"
 #include "headlens/tasks/objective.h"
@@ -41,8 +42,9 @@ std::vector<PatchSite> sites_of(const Flags& flags) {
   std::vector<PatchSite> sites;
   for (const std::string& word : flags.sites) {
     const auto found = std::find(names.begin(), names.end(), word);
-    HEADLENS_CHECK(UsageError, found != names.end(), "[patch] --site, expected one of {}, got '{}'",
-                   fmt::join(names, ", "), word);
+    HEADLENS_CHECK(UsageError, found != names.end(),
+                   "[patch] --site, expected one of {}, got '{}'{}", fmt::join(names, ", "), word,
+                   suggestion(word, names));
     sites.push_back(known[static_cast<size_t>(found - names.begin())]);
   }
   return sites;

@@ -10,6 +10,8 @@
 #include "cli/ids.h"
 #include "cli/memory_notice.h"
 #include "cli/output.h"
+#include "cli/table.h"
+#include "cli/tensor_files.h"
 #include "core/check.h"
 #include "headlens/core/log.h"
 #include "headlens/hooks/recorder.h"
@@ -71,15 +73,14 @@ RecordBudget plan_recording(const Flags& flags, const LanguageModel& model, cons
 
 void deliver_listing(const Flags& flags, const ActivationCache& recorded) {
   Json listing = {{"out", flags.out.string()}, {"tensors", Json::array()}};
-  std::string lines;
+  Table table({"<tensor", "<dtype", "<shape"});
   for (const auto& [name, tensor] : recorded) {
     listing["tensors"].push_back({{"name", name},
                                   {"dtype", dtype_name(tensor.scalar_type())},
                                   {"shape", tensor.sizes().vec()}});
-    lines += fmt::format("{:<44} {:<8} {}\n", name, dtype_name(tensor.scalar_type()),
-                         shape_string(tensor.sizes()));
+    table.add({name, dtype_name(tensor.scalar_type()), shape_string(tensor.sizes())});
   }
-  print(flags.json ? json_text(listing) : lines);
+  print(flags.json ? json_text(listing) : table.text());
 }
 
 int run_forward(const Flags& flags) {
@@ -91,6 +92,7 @@ int run_forward(const Flags& flags) {
                  "[run] --bos, expected with --text, got it with {}", "--ids");
   HEADLENS_CHECK(UsageError, !flags.ids || flags.tokenizer.empty(),
                  "[run] --tokenizer, expected with --text, got it with {}", "--ids");
+  check_tensor_file("run", flags.out);
   check_writable(flags.out);
   const LoadedModel loaded = load_model(flags);
   const Tensor ids = flags.text ? text_ids(loaded, *flags.text, flags) : file_ids(*flags.ids);
@@ -104,7 +106,8 @@ int run_forward(const Flags& flags) {
   ActivationCache recorded = recorder.take();
   recorded.set("input_ids", ids);
   if (first.defined()) recorded.set("first", first);
-  recorded.save(flags.out, {{"model", flags.model}, {"checkpoint", loaded.model.fingerprint()}});
+  save_tensors("run", flags.out, {recorded.begin(), recorded.end()},
+               {{"model", flags.model}, {"checkpoint", loaded.model.fingerprint()}});
   deliver_listing(flags, recorded);
   return 0;
 }
@@ -114,7 +117,7 @@ int run_forward(const Flags& flags) {
 void add_run(CLI::App& app, Action& action) {
   auto flags = std::make_shared<Flags>();
   CLI::App* command = app.add_subcommand("run", "One forward pass; records sites by name or glob");
-  add_common_flags(*command, *flags, "safetensors file for the recording");
+  add_common_flags(*command, *flags, ".safetensors, .npz, .csv or .json file for the recording");
   command->add_option("--text", flags->text, "the prompt");
   command->add_option(
       "--ids", flags->ids,

@@ -9,6 +9,7 @@
 #include "cli/output.h"
 #include "cli/progress.h"
 #include "cli/shared_run.h"
+#include "cli/table.h"
 #include "core/check.h"
 #include "headlens/analysis/ablation_sweep.h"
 #include "headlens/analysis/head_scores.h"
@@ -78,34 +79,49 @@ Json scores_json(const Flags& flags, const Scores& scores) {
   return json;
 }
 
-/// The heads of largest score, in a line.
+/// The heads of largest score, in a row.
 template <typename Score>
-std::string best_line(const Flags& flags, const Scores& scores, const char* name, Score score) {
+void add_best(Table& table, const Flags& flags, const Scores& scores, const char* name,
+              Score score) {
   std::vector<std::pair<double, size_t>> order;
   for (size_t h = 0; h < scores.patterns.size(); ++h) order.emplace_back(-score(h), h);
   std::sort(order.begin(), order.end());
   order.resize(std::min(order.size(), static_cast<size_t>(flags.top)));
-  std::string text = fmt::format("  {:<16}", name);
+  std::vector<Cell> cells = {name};
   for (const auto& [negative, h] : order) {
-    text += fmt::format(" {:>10} {:.3f}", head_text(scores.patterns[h].head), -negative);
+    cells.emplace_back(" " + head_text(scores.patterns[h].head), Ink::Strong);
+    cells.emplace_back(fmt::format("{:.3f}", -negative));
   }
-  return text + "\n";
+  table.add(std::move(cells));
+}
+
+/// A name, then a head and its score for each of the `top` that are shown.
+Table best_table(int64_t top) {
+  std::vector<std::string> names(static_cast<size_t>(1 + 2 * top));
+  names.front() = "<";
+  return Table(std::move(names));
 }
 
 std::string scores_text(const Flags& flags, const Scores& scores) {
   std::string text = fmt::format("{}: {} random texts of {} tokens said twice; highest scores\n",
                                  flags.model, flags.prompts, flags.period);
   const auto& p = scores.patterns;
-  text += best_line(flags, scores, "previous token", [&](size_t h) { return p[h].previous_token; });
-  text +=
-      best_line(flags, scores, "duplicate token", [&](size_t h) { return p[h].duplicate_token; });
-  text += best_line(flags, scores, "induction", [&](size_t h) { return p[h].induction; });
+  const int64_t shown = std::min<int64_t>(flags.top, std::ssize(p));
+  Table patterns = best_table(shown), answers = best_table(shown);
+  const auto add = [&](const char* name, auto score) {
+    add_best(patterns, flags, scores, name, score);
+  };
+  add("previous token", [&](size_t h) { return p[h].previous_token; });
+  add("duplicate token", [&](size_t h) { return p[h].duplicate_token; });
+  add("induction", [&](size_t h) { return p[h].induction; });
+  text += patterns.text();
   if (!scores.retrieval) return text;
   const RetrievalScores& r = *scores.retrieval;
   text += fmt::format("{}: {} of {} answers found\n", flags.task, r.kept, r.trials);
   if (r.kept == 0) return text + "  no retrieval score: no answer was found\n";
-  text += best_line(flags, scores, "retrieval", [&](size_t h) { return r.heads[h].hits; });
-  return text + best_line(flags, scores, "  as a set", [&](size_t h) { return r.heads[h].share; });
+  add_best(answers, flags, scores, "retrieval", [&](size_t h) { return r.heads[h].hits; });
+  add_best(answers, flags, scores, "  as a set", [&](size_t h) { return r.heads[h].share; });
+  return text + answers.text();
 }
 
 int score(Flags flags) {

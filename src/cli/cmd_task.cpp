@@ -16,6 +16,8 @@ struct Flags {
   std::string task;
   std::filesystem::path out;
   uint64_t seed = 0;
+  bool quiet = false;  // nothing to be quiet about: as every other command takes it
+  bool json = false;   // one document rather than a line for each example
 };
 
 Json spans_json(const std::vector<ByteSpan>& spans) {
@@ -37,36 +39,42 @@ Json example_json(const Example& example) {
   return line;
 }
 
-std::string choice_lines(const Flags& flags) {
-  std::string lines;
+std::vector<Json> choice_examples(const Flags& flags) {
+  std::vector<Json> all;
   for (const Example& example : make_task(flags.task, flags.seed).examples) {
-    lines += example_json(example).dump() + "\n";
+    all.push_back(example_json(example));
   }
-  return lines;
+  return all;
 }
 
-std::string generative_lines(const Flags& flags) {
+std::vector<Json> generative_examples(const Flags& flags) {
   const GenerativeTask task = make_generative_task(flags.task);
-  std::string lines;
+  std::vector<Json> all;
   for (const GenerativeExample& example : task.examples) {
-    const Json line = {{"prompt", example.prompt},
-                       {"target", example.target},
-                       {"stop", task.stop},
-                       {"max_new_tokens", task.max_new_tokens},
-                       {"source", example.source}};
-    lines += line.dump() + "\n";
+    all.push_back({{"prompt", example.prompt},
+                   {"target", example.target},
+                   {"stop", task.stop},
+                   {"max_new_tokens", task.max_new_tokens},
+                   {"source", example.source}});
   }
+  return all;
+}
+
+std::string lines_of(const std::vector<Json>& examples) {
+  std::string lines;
+  for (const Json& example : examples) lines += example.dump() + "\n";
   return lines;
 }
 
 int show(const Flags& flags) {
   check_writable(flags.out);
-  const std::string lines =
-      is_generative_task(flags.task) ? generative_lines(flags) : choice_lines(flags);
-  if (flags.out.empty()) {
-    print(lines);
-  } else {
-    write_whole_file(flags.out, lines);
+  const std::vector<Json> examples =
+      is_generative_task(flags.task) ? generative_examples(flags) : choice_examples(flags);
+  if (!flags.out.empty()) write_whole_file(flags.out, lines_of(examples));
+  if (flags.json) {
+    print(json_text({{"task", flags.task}, {"seed", flags.seed}, {"examples", examples}}));
+  } else if (flags.out.empty()) {
+    print(lines_of(examples));
   }
   return 0;
 }
@@ -84,6 +92,8 @@ void add_task(CLI::App& app, Action& action) {
       ->required();
   command->add_option("--out", flags->out, "file for the lines");
   add_seed_flag(*command, flags->seed);
+  command->add_flag("--quiet", flags->quiet, "taken by every command; here there is no progress");
+  command->add_flag("--json", flags->json, "print one JSON document instead of lines");
   command->callback([flags, &action] { action = [flags] { return show(*flags); }; });
 }
 

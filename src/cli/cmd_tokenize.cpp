@@ -33,11 +33,13 @@ std::string read_text(const char* flag, const std::string& path) {
 std::string encoded(const Tokenizer& tokenizer, const Flags& flags) {
   std::vector<std::string> texts = flags.texts;
   if (!flags.file.empty()) texts.push_back(read_text("--file", flags.file));
+  Json all = Json::array();
   std::string lines;
   for (const std::string& text : texts) {
-    lines += Json(tokenizer.encode(text, flags.special)).dump() + "\n";
+    all.push_back(tokenizer.encode(text, flags.special));
+    lines += all.back().dump() + "\n";
   }
-  return lines;
+  return flags.json ? all.dump() + "\n" : lines;
 }
 
 std::string decoded(const Tokenizer& tokenizer, const Flags& flags) {
@@ -104,6 +106,8 @@ void add_tokenize(CLI::App& app, Action& action) {
   CLI::App* command =
       app.add_subcommand("tokenize", "Text to token ids, one JSON array a text, and back");
   add_common_flags(*command, *flags, "file for the result");
+  command->get_option("--json")->description(
+      "print one JSON document: an array of the texts' arrays, or the decoded text as a string");
   command->get_option("MODEL")->description(
       "checkpoint directory, zoo:NAME, a tokenizer.json or a .model file");
   command->add_option("--text", flags->texts, "text to encode; may be given again")

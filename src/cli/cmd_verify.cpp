@@ -1,16 +1,19 @@
 // headlens/cli: `verify`: a recording made elsewhere against our own.
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
-#include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <cmath>
+#include <optional>
 
 #include "cli/commands.h"
 #include "cli/common.h"
 #include "cli/ids.h"
 #include "cli/output.h"
+#include "cli/table.h"
 #include "core/check.h"
 #include "headlens/core/safetensors.h"
+#include "headlens/hooks/hook_name.h"
 #include "headlens/hooks/recorder.h"
 
 namespace headlens::cli {
@@ -18,6 +21,8 @@ namespace {
 
 struct Flags : CommonFlags {
   std::string golden;
+  std::optional<std::string> text, ids;  // where the golden has no input_ids
+  bool skip_unknown = false;
   double atol = 1e-4, rtol = 1e-4;
 };
 
@@ -55,12 +60,10 @@ bool differs(const Row& row) {
   return !row.same_shape || row.outside > 0;
 }
 
-Json rows_json(const std::vector<Row>& rows, const Flags& flags, bool agrees) {
-  Json out = {{"golden", flags.golden},
-              {"atol", flags.atol},
-              {"rtol", flags.rtol},
-              {"agrees", agrees},
-              {"tensors", Json::array()}};
+Json rows_json(const std::vector<Row>& rows, const Flags& flags, bool agrees,
+               const std::vector<std::string>& skipped) {
+  Json out = {{"golden", flags.golden}, {"atol", flags.atol}, {"rtol", flags.rtol},
+              {"agrees", agrees},       {"skipped", skipped}, {"tensors", Json::array()}};
   for (const Row& r : rows) {
     Json entry = {{"name", r.name}, {"shape", r.shape}, {"agrees", !differs(r)}};
     if (r.same_shape) {
@@ -73,19 +76,59 @@ Json rows_json(const std::vector<Row>& rows, const Flags& flags, bool agrees) {
   return out;
 }
 
-std::string row_text(const Row& r) {
-  if (!r.same_shape) return fmt::format("{:<44} {} DIFFERS\n", r.name, r.shape);
-  return fmt::format("{:<44} {:<24} {:>12.3e} {:>12.3e} {:>9} {}\n", r.name, r.shape, r.largest,
-                     r.scale, r.outside, differs(r) ? "DIFFERS" : "ok");
+std::vector<Cell> row_cells(const Row& r) {
+  const Cell verdict = differs(r) ? Cell("DIFFERS", Ink::Bad) : Cell("ok", Ink::Good);
+  if (!r.same_shape) return {r.name, r.shape, "", "", "", verdict};
+  return {r.name,
+          r.shape,
+          fmt::format("{:.3e}", r.largest),
+          fmt::format("{:.3e}", r.scale),
+          fmt::format("{}", r.outside),
+          verdict};
 }
 
-std::string rows_text(const std::vector<Row>& rows, const Flags& flags) {
-  std::string text = fmt::format("{:<44} {:<24} {:>12} {:>12} {:>9}\n", "tensor", "shape",
-                                 "max |diff|", "max |golden|", "outside");
-  for (const Row& r : rows) text += row_text(r);
+std::string rows_text(const std::vector<Row>& rows, const Flags& flags,
+                      const std::vector<std::string>& skipped) {
+  Table table({"<tensor", "<shape", "max |diff|", "max |golden|", "outside", "<"});
+  for (const Row& r : rows) table.add(row_cells(r));
   const auto differing = static_cast<size_t>(std::count_if(rows.begin(), rows.end(), differs));
-  return text + fmt::format("{} of {} tensors agree within {} + {} |golden|\n",
-                            rows.size() - differing, rows.size(), flags.atol, flags.rtol);
+  const std::string left_out =
+      skipped.empty() ? "" : fmt::format("left out, no site here: {}\n", fmt::join(skipped, ", "));
+  return table.text() + left_out +
+         fmt::format("{} of {} tensors agree within {} + {} |golden|\n", rows.size() - differing,
+                     rows.size(), flags.atol, flags.rtol);
+}
+
+/// The ids that the golden was made of: its own, those of --ids, or those of --text.
+Tensor golden_ids(const Flags& flags, const WeightFile& golden, const LoadedModel& loaded) {
+  HEADLENS_CHECK(UsageError, !flags.text || !flags.ids,
+                 "[verify] input, expected one of --text and --ids, got {}", "both");
+  if (flags.text) return text_ids(loaded, *flags.text, flags);
+  if (flags.ids) return file_ids(*flags.ids);
+  HEADLENS_CHECK(CheckpointError, golden.has("input_ids"),
+                 "[{}] tensor 'input_ids', expected in the file, got none; give the text with "
+                 "--text or the ids with --ids",
+                 flags.golden);
+  return file_ids(flags.golden);
+}
+
+bool is_site(const ModelConfig& config, const std::string& name) {
+  try {
+    return !resolve_names(name, config).empty();
+  } catch (const HookError&) {
+    return false;
+  }
+}
+
+/// Takes names that this model has no site for out of `names`, and gives them.
+std::vector<std::string> take_unknown(const ModelConfig& config, std::vector<std::string>& names) {
+  std::vector<std::string> unknown;
+  std::erase_if(names, [&](const std::string& name) {
+    if (is_site(config, name)) return false;
+    unknown.push_back(name);
+    return true;
+  });
+  return unknown;
 }
 
 /// Our own tensors under the golden's names.
@@ -99,8 +142,16 @@ ActivationCache record(const LanguageModel& model, const Tensor& ids, const Tens
     model.forward(ids, {.tap = &recorder, .first = first});
     return recorder.take();
   } catch (const HookError& e) {  // the file names a site that this model does not have
-    HEADLENS_FAIL(CheckpointError, "{} in {}", e.what(), golden);
+    HEADLENS_FAIL(CheckpointError, "{} in {}; --skip-unknown leaves such tensors out", e.what(),
+                  golden);
   }
+}
+
+/// By its name: .npz, .pt and .pth as what they are, all else as safetensors.
+WeightFile open_golden(const std::filesystem::path& path) {
+  const std::string form = path.extension().string();
+  if (form == ".npz" || form == ".pt" || form == ".pth") return WeightFile::open(path);
+  return SafetensorsFile::open(path);
 }
 
 int verify(const Flags& flags) {
@@ -108,22 +159,26 @@ int verify(const Flags& flags) {
                  "[verify] --atol and --rtol, expected 0 or more, got {} and {}", flags.atol,
                  flags.rtol);
   check_writable(flags.out);
-  const SafetensorsFile golden = SafetensorsFile::open(flags.golden);
-  const Tensor ids = file_ids(flags.golden);
+  const WeightFile golden = open_golden(flags.golden);
+  const LoadedModel loaded = load_model(flags);
+  const Tensor ids = golden_ids(flags, golden, loaded);
   std::vector<std::string> names = golden.names();
   std::erase(names, "input_ids");
   std::erase(names, "first");
+  const std::vector<std::string> skipped =
+      flags.skip_unknown ? take_unknown(loaded.model.config(), names) : std::vector<std::string>{};
   HEADLENS_CHECK(CheckpointError, !names.empty(),
-                 "[verify] {}, expected tensors besides input_ids, got none", flags.golden);
-  const LoadedModel loaded = load_model(flags);
-  const ActivationCache ours =
-      record(loaded.model, ids, file_first(flags.golden), names, flags.golden);
+                 "[verify] {}, expected tensors under site names (headlens inspect lists them) "
+                 "besides input_ids, got none",
+                 flags.golden);
+  const Tensor first = golden.has("first") ? golden.tensor("first") : Tensor();
+  const ActivationCache ours = record(loaded.model, ids, first, names, flags.golden);
   std::vector<Row> rows;
   for (const std::string& name : names) {
     rows.push_back(compare(name, ours[name], golden.tensor(name), flags));
   }
   const bool agrees = std::none_of(rows.begin(), rows.end(), differs);
-  deliver(flags, rows_json(rows, flags, agrees), rows_text(rows, flags));
+  deliver(flags, rows_json(rows, flags, agrees, skipped), rows_text(rows, flags, skipped));
   return agrees ? 0 : 1;
 }
 
@@ -136,9 +191,14 @@ void add_verify(CLI::App& app, Action& action) {
   add_common_flags(*command, *flags, "file for the result as JSON");
   command
       ->add_option("--golden", flags->golden,
-                   "safetensors with input_ids (and first, where rows are padded) and tensors "
-                   "under site names")
+                   ".safetensors, .npz or .pt file with input_ids (and first, where rows are "
+                   "padded) and tensors under site names, ours or TransformerLens's")
       ->required();
+  command->add_option("--text", flags->text, "the text it was made of, where it has no input_ids");
+  command->add_option("--ids", flags->ids, "safetensors or .npz file with its input_ids instead");
+  command->add_flag("--skip-unknown", flags->skip_unknown,
+                    "leave out tensors that this model has no site for, and name them");
+  add_text_flags(*command, *flags);
   command->add_option("--atol", flags->atol, "absolute tolerance (default 1e-4)");
   command->add_option("--rtol", flags->rtol, "relative tolerance (default 1e-4)");
   command->callback([flags, &action] { action = [flags] { return verify(*flags); }; });

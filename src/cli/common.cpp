@@ -6,7 +6,6 @@
 #include <fmt/chrono.h>
 #include <fmt/ranges.h>
 #include <torch/version.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cctype>
@@ -21,6 +20,7 @@
 #include "cli/zoo.h"
 #include "core/check.h"
 #include "core/json_fields.h"
+#include "core/near_words.h"
 #include "headlens/analysis/journal.h"
 #include "headlens/core/checkpoint.h"
 #include "headlens/core/device.h"
@@ -75,14 +75,15 @@ AblationMode parse_mode(const std::string& word) {
   if (word == "zero") return AblationMode::Zero;
   if (word == "mean") return AblationMode::Mean;
   if (word == "resample") return AblationMode::Resample;
-  HEADLENS_FAIL(UsageError, "[ablate] --mode, expected zero, mean, resample or scale:F, got '{}'",
-                word);
+  HEADLENS_FAIL(UsageError, "[ablate] --mode, expected zero, mean, resample or scale:F, got '{}'{}",
+                word, suggestion(word, {"zero", "mean", "resample"}));
 }
 
 Placement parse_placement(const std::string& word) {
   if (word == "post_norm") return Placement::PostNorm;
   if (word == "pre_norm") return Placement::PreNorm;
-  HEADLENS_FAIL(UsageError, "[ablate] --placement, expected post_norm or pre_norm, got '{}'", word);
+  HEADLENS_FAIL(UsageError, "[ablate] --placement, expected post_norm or pre_norm, got '{}'{}",
+                word, suggestion(word, {"post_norm", "pre_norm"}));
 }
 
 /// "cuda:N" with N of one or two digits.
@@ -238,8 +239,8 @@ std::optional<at::ScalarType> chosen_dtype(const std::string& word) {
     return parse_dtype(word);
   } catch (const ConfigError&) {
     HEADLENS_FAIL(UsageError,
-                  "[dtype] --dtype, expected float32, bfloat16, float16 or float64, got '{}'",
-                  word);
+                  "[dtype] --dtype, expected float32, bfloat16, float16 or float64, got '{}'{}",
+                  word, suggestion(word, {"float32", "bfloat16", "float16", "float64"}));
   }
 }
 
@@ -276,7 +277,7 @@ LoadedModel load_model(const CommonFlags& flags) {
   options.devices = chosen_devices(flags.device);
   options.dtype = chosen_dtype(flags.dtype);
   const std::filesystem::path directory = model_directory(flags.model);
-  Progress progress(flags.quiet || isatty(STDERR_FILENO) != 1);
+  Progress progress(flags.quiet);
   options.progress = loading_progress(progress);
   if (is_random_model(flags.model)) return {random_model(directory, 0, options), directory};
   return {LanguageModel::load(directory, options), directory};

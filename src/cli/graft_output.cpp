@@ -5,6 +5,8 @@
 
 #include <algorithm>
 
+#include "cli/table.h"
+
 namespace headlens::cli {
 namespace {
 
@@ -90,14 +92,16 @@ std::string row_name(const GraftRow& row) {
   return fmt::format("{} {}", what, fmt::join(pairs, ","));
 }
 
-std::string gain_text(const SweepOutcome& before, const SweepOutcome& after) {
-  const Estimate accuracy = accuracy_drop(after, before);
-  std::string text =
-      fmt::format("{:>+7.3f} [{:>+6.3f},{:>+6.3f}]", accuracy.value, accuracy.low, accuracy.high);
-  if (after.verdicts.size() < 2) return text;
-  const Estimate logprob = logprob_drop_estimate(after, before);
-  return text +
-         fmt::format("  {:>+7.3f} [{:>+6.3f},{:>+6.3f}]", logprob.value, logprob.low, logprob.high);
+std::string signed_text(const Estimate& e) {
+  return fmt::format("{:+.3f} [{:+.3f}, {:+.3f}]", e.value, e.low, e.high);
+}
+
+void add_graft(Table& table, const GraftRow& row, const SweepOutcome& base, size_t task) {
+  const auto& [grafted, cut] = row.tasks[task];
+  const bool several = grafted.verdicts.size() > 1;
+  table.add({row_name(row), fmt::format("{:.3f}", grafted.accuracy()),
+             fmt::format("{:.3f}", cut.accuracy()), signed_text(accuracy_drop(grafted, base)),
+             several ? signed_text(logprob_drop_estimate(grafted, base)) : ""});
 }
 
 }  // namespace
@@ -116,8 +120,6 @@ Json graft_json(const GraftFound& found) {
 }
 
 std::string graft_text(const GraftFound& found) {
-  size_t width = 5;
-  for (const GraftRow& row : found.rows) width = std::max(width, row_name(row).size());
   std::string text;
   for (size_t t = 0; t < found.tasks.size(); ++t) {
     const GraftedTask& task = found.tasks[t];
@@ -125,13 +127,9 @@ std::string graft_text(const GraftFound& found) {
     text += fmt::format("{}{} ({} examples): accuracy {:.3f} [{:.3f},{:.3f}] before\n",
                         t == 0 ? "" : "\n", task.info.spec, task.info.examples, base.value,
                         base.low, base.high);
-    text += fmt::format("  {:<{}}  {:>5}  {:>5}  {:<23}  {}\n", "graft", width, "after", "cut",
-                        "   gain  accuracy, 95 %", "   gain  log-probability");
-    for (const GraftRow& row : found.rows) {
-      const auto& [grafted, cut] = row.tasks[t];
-      text += fmt::format("  {:<{}}  {:.3f}  {:.3f}  {}\n", row_name(row), width,
-                          grafted.accuracy(), cut.accuracy(), gain_text(task.base, grafted));
-    }
+    Table table({"<graft", "after", "cut", "gain in accuracy [95 %]", "in log-probability [95 %]"});
+    for (const GraftRow& row : found.rows) add_graft(table, row, task.base, t);
+    text += table.text();
   }
   return text;
 }

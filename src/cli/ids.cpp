@@ -4,6 +4,7 @@
 #include <ATen/ATen.h>
 
 #include "core/check.h"
+#include "headlens/core/npz.h"
 #include "headlens/core/safetensors.h"
 
 namespace headlens::cli {
@@ -16,8 +17,17 @@ Tensor text_ids(const LoadedModel& loaded, const std::string& text, const Common
   return at::tensor(ids, at::kLong).unsqueeze(0);
 }
 
+namespace {
+
+WeightFile open_ids(const std::filesystem::path& path) {
+  if (path.extension() == ".npz") return NpzFile::open(path);
+  return SafetensorsFile::open(path);
+}
+
+}  // namespace
+
 Tensor file_ids(const std::filesystem::path& path) {
-  const SafetensorsFile file = SafetensorsFile::open(path);
+  const WeightFile file = open_ids(path);
   const Tensor ids = file.tensor("input_ids");
   HEADLENS_CHECK(ShapeError, ids.dim() == 2 && ids.scalar_type() == at::kLong && ids.numel() > 0,
                  "[{}] input_ids, expected int64 [batch, pos], got {} {}", path.string(),
@@ -26,7 +36,7 @@ Tensor file_ids(const std::filesystem::path& path) {
 }
 
 Tensor file_first(const std::filesystem::path& path) {
-  const SafetensorsFile file = SafetensorsFile::open(path);
+  const WeightFile file = open_ids(path);
   return file.has("first") ? file.tensor("first") : Tensor();
 }
 

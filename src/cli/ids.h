@@ -13,8 +13,8 @@ namespace headlens::cli {
 /// [1, pos] int64. UsageError for a text without tokens, and as `check_bos`.
 Tensor text_ids(const LoadedModel& loaded, const std::string& text, const CommonFlags& flags);
 
-/// The int64 tensor `input_ids` [batch, pos] of a safetensors file. CheckpointError if it is not
-/// there.
+/// The int64 tensor `input_ids` [batch, pos] of a safetensors or .npz file. CheckpointError if it
+/// is not there.
 Tensor file_ids(const std::filesystem::path& file);
 
 /// The int64 tensor `first` [batch] beside it: where each row's text begins after its left padding.

@@ -9,6 +9,7 @@
 
 #include "cli/heads.h"
 #include "cli/patch_grid.h"
+#include "cli/table.h"
 
 namespace headlens::cli {
 namespace {
@@ -69,30 +70,34 @@ std::string cell_name(const PatchCell& cell) {
 }
 
 std::string share(const std::optional<Estimate>& e) {
-  return e ? fmt::format("{:>7.3f} [{:>6.3f},{:>6.3f}]", e->value, e->low, e->high) : "-";
+  return e ? fmt::format("{:.3f} {}", e->value, interval_text(*e)) : "-";
 }
 
-std::string run_line(const char* name, const RunFigures& run) {
-  return fmt::format(
-      "  {:<10} accuracy {:.3f} [{:.3f}, {:.3f}]  log-prob. {:.3f}  difference "
-      "{:.3f} [{:.3f}, {:.3f}]\n",
-      name, run.accuracy.value, run.accuracy.low, run.accuracy.high, run.logprob.value,
-      run.difference.value, run.difference.low, run.difference.high);
+void add_run(Table& table, const char* name, const RunFigures& run) {
+  table.add(
+      {name, share(run.accuracy), fmt::format("{:.3f}", run.logprob.value), share(run.difference)});
+}
+
+/// Blue for what the patch gives back, red for the other way, as on the page.
+Cell recovered_cell(const PatchCell& cell) {
+  if (!cell.recovered) return "-";
+  constexpr double kMuch = 0.25;
+  const double share = cell.recovered->value;
+  return {fmt::format("{:.3f}", share), share > kMuch    ? Ink::Gather
+                                        : share < -kMuch ? Ink::Bad
+                                                         : Ink::None};
 }
 
 std::string grid_text(const PatchGrid& grid) {
-  std::string text = fmt::format("  {:<24}", "recovered");
-  for (const std::string& column : grid.columns) text += fmt::format(" {:>10}", column);
-  text += "\n";
+  std::vector<std::string> names = {"<recovered"};
+  names.insert(names.end(), grid.columns.begin(), grid.columns.end());
+  Table table(std::move(names));
   for (const PatchGridRow& row : grid.rows) {
-    text += fmt::format("  {:<24}", row.name);
-    for (const PatchCell* cell : row.cells) {
-      text += cell->recovered ? fmt::format(" {:>10.3f}", cell->recovered->value)
-                              : fmt::format(" {:>10}", "-");
-    }
-    text += "\n";
+    std::vector<Cell> cells = {row.name};
+    for (const PatchCell* cell : row.cells) cells.push_back(recovered_cell(*cell));
+    table.add(std::move(cells));
   }
-  return text;
+  return table.text();
 }
 
 std::string top_text(const Patching& found, size_t top) {
@@ -103,23 +108,20 @@ std::string top_text(const Patching& found, size_t top) {
   });
   cells.resize(std::min(cells.size(), top));
   if (cells.empty()) return {};
-  std::string text = fmt::format("  {:<24} {:>10} {:>23} {:>9} {:>9} {:>9}\n", "largest changes",
-                                 "positions", "recovered [95 %]", "differ.", "log-prob.",
-                                 found.error ? "estimate" : "accuracy");
+  Table table({"<largest changes", "positions", "recovered [95 %]", "differ.", "log-prob.",
+               found.error ? "estimate" : "accuracy"});
   for (const PatchCell* cell : cells) {
-    text += fmt::format("  {:<24} {:>10} {:>23} {:>+9.3f} {:>+9.3f} {:>9.3f}\n", cell_name(*cell),
-                        found.positions[cell->positions], share(cell->recovered),
-                        cell->difference_change.value, cell->logprob_change.value,
-                        found.error ? cell->estimated->value : cell->patched.accuracy.value);
+    const double last = found.error ? cell->estimated->value : cell->patched.accuracy.value;
+    table.add({cell_name(*cell), found.positions[cell->positions], share(cell->recovered),
+               fmt::format("{:+.3f}", cell->difference_change.value),
+               fmt::format("{:+.3f}", cell->logprob_change.value), fmt::format("{:.3f}", last)});
   }
-  return text;
+  return table.text();
 }
 
 std::string errors_text(const std::vector<PatchedSite>& sites) {
-  std::string text = fmt::format(
-      "attribution patching against the exact change of the "
-      "difference\n  {:<9} {:>6} {:>11} {:>11} {:>11}  {}\n",
-      "site", "cells", "rank corr.", "mean error", "mean change", "worst: exact, estimate");
+  Table table(
+      {"<site", "cells", "rank corr.", "mean error", "mean change", "<worst: exact, estimate"});
   for (const auto& [site, found] : sites) {
     if (!found.error) return {};
     const AttributionError& error = *found.error;
@@ -130,12 +132,12 @@ std::string errors_text(const std::vector<PatchedSite>& sites) {
                            found.positions[cell.positions], cell.difference_change.value,
                            cell.estimated->value);
     }
-    text += fmt::format(
-        "  {:<9} {:>6} {:>11} {:>11.3f} {:>11.3f}  {}\n", patch_site_name(site), found.cells.size(),
-        error.rank_correlation ? fmt::format("{:.3f}", *error.rank_correlation) : "-",
-        error.mean_absolute, error.mean_exact, worst);
+    table.add({patch_site_name(site), fmt::format("{}", found.cells.size()),
+               error.rank_correlation ? fmt::format("{:.3f}", *error.rank_correlation) : "-",
+               fmt::format("{:.3f}", error.mean_absolute), fmt::format("{:.3f}", error.mean_exact),
+               worst});
   }
-  return text;
+  return "attribution patching against the exact change of the difference\n" + table.text();
 }
 
 }  // namespace
@@ -178,8 +180,10 @@ std::string patching_csv(const std::vector<PatchedSite>& sites) {
 }
 
 std::string patching_text(const std::vector<PatchedSite>& sites, size_t top) {
-  std::string text = run_line("clean", sites.front().found.clean) +
-                     run_line("corrupted", sites.front().found.corrupted);
+  Table runs({"<run", "accuracy [95 %]", "log-prob.", "difference [95 %]"});
+  add_run(runs, "clean", sites.front().found.clean);
+  add_run(runs, "corrupted", sites.front().found.corrupted);
+  std::string text = runs.text();
   for (const auto& [site, found] : sites) {
     text += fmt::format("site {}\n", patch_site_name(site)) + grid_text(patch_grid(found)) +
             top_text(found, top);

@@ -5,6 +5,7 @@
 
 #include "cli/circuit_output.h"
 #include "cli/heads.h"
+#include "cli/table.h"
 
 namespace headlens::cli {
 namespace {
@@ -73,31 +74,21 @@ std::string csv_line(const char* part, const std::string& model, int64_t layers,
                      outcome.near_ties(), outcome.verdicts.size());
 }
 
-constexpr int kWidth = 22;  // of a column of the printed tables
-
-std::string cell(const SweepOutcome& outcome) {
-  const Estimate a = accuracy_estimate(outcome);
-  return fmt::format("{:>{}}", fmt::format("{:.3f} [{:.3f},{:.3f}]", a.value, a.low, a.high),
-                     kWidth);
-}
-
-std::string header(const PruneFound& found, const char* first) {
-  std::string text = fmt::format("  {:<15}", first);
-  for (const PrunedTask& task : found.tasks) {
-    text +=
-        fmt::format("{:>{}}", task.info.spec, std::max<size_t>(kWidth, task.info.spec.size() + 2));
-  }
-  return text + "\n";
+/// A column a task, behind one of names.
+Table tasks_table(const PruneFound& found, const char* first) {
+  std::vector<std::string> columns = {std::string("<") + first};
+  for (const PrunedTask& task : found.tasks) columns.push_back(task.info.spec);
+  return Table(std::move(columns));
 }
 
 template <typename Pick>
-std::string row(const PruneFound& found, const std::string& name, Pick outcome_of) {
-  std::string text = fmt::format("  {:<15}", name);
+void add_row(Table& table, const PruneFound& found, const Cell& name, Pick outcome_of) {
+  std::vector<Cell> cells = {name};
   for (size_t t = 0; t < found.tasks.size(); ++t) {
-    const size_t width = std::max<size_t>(kWidth, found.tasks[t].info.spec.size() + 2);
-    text += fmt::format("{:>{}}", cell(outcome_of(t)), width);
+    const Estimate a = accuracy_estimate(outcome_of(t));
+    cells.emplace_back(fmt::format("{:.3f} {}", a.value, interval_text(a)));
   }
-  return text + "\n";
+  table.add(std::move(cells));
 }
 
 std::string names(const std::vector<HeadId>& heads) {
@@ -107,10 +98,11 @@ std::string names(const std::vector<HeadId>& heads) {
 }
 
 std::string contrast_text(const PruneFound& found) {
-  std::string text = header(found, "model");
+  Table table = tasks_table(found, "model");
   for (const ContrastRow& one : found.contrast) {
-    text += row(found, one.name, [&](size_t t) { return one.tasks.at(t); });
+    add_row(table, found, one.name, [&](size_t t) { return one.tasks.at(t); });
   }
+  const std::string text = table.text();
   if (!found.given.empty()) return text + fmt::format("heads given: {}\n", names(found.given));
   return text + fmt::format("heads found in the minimal model: gather {}; aggregate {}\n",
                             names(found.gather), names(found.aggregate));
@@ -179,19 +171,22 @@ std::string prune_csv(const PruneFound& found) {
 }
 
 std::string prune_text(const PruneFound& found) {
-  std::string text = header(found, "layers kept");
+  Table depths = tasks_table(found, "layers kept");
   for (int64_t depth = found.layers; depth >= 0; --depth) {
-    const char* mark = found.minimal == depth ? " *" : "";
-    text += row(found, fmt::format("{}{}", depth, mark),
-                [&](size_t t) { return found.tasks[t].curve[static_cast<size_t>(depth)]; });
+    const bool minimal = found.minimal == depth;
+    const Cell name(fmt::format("{}{}", depth, minimal ? " *" : ""),
+                    minimal ? Ink::Good : Ink::None);
+    add_row(depths, found, name,
+            [&](size_t t) { return found.tasks[t].curve[static_cast<size_t>(depth)]; });
   }
-  text += minimal_line(found);
+  std::string text = depths.text() + minimal_line(found);
   const size_t left_out = found.tasks.front().without_layer.size();
-  if (left_out > 0) text += "\n" + header(found, "without layer");
+  Table without = tasks_table(found, "without layer");
   for (size_t layer = 0; layer < left_out; ++layer) {
-    text += row(found, fmt::format("{}", layer),
-                [&](size_t t) { return found.tasks[t].without_layer[layer]; });
+    add_row(without, found, std::to_string(layer),
+            [&](size_t t) { return found.tasks[t].without_layer[layer]; });
   }
+  if (!without.empty()) text += "\n" + without.text();
   if (!found.contrast.empty()) text += "\n" + contrast_text(found);
   return text;
 }

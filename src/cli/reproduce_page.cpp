@@ -3,8 +3,16 @@
 
 #include <fmt/format.h>
 
+#include "cli/table.h"
+
 namespace headlens::cli {
 namespace {
+
+Ink ink_of(Verdict verdict) {
+  return verdict == Verdict::Holds         ? Ink::Good
+         : verdict == Verdict::DoesNotHold ? Ink::Bad
+                                           : Ink::Faint;
+}
 
 const char* verdict_name(Verdict verdict) {
   switch (verdict) {
@@ -139,13 +147,14 @@ std::string study_text(const std::vector<Tried>& tried) {
   for (const Tried& one : tried) {
     text += fmt::format("{}  {}\n", one.claim->id, one.claim->says);
     for (const Outcome& outcome : one.outcomes) {
-      text += fmt::format("    {:<24} {:<20} {}\n", outcome.model, verdict_name(outcome.verdict),
-                          outcome.why);
-      for (const Figure& figure : outcome.figures) {
-        text += fmt::format("        {:<52} {:6.3f} ({:.3f} to {:.3f}){}\n", figure.what,
-                            figure.ours.value, figure.ours.low, figure.ours.high,
-                            figure.paper.empty() ? "" : "  the study: " + figure.paper);
+      text +=
+          fmt::format("  {}: {}  {}\n", painted(Ink::Strong, outcome.model),
+                      painted(ink_of(outcome.verdict), verdict_name(outcome.verdict)), outcome.why);
+      Table figures({"<figure", "here", "95 %", "<the study"});
+      for (const Figure& f : outcome.figures) {
+        figures.add({f.what, fmt::format("{:.3f}", f.ours.value), interval_text(f.ours), f.paper});
       }
+      if (!figures.empty()) text += figures.text();
     }
   }
   return text;

@@ -11,6 +11,12 @@
 
 #include "cli/commands.h"
 #include "cli/common.h"
+#include "cli/completions.h"
+#include "cli/dry_run.h"
+#include "cli/examples.h"
+#include "cli/remedies.h"
+#include "cli/tensor_files.h"
+#include "cli/terminal.h"
 #include "core/check.h"
 #include "headlens/core/version.h"
 #include "tasks/task_spec.h"
@@ -27,7 +33,7 @@ int complain(std::string message, int status) {
     if (static_cast<unsigned char>(c) < ' ' || c == '\x7f') c = ' ';
   }
   // Not fmt::print, which throws when stderr is closed.
-  std::fputs(fmt::format("headlens: error: {}\n", message).c_str(), stderr);
+  std::fputs(fmt::format("headlens: error: {}\n", with_remedy(message)).c_str(), stderr);
   return status;
 }
 
@@ -188,19 +194,58 @@ void add_commands(CLI::App& app, Action& action) {
   add_compare(app, action);
   add_scores(app, action);
   add_reproduce(app, action);
+  add_export(app, action);
+  add_completion(app, action);
+}
+
+void add_examples(CLI::App& app) {
+  app.footer("headlens COMMAND --help ends with examples of that command.");
+  for (CLI::App* command : app.get_subcommands({})) {
+    command->footer(examples_text(command->get_name()));
+  }
+}
+
+/// `headlens __complete WORDS..`: what a shell's completion asks for, a line each.
+int complete(const CLI::App& app, int argc, const char* const* argv) {
+  std::string lines;
+  for (const std::string& word : completions(app, {argv + 2, argv + argc})) lines += word + "\n";
+  std::fputs(lines.c_str(), stdout);
+  return 0;
+}
+
+std::string color_word(const std::string& word) {
+  static const std::vector<std::string> kWords = {"auto", "always", "never"};
+  if (std::count(kWords.begin(), kWords.end(), word) > 0) return {};
+  return fmt::format("expected auto, always or never, got '{}'{}", word, suggestion(word, kWords));
+}
+
+/// --color of every command.
+void add_color_flags(CLI::App& app) {
+  for (CLI::App* command : app.get_subcommands({})) {
+    command
+        ->add_option_function<std::string>(
+            "--color", choose_color,
+            "auto (colours on a terminal, unless NO_COLOR is set), always or never")
+        ->check(color_word);
+  }
 }
 
 }  // namespace
 
 int run(int argc, const char* const* argv) {
   set_command_line(argc, argv);
+  choose_color("auto");  // tests run several commands in one process
   CLI::App app{"Finds and explains the heads that do in-context retrieval in language models."};
   app.name("headlens");
   app.set_version_flag("--version", fmt::format("headlens {} {}", version(), git_revision()));
   app.require_subcommand(1);
   Action action;
   add_commands(app, action);
+  add_color_flags(app);
+  add_dry_run_flags(app);
   check_numbers(app);
+  add_examples(app);
+  if (argc > 1 && std::string_view(argv[1]) == "__complete") return complete(app, argc, argv);
   const std::string wrong = wrong_words(app, argc, argv);
   if (!wrong.empty()) return complain(wrong, kWrongUse);
   try {
@@ -211,7 +256,8 @@ int run(int argc, const char* const* argv) {
     const auto chosen = app.get_subcommands();
     return complain(in_our_words(chosen.empty() ? app : *chosen.front(), e), kWrongUse);
   }
-  return act(action);
+  const CLI::App* command = app.get_subcommands().front();
+  return act(is_dry_run(*command) ? [command] { return dry_run(*command); } : action);
 }
 
 }  // namespace headlens::cli

@@ -61,11 +61,23 @@ std::vector<std::string> zoo_variants() {
   return models_in(zoo_directory() / "variants", ignored);
 }
 
+namespace {
+
+/// Variants are found by their names, and so are slips of theirs.
+std::vector<std::string> all_names() {
+  std::vector<std::string> names = zoo_names();
+  const std::vector<std::string> variants = zoo_variants();
+  names.insert(names.end(), variants.begin(), variants.end());
+  return names;
+}
+
+}  // namespace
+
 fs::path zoo_model(const std::string& name) {
   const std::vector<std::string> names = zoo_names();
   if (among(zoo_variants(), name)) return zoo_directory() / "variants" / name;
   HEADLENS_CHECK(UsageError, among(names, name), "[zoo] model, expected one of {}, got '{}'{}",
-                 fmt::join(names, ", "), name, suggestion(name, names));
+                 fmt::join(names, ", "), name, suggestion(name, all_names()));
   return zoo_directory() / name;
 }
 

@@ -10,6 +10,7 @@
 
 #include "core/check.h"
 #include "core/mapped_file.h"
+#include "headlens/core/npz.h"
 #include "headlens/core/safetensors.h"
 #include "headlens/core/torch_file.h"
 
@@ -42,6 +43,7 @@ bool TensorInfo::is_contiguous() const {
 
 WeightFile WeightFile::open(const std::filesystem::path& path) {
   if (path.extension() == ".safetensors") return SafetensorsFile::open(path);
+  if (path.extension() == ".npz") return NpzFile::open(path);
   return TorchFile::open(path);
 }
 

@@ -3,6 +3,7 @@
 
 #include "core/check.h"
 #include "core/json_fields.h"
+#include "core/near_words.h"
 #include "model/families/family.h"
 
 namespace headlens {
@@ -64,9 +65,10 @@ const Family& recognise(const JsonFields& json, std::string& architecture) {
     architecture = architectures.empty() ? names[0] : architectures[0];
     return family;
   }
-  HEADLENS_FAIL(ConfigError, "[{}] architecture, expected one of {}, got '{}'", json.where(),
-                fmt::join(known_architectures(), ", "),
-                architectures.empty() ? model_type : architectures[0]);
+  const std::string& named = architectures.empty() ? model_type : architectures[0];
+  HEADLENS_FAIL(ConfigError, "[{}] architecture, expected one of {}, got '{}'{}", json.where(),
+                fmt::join(known_architectures(), ", "), named,
+                suggestion(named, known_architectures()));
 }
 
 }  // namespace

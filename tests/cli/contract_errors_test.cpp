@@ -61,7 +61,7 @@ class Errors : public ::testing::Test {
 TEST_F(Errors, CommandsAndFlags) {
   const std::string commands =
       "inspect, tokenize, run, verify, map, task, eval, find, ablate, attribute, circuit, patch, "
-      "prune, generate, graft, compare, scores, reproduce";
+      "prune, generate, graft, compare, scores, reproduce, export, completion";
   EXPECT_EQ(error(2, {}), "[headlens] command, expected one of " + commands + ", got none");
   EXPECT_EQ(error(2, {"fnd"}), "[headlens] command, expected one of " + commands +
                                    ", got 'fnd' (did you mean 'find'?)");
@@ -156,7 +156,9 @@ TEST_F(Errors, FilesCutShort) {
   std::filesystem::remove(weights);
   std::filesystem::copy_file(testing::kGoldens / "llama" / "model.safetensors", weights);
   EXPECT_EQ(eval_error(1, model_, task_),
-            "[" + model_ + "/tokenizer.json] file, expected a readable one, got none");
+            "[" + model_ +
+                "/tokenizer.json] file, expected a readable one, got none; check the path "
+                "and who may read it");
 }
 
 TEST_F(Errors, Tasks) {
@@ -178,7 +180,9 @@ TEST_F(Errors, Tasks) {
             "[task] " + path("bad.jsonl") + ": examples, expected at least one, got none");
   EXPECT_EQ(line_error("{\"prompt\": \"\xff\"}").find(where + "text, expected valid JSON"), 0u);
   EXPECT_EQ(eval_error(1, model_, "jsonl:" + path("no.jsonl")),
-            "[task] " + path("no.jsonl") + ": file, expected a readable one, got none");
+            "[task] " + path("no.jsonl") +
+                ": file, expected a readable one, got none; check the path "
+                "and who may read it");
 }
 
 TEST_F(Errors, Heads) {
@@ -242,14 +246,16 @@ TEST_F(Errors, PlacesToWrite) {
   EXPECT_EQ(error(1, {"eval", model_, "--task", task_, "--out", path("no/x.json")}),
             "[out] " + path("no") +
                 ", expected a directory to write in, got: No such file or "
-                "directory");
+                "directory; make it first, or name another with --out");
   EXPECT_EQ(error(2, {"run", model_, "--text", "w1", "--record", "logits"}),
             "[run] --out, expected a file, got none");
-  EXPECT_EQ(error(2, {"map", model_, "--text", "w1", "--heads", "0.0"}),
-            "[map] --out, expected a .safetensors, .npz or .html file, got none");
-  EXPECT_EQ(
-      error(2, {"map", model_, "--text", "w1", "--heads", "0.0", "--out", path("m.txt")}),
-      "[map] --out, expected a .safetensors, .npz or .html file, got '" + path("m.txt") + "'");
+  EXPECT_EQ(error(2, {"map", model_, "--text", "w1", "--heads", "0.0", "--out", path("m.txt")}),
+            "[map] --out, expected a .safetensors, .npz, .csv, .json or .html file (or none, to "
+            "see the maps here), got '" +
+                path("m.txt") + "'");
+  EXPECT_EQ(error(2, {"run", model_, "--text", "w1", "--record", "logits", "--out", path("r.txt")}),
+            "[run] --out, expected a .safetensors, .npz, .csv or .json file, got '" +
+                path("r.txt") + "'");
 }
 
 TEST_F(Errors, TextsAndSites) {
@@ -286,7 +292,8 @@ TEST_F(Errors, TextsAndSites) {
   EXPECT_EQ(error(2, {"tokenize", model_, "--decode", "1,x"}),
             "[tokenize] --decode, expected a number, got '1,x'");
   EXPECT_EQ(error(2, {"tokenize", model_, "--file", path("none")}),
-            "[tokenize] --file, expected a readable file, got '" + path("none") + "'");
+            "[tokenize] --file, expected a readable file, got '" + path("none") +
+                "'; check the path and who may read it");
 }
 
 TEST_F(Errors, Goldens) {
@@ -294,7 +301,9 @@ TEST_F(Errors, Goldens) {
     return error(1, {"verify", model_, "--golden", golden});
   };
   EXPECT_EQ(verify(path("none")),
-            "[" + path("none") + "] file, expected to be opened, got No such file or directory");
+            "[" + path("none") +
+                "] file, expected to be opened, got No such file or directory; check the path and "
+                "who may read it");
   EXPECT_NE(verify(model_ + "/model.safetensors").find("'input_ids', expected in the file"),
             std::string::npos);
   const std::string other = (testing::kGoldens / "mamba2" / "golden.safetensors").string();

@@ -119,6 +119,7 @@ TEST_F(Outputs, InspectListsEverySiteOnce) {
   EXPECT_EQ(
       all["layers"][0],
       Json({{"kind", "attention"}, {"heads", 4}, {"d_head", 12}, {"kv_heads", 2}, {"d_mlp", 52}}));
+  EXPECT_EQ(all["pattern"], "AAA");
   // Two of the three maps of a layer are [2, 4, 10, 10]: scores and pattern, float32.
   EXPECT_EQ(all["recording"]["map_bytes"], 3 * 2 * 2 * 4 * 10 * 10 * 4);
   const std::string text = done({"inspect", model_}).out;
@@ -154,7 +155,8 @@ TEST_F(Outputs, InspectNumbersTheHeadsOfTwoMixers) {
             std::string::npos);
   const Json layer = done({"inspect", falcon, "--json"}).json()["layers"][1];
   EXPECT_EQ(layer, Json::parse(R"({"kind": "mamba2+attention", "heads": 10, "d_mlp": 38, "mixers": [
-      {"kind": "mamba2", "first_head": 0, "heads": 6, "d_head": 6},
+      {"kind": "mamba2", "first_head": 0, "heads": 6, "d_head": 6, "d_state": 5, "d_conv": 4,
+       "groups": 2},
       {"kind": "attention", "first_head": 6, "heads": 4, "d_head": 10, "kv_heads": 2}]})"));
   const std::string zamba = done({"inspect", (kGoldens / "zamba2").string()}).out;
   EXPECT_NE(zamba.find("\n  0, 3, 5: mamba2, 4 heads of width 10\n"), std::string::npos);

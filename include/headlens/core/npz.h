@@ -1,4 +1,4 @@
-// headlens/core: writing tensors as a NumPy .npz archive.
+// headlens/core: NumPy .npz archives of tensors.
 #pragma once
 
 #include <filesystem>
@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "headlens/core/dtype.h"
+#include "headlens/core/weight_file.h"
 
 namespace headlens {
 
@@ -15,5 +16,17 @@ namespace headlens {
 /// that is empty or there twice.
 void save_npz(const std::filesystem::path& path,
               const std::vector<std::pair<std::string, Tensor>>& tensors);
+
+/// An opened, fully checked archive of arrays as numpy.savez writes it: uncompressed, in C or
+/// Fortran order.
+class NpzFile : public WeightFile {
+ public:
+  /// Maps the file and checks the archive's directory and every array's header and length. No
+  /// array is read. Throws CheckpointError.
+  static NpzFile open(const std::filesystem::path& path);
+
+ private:
+  using WeightFile::WeightFile;
+};
 
 }  // namespace headlens
