@@ -7,7 +7,7 @@ list(REMOVE_ITEM rooms headlens_cli)
 install(TARGETS headlens headlens_text ${rooms} EXPORT headlens-targets ARCHIVE COMPONENT dev)
 if(TARGET headlens_command)
   install(TARGETS headlens_command RUNTIME COMPONENT command)
-  set(completions ${PROJECT_BINARY_DIR}/completions COMPONENT command)
+  set(completions ${PROJECT_BINARY_DIR}/completions)
   install(FILES ${completions}/headlens.bash RENAME headlens
           DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions COMPONENT command)
   install(FILES ${completions}/headlens.zsh RENAME _headlens
