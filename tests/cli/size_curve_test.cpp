@@ -15,7 +15,7 @@ using testing::TempDir;
 
 std::vector<std::string> find_words(const TempDir& dir, const std::string& curve,
                                     const std::string& sizes) {
-  return {"find",    "zoo:hybrid", "--task",  "mcq:options=4,n=24",
+  return {"find",    "zoo:mamba2", "--task",  "kv:pairs=8,n=48",
           "--maps",  "0",          "--curve", curve,
           "--sizes", sizes,        "--out",   (dir.path() / "o").string(),
           "--json",  "--quiet"};
@@ -42,16 +42,18 @@ TEST(SizeCurve, EqualsEvalAndAblateOnTheNextSeed) {
     EXPECT_EQ(curve["lines"][line]["without"],
               Json::array({{strongest[0], strongest[1], strongest[1]}}));
   }
+  EXPECT_NE(curve["lines"][0]["accuracy"], curve["lines"][2]["accuracy"])
+      << "lines can be told apart";
   for (size_t k = 0; k < 2; ++k) {
     const std::string spec = k == 0 ? "kv:pairs=2,n=12" : "kv:pairs=7,n=12";
     const Json whole =
-        headlens({"eval", "zoo:hybrid", "--task", spec, "--seed", "1", "--json"}).json();
+        headlens({"eval", "zoo:mamba2", "--task", spec, "--seed", "1", "--json"}).json();
     EXPECT_EQ(curve["lines"][0]["accuracy"][k], whole["accuracy"]) << spec;
     for (size_t end = 0; end < 2; ++end) {
       EXPECT_NEAR(curve["lines"][0]["accuracy_ci"][k][end], whole["accuracy_ci"][end], 1e-12);
     }
     for (size_t line = 1; line < 3; ++line) {
-      const Json cut = headlens({"ablate", "zoo:hybrid", "--task", spec, "--seed", "1", "--heads",
+      const Json cut = headlens({"ablate", "zoo:mamba2", "--task", spec, "--seed", "1", "--heads",
                                  name_of(curve["lines"][line]["without"][0]), "--json"})
                            .json();
       EXPECT_EQ(curve["lines"][line]["accuracy"][k], cut["ablated"]["accuracy"]) << spec << line;
@@ -61,7 +63,7 @@ TEST(SizeCurve, EqualsEvalAndAblateOnTheNextSeed) {
 
 TEST(SizeCurve, IsNotThereUnasked) {
   const TempDir dir;
-  const Called called = headlens({"find", "zoo:hybrid", "--task", "mcq:options=4,n=8", "--maps",
+  const Called called = headlens({"find", "zoo:mamba2", "--task", "mcq:options=4,n=8", "--maps",
                                   "0", "--out", (dir.path() / "o").string(), "--json", "--quiet"});
   EXPECT_FALSE(called.json().contains("curve"));
 }
