@@ -6,6 +6,7 @@
 #include "cli/completions.h"
 #include "cli/output.h"
 #include "core/check.h"
+#include "core/near_words.h"
 #include "tasks/task_spec.h"
 
 namespace headlens::cli {

@@ -18,6 +18,7 @@
 #include "cli/tensor_files.h"
 #include "cli/terminal.h"
 #include "core/check.h"
+#include "core/near_words.h"
 #include "headlens/core/version.h"
 #include "tasks/task_spec.h"
 

@@ -7,6 +7,7 @@
 #include <cstdlib>
 
 #include "core/check.h"
+#include "core/near_words.h"
 #include "tasks/task_spec.h"
 
 #ifndef HEADLENS_ZOO_SOURCE_DIR

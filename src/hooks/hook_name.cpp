@@ -7,6 +7,7 @@
 
 #include "core/check.h"
 #include "core/glob.h"
+#include "core/near_words.h"
 #include "hooks/site_alias.h"
 
 namespace headlens {

@@ -7,6 +7,7 @@
 
 #include "core/check.h"
 #include "core/json_fields.h"
+#include "core/near_words.h"
 #include "tasks/bbh_answers.h"
 #include "tasks/json_line.h"
 #include "tasks/python_text.h"

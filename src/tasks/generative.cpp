@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "core/check.h"
+#include "core/near_words.h"
 #include "tasks/bbh.h"
 #include "tasks/data_spec.h"
 #include "tasks/gsm8k.h"

@@ -7,6 +7,7 @@
 
 #include "core/check.h"
 #include "core/json_fields.h"
+#include "core/near_words.h"
 #include "tasks/task_spec.h"
 
 namespace headlens {

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "core/check.h"
+#include "core/near_words.h"
 #include "tasks/csv.h"
 #include "tasks/harness_prompt.h"
 #include "tasks/prompts.h"

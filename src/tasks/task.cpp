@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 
 #include "core/check.h"
+#include "core/near_words.h"
 #include "headlens/tasks/icl_map.h"
 #include "headlens/tasks/jsonl.h"
 #include "headlens/tasks/kv_retrieval.h"

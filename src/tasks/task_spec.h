@@ -36,10 +36,4 @@ int64_t read_integer(const TaskSpec& spec, const TaskParam& param, std::string_v
 [[noreturn]] void fail_unknown_parameter(const std::string& task, const std::string& name,
                                          const std::vector<std::string>& known);
 
-/// " (did you mean 'kv'?)" if a known name is close to `name`, else "".
-std::string suggestion(std::string_view name, const std::vector<std::string>& known);
-
-/// Fewest letters to insert, drop, replace or swap with their neighbour to turn `a` into `b`.
-int64_t edit_distance(std::string_view a, std::string_view b);
-
 }  // namespace headlens

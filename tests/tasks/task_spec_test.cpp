@@ -1,5 +1,6 @@
 // headlens/tests: suggestions for misspelt names.
 #include "tasks/task_spec.h"
+#include "core/near_words.h"
 
 #include <gtest/gtest.h>
 
