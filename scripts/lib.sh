@@ -7,7 +7,7 @@ HEADLENS_ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 # Debian's names of everything the build asks the system for.
 HEADLENS_PACKAGES=(g++ ccache libfmt-dev libspdlog-dev nlohmann-json3-dev libeigen3-dev
   libgtest-dev libbenchmark-dev libpcre2-dev libutf8proc-dev libsentencepiece-dev libzip-dev zlib1g-dev
-  libcli11-dev clang-format doxygen pkg-config binutils python3 python3-venv python3-numpy git)
+  libcli11-dev clang-format doxygen pkg-config binutils python3 python3-venv python3-numpy python3-matplotlib git)
 
 say() { printf 'headlens: %s\n' "$*" >&2; }
 die() { say "error: $*"; exit 1; }

@@ -35,6 +35,7 @@ SUBSTITUTIONS = [
     (r"headlens task T$", "headlens task kv:pairs=4,n=8"),
     (r"\bDIR\b", "out"),
     (r"--text S\b", "--text nail:29"),
+    (r"\bRESULT\b", "out/scores.json"),
 ]
 
 # (regular expression, why it is not run). The first that fits counts.

@@ -47,7 +47,7 @@ class Machine:
         cache = (build / "CMakeCache.txt").read_text(encoding="utf-8")
         cmake = pathlib.Path(re.search(r"CMAKE_COMMAND:INTERNAL=(.*)", cache)[1]).parent
         self.env = dict(os.environ, OMP_NUM_THREADS="1", HOME=str(folder),
-                        PATH=f"{build}/bin:{cmake}:{os.environ['PATH']}",
+                        PATH=f"{build}/bin:{cmake}:/usr/bin:{os.environ['PATH']}",  # the python3 that has numpy
                         PKG_CONFIG_PATH=f"{prefix}/lib/pkgconfig")
 
     def text(self, command):

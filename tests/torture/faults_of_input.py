@@ -140,7 +140,7 @@ def long_prompt(rig, times):
     ids = rig.folder / "ids.safetensors"
     write_ids(ids, [rig.random.randrange(605) for _ in range(100_000)])
     for model in ["mamba2", "llamba", "falcon-mamba", "hybrid", "transformer"][:times]:
-        ended = rig.call_measured(["run", f"zoo:{model}", "--ids", ids, "--record", "hook_embed", "--out", "out", *CPU])
+        ended = rig.call_measured(["run", f"zoo:{model}", "--ids", ids, "--record", "hook_embed", "--out", "out.safetensors", *CPU])
         expect(ended.status == 0, f"{model}: {ended.err[-300:]!r}")
         expect(ended.peak_bytes < 6 << 30, f"{model} took {ended.peak_bytes >> 20} MB")
         print(f"         {model}: {ended.seconds:.0f} s, peak {ended.peak_bytes / 2**30:.2f} GiB")
@@ -158,7 +158,7 @@ def odd_models(rig, times):
         (model / "config.json").write_text(json.dumps({**config, **change}))
         shutil.copy(rig.zoo / zoo / "tokenizer.json", model)
         name = f"random:{model}"
-        for words in (["run", name, "--text", "Paris", "--record", "logits", "--out", "out"],
+        for words in (["run", name, "--text", "Paris", "--record", "logits", "--out", "out.safetensors"],
                       ["eval", name, "--task", TASK], ["find", name, "--task", TASK, "--out", "out"],
                       ["generate", name, "--text", "Paris", "--max-new-tokens", "3"]):
             ended = rig.call([*words, "--device", "cpu", "--quiet"])
