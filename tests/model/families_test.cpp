@@ -279,6 +279,10 @@ TEST(FamiliesErrors, ValuesThatAreNotHandled) {
 }
 
 TEST(FamiliesErrors, SizesThatDoNotFit) {
+  EXPECT_EQ(refusal(with("gpt_neox", "rope_parameters",
+                         {{"partial_rotary_factor", 1e66}, {"rope_theta", 1e4}})),
+            "[config.json] share of a head's dimensions that are rotated, expected above 0 and at "
+            "most 1, got 1e+66");
   EXPECT_EQ(refusal(with("llama", "num_key_value_heads", 3)),
             "[config.json] num_attention_heads, expected a multiple of num_key_value_heads = 3, "
             "got 4");

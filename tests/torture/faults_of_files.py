@@ -66,7 +66,7 @@ def full_stdout(rig, times):
 
 def out_is_full_device(rig, times):
     for _ in range(times):
-        ended = rig.call(["eval", "zoo:hybrid", "--task", "kv:pairs=4,n=8", "--out", "/dev/full", "--device", "cpu"])
+        ended = rig.call(["inspect", "zoo:hybrid", "--out", "/dev/full"])
         one_line(ended, status=1, has=["No space left"])
         yield "one line"
 

@@ -160,6 +160,10 @@ struct WriteScaling {
 }  // namespace
 
 RopeSpec read_rope(const JsonFields& fields, int64_t d_head, double rotary_factor) {
+  HEADLENS_CHECK(ConfigError, rotary_factor > 0 && rotary_factor <= 1,
+                 "[{}] share of a head's dimensions that are rotated, expected above 0 and at most "
+                 "1, got {}",
+                 fields.where(), rotary_factor);
   RopeSpec rope;
   rope.rotary_dim = static_cast<int64_t>(static_cast<double>(d_head) * rotary_factor);
   rope.theta = fields.optional<double>("rope_theta", 10000);
