@@ -37,7 +37,7 @@ def least_to_load(rig):
 def too_little(rig, times):
     """A limit on the process's data, from too little to start with to nearly enough."""
     whole = [figure_of(rig.good(words).out) for words in COMMANDS]
-    least = least_to_load(rig)
+    least = least_to_load(rig) + 16  # which allocation fails first differs from run to run
     for i in range(times):
         which = i % len(COMMANDS)
         megabytes = least + 240 * i // times
@@ -56,8 +56,9 @@ def shrinks(rig, times):
     words = [w.replace("n=256", "n=2048") for w in EVAL] + ["--batch-tokens", "1000000"]
     small = json.loads(rig.good(words[:-1] + ["4096"]).out)
     peak = rig.call_measured(words[:-1] + ["4096"]).peak_bytes
+    least = (least_to_load(rig) + 16) << 20
     for _ in range(times):
-        most = int(peak * rig.random.uniform(1.1, 1.4))
+        most = max(least, int(peak * rig.random.uniform(1.1, 1.4)))
         ended = rig.call(words, limits=[(resource.RLIMIT_DATA, most)])
         if ended.status != 0:
             one_line(ended, status=1, has=["memory"])
