@@ -1,4 +1,5 @@
 // headlens/core: reading tensors from a NumPy .npz archive.
+#include <algorithm>
 #include <charconv>
 #include <map>
 #include <optional>
@@ -111,18 +112,22 @@ TensorInfo array_info(std::string_view npy, uint64_t begin, const std::string& w
   const auto [from, length] = header_range(npy, where);
   const NpyHeader header(npy.substr(from, length), where);
   TensorInfo info{header.dtype(), header.shape(), {}, begin + from + length, begin + npy.size()};
-  info.strides = strides_of(info.shape, header.fortran());
-  uint64_t bytes = static_cast<uint64_t>(element_size(info.dtype));
+  // Strides multiply the other sizes of an empty array too: none of the products may overflow.
+  int64_t span = static_cast<int64_t>(element_size(info.dtype));
+  bool fits = true, empty = false;
   for (const int64_t size : info.shape) {
-    HEADLENS_CHECK(CheckpointError, size == 0 || bytes <= npy.size() / static_cast<uint64_t>(size),
-                   "{}, expected the shape's elements in the file, got fewer bytes; copy the file "
-                   "again",
-                   where);
-    bytes *= static_cast<uint64_t>(size);
+    fits = fits && !__builtin_mul_overflow(span, std::max<int64_t>(size, 1), &span);
+    empty = empty || size == 0;
   }
+  HEADLENS_CHECK(CheckpointError, fits,
+                 "{}, expected the shape's elements in the file, got fewer bytes; copy the file "
+                 "again",
+                 where);
+  const uint64_t bytes = empty ? 0 : static_cast<uint64_t>(span);
   HEADLENS_CHECK(CheckpointError, bytes == info.end - info.begin,
                  "{}, expected {} bytes of elements, got {}; copy the file again", where, bytes,
                  info.end - info.begin);
+  info.strides = strides_of(info.shape, header.fortran());
   return info;
 }
 
