@@ -70,6 +70,12 @@ TEST(NpzFile, SaysWhatIsWrongWithAnArray) {
   EXPECT_NE(changed_header("(64,)", "(65,)").find("expected 260 bytes of elements, got 256"),
             std::string::npos);
   EXPECT_NE(changed_header("(64,)", "(-4,)").find("whole numbers"), std::string::npos);
+  // Sizes whose product is 0 in 64 bits, and an array of none whose strides have no room there.
+  const std::string room(20, ' ');
+  for (const char* shape : {"(4294967296,4294967296), }  ", "(0,4611686018427387904,8), }"}) {
+    const std::string message = changed_header("(64,), }" + room, shape);
+    EXPECT_NE(message.find("expected the shape's elements"), std::string::npos) << message;
+  }
   EXPECT_NE(changed_header("'shape'", "'shepe'").find("in the array's header"), std::string::npos);
   EXPECT_NE(changed_header("\x93NUMPY", "\x93NUMPZ").find("numpy.savez"), std::string::npos);
 }

@@ -5,6 +5,7 @@ mutated a hundred times as often as one of a hundred thousand. Python 3.9, nothi
 
 import base64
 import hashlib
+import io
 import json
 import struct
 import sys
@@ -34,6 +35,32 @@ def safetensors(tensors, metadata=None, pad=0):
         data += values
     text = json.dumps(header).encode() + b" " * pad
     return struct.pack("<Q", len(text)) + text + data
+
+
+def npy(dtype, shape, values, fortran=False, version=1):
+    text = f"{{'descr': '{dtype}', 'fortran_order': {fortran}, 'shape': {shape}, }}".encode()
+    length = struct.pack("<H" if version == 1 else "<I", len(text))
+    return b"\x93NUMPY" + bytes([version, 0]) + length + text + values
+
+
+def npz(arrays, method=zipfile.ZIP_STORED):
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", method) as archive:
+        for name, array in arrays.items():
+            archive.writestr(zipfile.ZipInfo(name + ".npy"), array, method)
+    return out.getvalue()
+
+
+def add_npz(seeds):
+    for dtype, width in [("<f8", 8), ("<f4", 4), ("<f2", 2), ("<i8", 8), ("<i4", 4), ("<i2", 2), ("|i1", 1), ("|u1", 1), ("|b1", 1)]:
+        seeds.add("npz", npy(dtype, (2, 1), b"\0\1" * width))
+    for version in (2, 3):
+        seeds.add("npz", npy("|u1", (2, 3), bytes(6), fortran=True, version=version))
+    seeds.add("npz", npy("<f4", (), bytes(4)))
+    seeds.add("npz", npy("<f4", (0, 3), b""))
+    seeds.add("npz", npz({"a": npy("<f4", (1,), bytes(4)), "b/c": npy("|u1", (2, 2), bytes(4), fortran=True)}))
+    seeds.add("npz", npz({"a": npy("<f4", (4,), bytes(16))}, zipfile.ZIP_DEFLATED))
+    seeds.add("npz", npz({}))
 
 
 def add_weights(seeds):
@@ -177,6 +204,8 @@ WORDS = {
     "safetensors": JSON_WORDS + ["dtype", "shape", "data_offsets", "__metadata__", "F8_E4M3"],
     "index": JSON_WORDS + ["weight_map", "../", "..", "./", "/", "sub/", "outside.safetensors", "\\u0000"],
     "torch_file": ["PK\x01\x02", "PK\x03\x04", "PK\x05\x06", "PK\x06\x06", "PK\x06\x07", "archive/data.pkl", "data/0", "little"],
+    "npz": ["PK\x01\x02", "PK\x03\x04", "PK\x05\x06", "\x93NUMPY", "'descr': '", "'fortran_order': True,", "'shape': (", "<f4", "|u1",
+            "9223372036854775807", "4611686018427387904", "-1", "0, "],
     "pickle": ["ctorch._utils\n_rebuild_tensor_v2\n", "ctorch\nFloatStorage\n", "ccollections\nOrderedDict\n",
                "ctorch._utils\n_rebuild_parameter\n", "storage", "cpu", "\x85", "\x86", "\x87", "\x94", "\x93", "\x8c"],
     "regex": ["(?:", "(?=", "(?!", "(?<=", "(?<!", "(?>", "(?i)", "(?i:", "(?#", "(*", "[[:alpha:]]", "&&", "[^", "\\p{L}", "\\P{N}",
@@ -212,7 +241,7 @@ def write_dictionary(folder):
 
 def main():
     seeds = Seeds(sys.argv[1])
-    for add in (add_weights, add_configs, add_tokenizers, add_texts):
+    for add in (add_weights, add_npz, add_configs, add_tokenizers, add_texts):
         add(seeds)
     for folder in sorted(p for p in seeds.out.iterdir() if p.is_dir()):
         write_dictionary(folder)

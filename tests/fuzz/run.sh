@@ -24,7 +24,7 @@ max_len() {
     sentencepiece) echo 9000 ;;
     torch_file) echo 5000 ;;
     tokenizer_json) echo 2500 ;;
-    config | pickle | safetensors | tiktoken) echo 1200 ;;
+    config | npz | pickle | safetensors | tiktoken) echo 1200 ;;
     regex | text | written) echo 512 ;;
     *) echo 2000 ;;
   esac
