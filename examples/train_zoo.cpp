@@ -144,7 +144,7 @@ void print_state(int64_t step, size_t stage, const KindLosses& running) {
 }
 
 /// Trains the weights in place; returns the step at which the last stage began.
-int64_t train(const Flags& flags, const LanguageModel& model, std::vector<Tensor> parameters,
+int64_t train(const Flags& flags, const LanguageModel& model, const std::vector<Tensor>& parameters,
               const Tokenizer& tokenizer) {
   torch::optim::AdamWOptions options(flags.rate);
   options.betas({0.9, 0.98}).weight_decay(flags.weight_decay);

@@ -189,7 +189,7 @@ Tensor Sweep::run_batched(const BatchRun& run, const BatchCuts& cuts, const Targ
   const ModelConfig& config = model_.config();
   const TargetTaps trunk(config, targets, options_, cuts.trunk_mask, cuts.trunk_given);
   const TargetTaps rest(config, targets, options_, cuts.rest_mask, cuts.rest_given);
-  const Tensor leaving = run.run_variants(std::ssize(targets), inside, {trunk.tap(), rest.tap()});
+  Tensor leaving = run.run_variants(std::ssize(targets), inside, {trunk.tap(), rest.tap()});
   // A prompt of one token has nothing before its query: only whole cuts must touch something.
   if (options_.positions == CutPositions::All) trunk.check_touched();
   return leaving;

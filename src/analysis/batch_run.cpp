@@ -76,8 +76,7 @@ void BatchRun::run_layer(std::optional<TapPoint> point) {
   const auto layer = static_cast<size_t>(layer_);
   const auto run = [&](RowPart& part, ModelState* state) {
     OutputTap tap(point ? std::vector{*point} : std::vector<TapPoint>{});
-    const Tensor leaving =
-        model_.run_layers(part.resid, layer_, layer_ + 1, &tap, state, part.prompt);
+    Tensor leaving = model_.run_layers(part.resid, layer_, layer_ + 1, &tap, state, part.prompt);
     part.outputs = point ? tap.outputs.begin()->second : Tensor();
     return leaving;
   };

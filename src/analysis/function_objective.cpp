@@ -50,8 +50,8 @@ ObjectiveBatch make_batch(const std::vector<FunctionExample>& examples,
 
 }  // namespace
 
-FunctionObjective::FunctionObjective(std::vector<FunctionExample> examples, LogitFunction function,
-                                     int64_t max_batch_tokens)
+FunctionObjective::FunctionObjective(const std::vector<FunctionExample>& examples,
+                                     LogitFunction function, int64_t max_batch_tokens)
     : function_(std::move(function)) {
   check_examples(examples);
   HEADLENS_CHECK(TaskError, function_ != nullptr,

@@ -59,7 +59,7 @@ class Reader {
 
 /// "node[03-07,9],other" -> "node03".
 std::string first_host(const std::string& list) {
-  const std::string head = list.substr(0, list.find_first_of(",["));
+  std::string head = list.substr(0, list.find_first_of(",["));
   const size_t bracket = list.find('[');
   if (bracket != head.size()) return head;
   const size_t end = list.find_first_of("-,]", bracket);

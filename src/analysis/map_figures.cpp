@@ -30,7 +30,7 @@ struct PromptLayout {
 };
 
 /// The keys start..end into a set [n].
-void fill_keys(Tensor set, int64_t start, int64_t end) {
+void fill_keys(const Tensor& set, int64_t start, int64_t end) {
   set.slice(0, 0, end - start + 1).copy_(at::arange(start, end + 1, set.options()));
 }
 

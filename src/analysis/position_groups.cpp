@@ -48,7 +48,7 @@ Positions positions_of(const std::string& word, const PromptPair& pair) {
     return target_positions(pair.corrupted, word != "wrong");
   }
   if (word == "changed") return pair.changed;
-  const Positions ends = segment_ends(pair.clean);
+  Positions ends = segment_ends(pair.clean);
   if (word == "ends") return ends;
   return ends.empty() ? Positions() : range(ends.back() + 1, last - 1);  // between
 }

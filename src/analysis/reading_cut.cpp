@@ -61,8 +61,7 @@ Tensor ReadingCut::visit(TapPoint, Tensor value) {
   const Tensor read = value.dim() == 3 ? read_.squeeze(-1) : read_;
   Tensor index = readings_.queries.to(value.device());
   while (index.dim() < heads.dim()) index = index.unsqueeze(-1);
-  Tensor target = heads;
-  target.scatter_add_(1, index.expand_as(read), -read.to(value.scalar_type()));
+  heads.scatter_add_(1, index.expand_as(read), -read.to(value.scalar_type()));
   return out;
 }
 

@@ -35,7 +35,8 @@ std::vector<TapPoint> points_of(const ModelConfig& config, const std::vector<int
 }  // namespace
 
 Replacements::Replacements(const LanguageModel& model, const Objective& objective,
-                           std::vector<int64_t> layers, AblationMode mode, Placement placement)
+                           const std::vector<int64_t>& layers, AblationMode mode,
+                           Placement placement)
     : Replacements(model, objective, points_of(model.config(), layers, placement), mode) {}
 
 Replacements::Replacements(const LanguageModel& model, const Objective& objective,

@@ -17,8 +17,8 @@ class Replacements {
  public:
   /// `layers`: those where heads will be cut. UsageError for a mode other than zero, mean and
   /// resample, TaskError for resampling with fewer than two examples.
-  Replacements(const LanguageModel& model, const Objective& objective, std::vector<int64_t> layers,
-               AblationMode mode, Placement placement);
+  Replacements(const LanguageModel& model, const Objective& objective,
+               const std::vector<int64_t>& layers, AblationMode mode, Placement placement);
 
   /// The same for any sites: those of heads, and MlpOut as d_model channels of width 1.
   Replacements(const LanguageModel& model, const Objective& objective, std::vector<TapPoint> points,

@@ -65,7 +65,7 @@ std::vector<std::vector<Verdict>> SetSweep::run_some(const JudgedRun& run, const
   };
   const InterventionPtr first = tap_of(common), second = tap_of(own);
   const Tensor resid = model_.run_layers(run.resid(), 0, fork, first.get(), nullptr, run.prompt());
-  const auto verdicts = run.finish(fork, repeated_rows(resid, std::ssize(sets)), second.get());
+  auto verdicts = run.finish(fork, repeated_rows(resid, std::ssize(sets)), second.get());
   for (const InterventionPtr& tap : {first, second}) {
     if (tap) tap->check_touched();
   }

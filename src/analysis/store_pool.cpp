@@ -1,4 +1,6 @@
 // headlens/analysis: work items done once each, by the processes of a launcher.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <chrono>
 #include <map>
@@ -173,7 +175,7 @@ void StorePool::start(const RunIdentity& identity, std::optional<Journal> journa
   journal_ = std::move(journal);
   // Field by field, so that processes that do not agree can say about what.
   std::string own;
-  for (const auto& [name, value] : identity) own += name + "\n" + value + "\n";
+  for (const auto& [name, value] : identity) own += fmt::format("{}\n{}\n", name, value);
   if (leads()) return store_.set("identity", own);
   while (!store_.has("identity")) {
     store_.check_leader();

@@ -1,5 +1,6 @@
 // headlens/cli: `export`: the heads of a result as arrays over layers and heads.
 #include <ATen/ATen.h>
+#include <fmt/format.h>
 
 #include <cmath>
 #include <map>
@@ -45,7 +46,9 @@ void add_fields(Fields& fields, const std::string& name, const nlohmann::json& v
     fields[name + "_low"] = value[0].get<double>();
     fields[name + "_high"] = value[1].get<double>();
   } else if (value.is_object()) {
-    for (const auto& [key, inner] : value.items()) add_fields(fields, name + "." + key, inner);
+    for (const auto& [key, inner] : value.items()) {
+      add_fields(fields, fmt::format("{}.{}", name, key), inner);
+    }
   } else if (name == "role") {
     if (const auto role = role_number(value)) fields[name] = *role;
   }

@@ -1,6 +1,8 @@
 // headlens/cli: heads and MLPs to switch off, as several commands name them.
 #include "cli/cut_flags.h"
 
+#include <ATen/ATen.h>
+
 #include "cli/common.h"
 #include "cli/heads.h"
 #include "core/check.h"
@@ -93,7 +95,7 @@ SweepOptions cut_options(const char* command, const WritingCutFlags& flags) {
                  command);
   AblationFlags ablation;
   ablation.mode = flags.mode, ablation.placement = flags.placement;
-  const SweepOptions options = sweep_options(ablation);
+  SweepOptions options = sweep_options(ablation);
   HEADLENS_CHECK(UsageError,
                  options.mode == AblationMode::Zero || options.mode == AblationMode::Scale,
                  "[{}] --mode, expected zero or scale:F (there is no task to take other "

@@ -53,7 +53,7 @@ Stage head_sweep(const Subject& s, const std::string& name, int64_t groups) {
 }
 
 /// A stage of which a share is expected, and all of it possible.
-Stage perhaps(Stage stage, const std::string& name, double share, double most = 1) {
+Stage perhaps(const Stage& stage, const std::string& name, double share, double most = 1) {
   return {name, stage.forwards * share, stage.tokens * share, stage.seconds * share,
           stage.seconds * most};
 }

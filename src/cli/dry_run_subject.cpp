@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 
 #include "cli/ids.h"
 #include "core/check.h"
@@ -130,7 +131,7 @@ Subject subject_of(const PlanWords& words, const std::string& model, const std::
   }
   HEADLENS_CHECK(UsageError, subject.prompts.count > 0,
                  "[dry run] prompts, expected some (--task, --text or --ids), got {}", "none");
-  const auto mean = static_cast<int64_t>(subject.prompts.tokens / subject.prompts.count + 0.5);
+  const auto mean = std::llround(subject.prompts.tokens / subject.prompts.count);
   subject.cost = calibrate(subject.config, subject.flags, mean, batch_tokens_of(words));
   return subject;
 }

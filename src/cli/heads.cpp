@@ -80,11 +80,13 @@ std::vector<HeadId> single_heads(const ModelConfig& config, const std::vector<He
   std::vector<HeadId> single;
   for (const HeadId& head : heads) {
     const LayerSpec& layer = config.layers[static_cast<size_t>(head.layer)];
-    for (int64_t h = head.first, end = h; h <= head.last; h = end) {
+    int64_t h = head.first;
+    while (h <= head.last) {
       const HeadBank bank = bank_of(layer, h);
       const bool channels = bank.kind == LayerKind::Mamba1;
-      end = channels ? std::min(head.last + 1, bank.first + bank.count) : h + 1;
+      const int64_t end = channels ? std::min(head.last + 1, bank.first + bank.count) : h + 1;
       single.push_back({head.layer, h, end - 1});
+      h = end;
     }
   }
   return single;

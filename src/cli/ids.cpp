@@ -28,7 +28,7 @@ WeightFile open_ids(const std::filesystem::path& path) {
 
 Tensor file_ids(const std::filesystem::path& path) {
   const WeightFile file = open_ids(path);
-  const Tensor ids = file.tensor("input_ids");
+  Tensor ids = file.tensor("input_ids");
   HEADLENS_CHECK(ShapeError, ids.dim() == 2 && ids.scalar_type() == at::kLong && ids.numel() > 0,
                  "[{}] input_ids, expected int64 [batch, pos], got {} {}", path.string(),
                  dtype_name(ids.scalar_type()), shape_string(ids.sizes()));

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cmath>
 
 namespace headlens::cli {
 namespace {
@@ -69,7 +70,7 @@ std::string bar(double share, int64_t width) {
   if (!screen().unicode || ::isatty(STDOUT_FILENO) != 1) return {};
   constexpr const char* kEighths[] = {"", "▏", "▎", "▍", "▌", "▋", "▊", "▉"};
   const double columns = std::clamp(share, 0.0, 1.0) * static_cast<double>(width);
-  const auto eighths = static_cast<int64_t>(columns * 8 + 0.5);
+  const auto eighths = std::llround(columns * 8);
   std::string text;
   for (int64_t i = 0; i < eighths / 8; ++i) text += "█";
   return text + kEighths[eighths % 8];

@@ -21,7 +21,7 @@ fs::path zoo_directory() {
   if (const char* chosen = std::getenv("HEADLENS_ZOO")) return chosen;
   std::error_code ignored;
   const fs::path command = fs::read_symlink("/proc/self/exe", ignored);
-  const fs::path installed = command.parent_path().parent_path() / "share" / "headlens" / "zoo";
+  fs::path installed = command.parent_path().parent_path() / "share" / "headlens" / "zoo";
   if (!command.empty() && fs::is_directory(installed, ignored)) return installed;
   return HEADLENS_ZOO_SOURCE_DIR;
 }

@@ -187,7 +187,7 @@ Tensor WeightScope::get(std::string_view name, at::IntArrayRef shape) const {
 Tensor WeightScope::get_joined(const std::vector<Part>& parts) const {
   std::vector<Tensor> before;
   for (const Part& part : parts) before.push_back(get(part.name, part.shape));
-  if (const Tensor whole = as_one(before); whole.defined()) return whole;
+  if (Tensor whole = as_one(before); whole.defined()) return whole;
   Tensor whole = at::cat(before);
   int64_t from = 0;
   for (size_t i = 0; i < parts.size(); ++i) {

@@ -13,7 +13,7 @@ Tensor as_heads(const Tensor& value) {
 
 Tensor fit_outputs(const Tensor& given, const Tensor& own, int64_t layer) {
   const bool channels = own.size(3) == 1 && (given.dim() == 1 || given.dim() == 3);
-  const Tensor outputs = channels ? given.unsqueeze(-1) : given;
+  Tensor outputs = channels ? given.unsqueeze(-1) : given;
   const bool per_head = outputs.dim() == 2 && outputs.sizes() == own.sizes().slice(2);
   const bool whole = outputs.dim() == 4 && outputs.sizes() == own.sizes();
   HEADLENS_CHECK(ShapeError, per_head || whole,

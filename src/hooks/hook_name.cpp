@@ -305,7 +305,7 @@ std::vector<SiteAlias> site_aliases() {
     std::string canonical = site_name({row.site, 0});
     std::string alias(row.alias);
     if (row.scope != AliasScope::WholeModel) {
-      alias = "blocks.{i}." + alias;
+      alias.insert(0, "blocks.{i}.");
       canonical = "blocks.{i}." + canonical.substr(end_of_layer(canonical) + 1);
     }
     if (row.view == SiteView::Position) alias += ".{pos}";

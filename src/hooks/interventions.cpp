@@ -170,7 +170,7 @@ Tensor HeadIntervention::covered(const Bank& bank, const Tensor& outputs) const 
   HEADLENS_CHECK(ShapeError, batch % variants == 0,
                  "[ablate] batch, expected a multiple of the {} variants, got {}", variants, batch);
   const int64_t rows = batch / variants;
-  const Tensor heads = bank.mask.repeat_interleave(rows, 0).view({batch, 1, -1, 1});
+  Tensor heads = bank.mask.repeat_interleave(rows, 0).view({batch, 1, -1, 1});
   if (!options_.positions.defined()) return heads;
   Tensor where = options_.positions.to(at::kCPU, at::kBool);
   const bool fits = where.dim() >= 1 && where.dim() <= 2 && where.size(-1) == pos &&
@@ -239,7 +239,7 @@ InterventionPtr replace_heads(const ModelConfig& config, const HeadList& heads, 
   const auto put = [outputs](const Tensor& own, TapPoint point) {
     return fit_outputs(outputs.at(point), own, point.layer);
   };
-  const auto cut = std::make_shared<HeadIntervention>(config, cuts_of(heads), put, options);
+  auto cut = std::make_shared<HeadIntervention>(config, cuts_of(heads), put, options);
   for (const VariantCuts& cuts : cuts_of(heads)) {
     for (const TapPoint point : head_output_points(config, cuts.layer, options.placement)) {
       const auto given = outputs.find(point);
@@ -261,7 +261,7 @@ InterventionPtr resample_heads(const ModelConfig& config, const HeadList& heads,
   HEADLENS_CHECK(ShapeError, low >= 0 && high < rows,
                  "[ablate] rows of the permutation, expected 0..{}, got {}..{}", rows - 1, low,
                  high);
-  const auto other_row = [permutation](const Tensor& own, TapPoint) {
+  const auto other_row = [permutation = std::move(permutation)](const Tensor& own, TapPoint) {
     HEADLENS_CHECK(ShapeError, own.size(0) == permutation.numel(),
                    "[ablate] permutation, expected one row each of the batch {}, got {}",
                    own.size(0), permutation.numel());

@@ -49,7 +49,8 @@ std::optional<MapEdit> part_of(const MapEdit& edit, const HeadBank& bank) {
 
 }  // namespace
 
-MapIntervention::MapIntervention(const ModelConfig& config, std::vector<LayerMapEdit> edits) {
+MapIntervention::MapIntervention(const ModelConfig& config,
+                                 const std::vector<LayerMapEdit>& edits) {
   HEADLENS_CHECK(HookError, !edits.empty(), "[ablate] map edits, expected at least one, got none");
   for (const auto& [layer, edit] : edits) {
     const std::vector<TapPoint> points = map_points(config, layer);

@@ -40,7 +40,7 @@ class RecordSpill::File {
 
   /// Appends the bytes and maps them; the mapping lives as long as the tensor.
   Tensor keep(const Tensor& value) {
-    const Tensor host = value.cpu().contiguous();
+    Tensor host = value.cpu().contiguous();
     const auto bytes = static_cast<int64_t>(host.nbytes());
     if (bytes == 0) return host;
     write(static_cast<const char*>(host.const_data_ptr()), bytes);

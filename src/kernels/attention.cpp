@@ -66,7 +66,8 @@ Tensor attend_flash(const Tensor& q, const Tensor& k, const Tensor& v, const Att
 /// shape (docs/performance.md): large squares.
 bool is_large(const Tensor& q, const Tensor& k) {
   if (q.size(1) != k.size(1)) return false;
-  const double pairs = static_cast<double>(q.size(0) * q.size(2) * q.size(1)) * q.size(1) / 2;
+  const auto rows = static_cast<double>(q.size(0) * q.size(2) * q.size(1));
+  const double pairs = rows * static_cast<double>(q.size(1)) / 2;
   return 4 * pairs * static_cast<double>(q.size(3)) >= 3e10;
 }
 

@@ -94,7 +94,7 @@ AddedNorm rms_norm_of_rows(const Tensor& x, const Tensor& addend, const Tensor& 
 Tensor rotate_rows(const Tensor& x, const Tensor& cos, const Tensor& sin) {
   const int64_t batch = x.size(0), pos = x.size(1), heads = x.size(2), d_head = x.size(3);
   const int64_t half = cos.size(-1), table = cos.size(0) == 1 ? 0 : pos * half;
-  const Tensor out = at::empty(x.sizes(), x.options());
+  Tensor out = at::empty(x.sizes(), x.options());
   const auto* in = x.const_data_ptr<float>();
   const auto* c = cos.const_data_ptr<float>();
   const auto* s = sin.const_data_ptr<float>();

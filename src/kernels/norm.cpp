@@ -76,7 +76,7 @@ Tensor gated_rms_norm(const Tensor& y, const Tensor& gate, const Tensor& weight,
   if (normed) check_shape(where, "weight", weight, {y.size(-1)});
   HEADLENS_CHECK(ShapeError, groups > 0 && y.size(-1) % groups == 0,
                  "[{}] groups, expected a divisor of {}, got {}", where, y.size(-1), groups);
-  const bool same = !normed || weight.scalar_type() == gate.scalar_type();
+  [[maybe_unused]] const bool same = !normed || weight.scalar_type() == gate.scalar_type();
   if constexpr (kDeviceKernels) {
     if (fits_kernel(y, gate) && same && !records_grad({y, gate, weight})) {
       return gated_norm_on_device(y, gate, weight, eps, groups, kind);

@@ -42,7 +42,7 @@ MapStats selective_scan_map_stats(const Tensor& dt, const Tensor& A, const Tenso
   check_shape(where, "B", B, {batch, pos, A.size(1)});
   check_shape(where, "C", C, {batch, pos, A.size(1)});
   check_map_request(where, request, batch, pos);
-  const auto dtype = compute_dtype(where, {dt, A, B, C});
+  [[maybe_unused]] const auto dtype = compute_dtype(where, {dt, A, B, C});
   if constexpr (kDeviceKernels) {
     if (has_device_kernel(dt) && dtype == at::kFloat && dt.numel() > 0 &&
         !records_grad({dt, A, B, C})) {

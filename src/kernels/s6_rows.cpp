@@ -56,7 +56,7 @@ Tensor s6_rows(const Tensor& dt, const Tensor& A, const Tensor& B, const Tensor&
                const Tensor& rows) {
   const int64_t batch = dt.size(0), channels = dt.size(2), row_count = rows.size(1);
   const Tensor read = take_rows(C, rows), rates = A.t().contiguous(), index = rows.contiguous();
-  const Tensor out = at::empty({batch, channels, row_count, dt.size(1)}, dt.options());
+  Tensor out = at::empty({batch, channels, row_count, dt.size(1)}, dt.options());
   const int64_t block = kBlockElements / (row_count * channels * A.size(1));
   for_batch_blocks(batch, std::max<int64_t>(1, block), [&](int64_t first, int64_t count) {
     const auto part = [&](const Tensor& t) { return t.narrow(0, first, count); };

@@ -20,7 +20,7 @@ MapStats ssd_map_stats(const Tensor& log_decay, const Tensor& dt, const Tensor& 
   check_shape(where, "C", C, B.sizes());
   check_groups(where, heads, B.size(2));
   check_map_request(where, request, batch, pos);
-  const auto dtype = compute_dtype(where, {log_decay, dt, B, C});
+  [[maybe_unused]] const auto dtype = compute_dtype(where, {log_decay, dt, B, C});
   if constexpr (kDeviceKernels) {
     if (has_device_kernel(log_decay) && dtype == at::kFloat && log_decay.numel() > 0 &&
         !records_grad({log_decay, dt, B, C})) {

@@ -41,7 +41,7 @@ inline at::ScalarType compute_dtype(const char* where, std::initializer_list<Ten
     HEADLENS_CHECK(ShapeError, at::isFloatingType(input.scalar_type()),
                    "[{}] dtype, expected floating point, got {}", where,
                    dtype_name(input.scalar_type()));
-    dtype = at::promote_types(dtype, input.scalar_type());
+    dtype = at::promoteTypes(dtype, input.scalar_type());
   }
   return dtype;
 }

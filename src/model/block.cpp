@@ -279,7 +279,7 @@ Tensor Block::forward_at(const Tensor& resid, const Tensor& positions, LayerStat
   return mixed + run_mlp(spec_.wiring == Wiring::Parallel ? entering : mixed, unseen);
 }
 
-Tensor Block::finish(Tensor resid, const Tensor& z) const {
+Tensor Block::finish(const Tensor& resid, const Tensor& z) const {
   HEADLENS_CHECK(ShapeError, mixer_.has_value(),
                  "[finish_layer] layer, expected one with a mixer, got an MLP only");
   HEADLENS_CHECK(ShapeError, !attention_.has_value(),
@@ -300,7 +300,7 @@ Tensor Block::finish(Tensor resid, const Tensor& z) const {
     const AddedNorm mid = norm2_.add(resid, written, unseen, Site::Ln2Scale, Site::Ln2Normalized);
     return mid.sum + run_normed_mlp(mid.normed, unseen);
   }
-  const Tensor mixed = resid + written;
+  Tensor mixed = resid + written;
   if (!mlp_) return mixed;
   return mixed + run_mlp(spec_.wiring == Wiring::Parallel ? resid : mixed, unseen);
 }

@@ -24,7 +24,7 @@ Tensor with_room(const Tensor& filled, int64_t length) {
   if (!filled.defined()) return filled;
   std::vector<int64_t> shape = filled.sizes().vec();
   shape[1] = length;
-  const Tensor buffer = at::zeros(shape, filled.options());
+  Tensor buffer = at::zeros(shape, filled.options());
   buffer.narrow(1, 0, filled.size(1)).copy_(filled);
   return buffer;
 }
@@ -317,7 +317,7 @@ Tensor DecoderBody::run_layer(int64_t layer, const Tensor& resid, ModelState& no
   prompt.embedding = embedding, prompt.tables = tables;
   const auto rows = rows_.find(layer);
   StepRows* seen = rows != rows_.end() ? &rows->second : nullptr;
-  const Tensor out =
+  Tensor out =
       model_.run_layers(resid.unsqueeze(1), layer, layer + 1, seen, &now, prompt).squeeze(1);
   keep_scans(cache, now.layers[index]);
   if (seen != nullptr) seen->compute(cache, is_at_, caches_.first);

@@ -85,7 +85,7 @@ ModelConfig parse_model_config(std::string_view config_json, std::string_view wh
 }
 
 std::string write_model_config(const ModelConfig& config) {
-  const std::string text = family_named(config.family).write(config).dump(2) + "\n";
+  std::string text = family_named(config.family).write(config).dump(2) + "\n";
   // A format holds less than a ModelConfig can say: what it would lose is an error, not a surprise.
   ModelConfig written = parse_model_config(text, "write_model_config");
   written.architecture = config.architecture;

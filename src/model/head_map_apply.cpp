@@ -98,7 +98,7 @@ Tensor HeadMap::apply() const {
     (edit.renormalize ? hides : scalings).push_back(&edit);
   }
   if (!custom && hides.size() <= kMost && scalings.size() <= kMost) {
-    if (const Tensor y = apply_fused(hides, scalings); y.defined()) {
+    if (Tensor y = apply_fused(hides, scalings); y.defined()) {
       count_entries();
       return y;
     }

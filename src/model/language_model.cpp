@@ -353,8 +353,8 @@ Tensor LanguageModel::run_to_end(const Tensor& resid, int64_t from_layer, const 
   const auto layer = static_cast<size_t>(last);
   const at::Device device = block_devices_[layer];
   LayerState* layer_state = state != nullptr ? &state->layers[layer] : nullptr;
-  const Tensor leaving = blocks_[layer]->forward_at(entering.to(device), moved(positions, device),
-                                                    layer_state, seen.on(device));
+  Tensor leaving = blocks_[layer]->forward_at(entering.to(device), moved(positions, device),
+                                              layer_state, seen.on(device));
   if (state != nullptr) state->position += resid.size(1);
   return leaving;
 }

@@ -21,8 +21,8 @@ Tensor Prompt::real(int64_t pos) const {
 
 Tensor Prompt::places(int64_t pos, at::Device device) const {
   const auto options = at::TensorOptions().dtype(at::kLong).device(device);
-  const Tensor position = step.defined() ? step.to(device).unsqueeze(0)
-                                         : at::arange(start, start + pos, options).unsqueeze(0);
+  Tensor position = step.defined() ? step.to(device).unsqueeze(0)
+                                   : at::arange(start, start + pos, options).unsqueeze(0);
   if (!first.defined()) return position;
   return (position - first.to(device).unsqueeze(1)).clamp_min(0);
 }

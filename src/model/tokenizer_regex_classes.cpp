@@ -65,7 +65,7 @@ std::string property_class(std::string_view name, const std::string& where) {
   }
   if (plain.size() <= 2) return fmt::format("\\p{{{}}}", name);
   try {  // PCRE2's \p{Han} means the script's extensions too
-    const std::string script = fmt::format("\\p{{sc:{}}}", name);
+    std::string script = fmt::format("\\p{{sc:{}}}", name);
     TokenRegex::from_pcre2(script, where);
     return script;
   } catch (const ConfigError&) {

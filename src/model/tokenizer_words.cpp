@@ -43,7 +43,7 @@ std::string model_type(const JsonFields& fields) {
 }  // namespace
 
 std::string read_one_char(const JsonFields& fields, std::string_view key) {
-  const auto text = fields.required<std::string>(key);
+  auto text = fields.required<std::string>(key);
   size_t end = 0;
   if (!text.empty()) next_code_point(text, end);
   HEADLENS_CHECK(ConfigError, !text.empty() && end == text.size(),

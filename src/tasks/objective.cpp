@@ -50,7 +50,7 @@ void put_prompts(const std::vector<TokenizedExample>& examples,
 
 class ChoiceObjective final : public Objective {
  public:
-  ChoiceObjective(std::vector<TokenizedExample> examples, int64_t max_batch_tokens)
+  ChoiceObjective(const std::vector<TokenizedExample>& examples, int64_t max_batch_tokens)
       : ChoiceObjective(make_batches(examples, max_batch_tokens), examples, max_batch_tokens) {}
 
   ChoiceObjective(std::vector<ScoringBatch> batches, std::vector<TokenizedExample> examples,

@@ -4,6 +4,7 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
+#include <limits>
 #include <numeric>
 
 #include "core/check.h"
@@ -135,7 +136,7 @@ Tensor answer_log_odds(const Tensor& logits, const ScoringBatch& batch) {
 
 Verdict judge_choices(const std::vector<double>& logprobs, int64_t answer) {
   const auto best = std::max_element(logprobs.begin(), logprobs.end());  // the first maximum
-  double second = -INFINITY;
+  double second = -std::numeric_limits<double>::infinity();
   for (auto it = logprobs.begin(); it != logprobs.end(); ++it) {
     if (it != best) second = std::max(second, *it);
   }

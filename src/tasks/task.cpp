@@ -3,6 +3,8 @@
 
 #include <fmt/ranges.h>
 
+#include <algorithm>
+
 #include "core/check.h"
 #include "core/near_words.h"
 #include "headlens/tasks/icl_map.h"

@@ -1,4 +1,5 @@
 // headlens/tasks: training lines from the made-up world.
+#include <algorithm>
 #include <array>
 #include <cctype>
 

@@ -31,7 +31,7 @@ class FunctionObjective final : public Objective {
  public:
   /// Batches prompts of like length up to `max_batch_tokens` row x pos. TaskError for no example,
   /// an empty prompt, or positions that are not in it or differ in number.
-  FunctionObjective(std::vector<FunctionExample> examples, LogitFunction function,
+  FunctionObjective(const std::vector<FunctionExample>& examples, LogitFunction function,
                     int64_t max_batch_tokens = 4096);
 
   int64_t example_count() const override;

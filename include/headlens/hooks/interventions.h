@@ -172,7 +172,7 @@ struct LayerMapEdit {
 class MapIntervention final : public Intervention {
  public:
   /// HookError for a layer without a map or a head it has not.
-  MapIntervention(const ModelConfig& config, std::vector<LayerMapEdit> edits);
+  MapIntervention(const ModelConfig& config, const std::vector<LayerMapEdit>& edits);
 
   void check_touched() const override;
   void reset() override;

@@ -50,7 +50,7 @@ class Block {
   /// The rest of forward once the mixer's output projection has its input z (the tensor of Site::Z
   /// or MixerZ): position by position, so any positions serve. ShapeError unless z fits, and for a
   /// block of two mixers or with grafted heads, which read other positions.
-  Tensor finish(Tensor resid, const Tensor& z) const;
+  Tensor finish(const Tensor& resid, const Tensor& z) const;
 
   /// What one head writes, [batch, pos, d_model], reading the residual through this block's norm;
   /// before a post norm, where there is one. For a block of one mixer; the state is the mixer's.

@@ -18,7 +18,7 @@ double read_multiplier(const JsonFields& fields, const char* key) {
 }
 
 std::vector<double> read_multipliers(const JsonFields& fields, const char* key, size_t count) {
-  const auto factors = fields.optional(key, std::vector<double>(count, 1.0));
+  auto factors = fields.optional(key, std::vector<double>(count, 1.0));
   HEADLENS_CHECK(ConfigError, factors.size() == count, "[{}] key '{}', expected {} numbers, got {}",
                  fields.where(), key, count, factors.size());
   return factors;

@@ -70,7 +70,7 @@ YarnRopeScaling read_yarn(const JsonFields& fields, const JsonFields& rope) {
 }
 
 std::vector<double> read_factors(const JsonFields& rope, const char* key, int64_t rotary_dim) {
-  const auto factors = rope.required<std::vector<double>>(key);
+  auto factors = rope.required<std::vector<double>>(key);
   HEADLENS_CHECK(ConfigError, std::ssize(factors) == rotary_dim / 2,
                  "[{}] rope key '{}', expected {} numbers, got {}", rope.where(), key,
                  rotary_dim / 2, factors.size());
