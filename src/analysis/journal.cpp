@@ -110,6 +110,50 @@ std::string text_of(const Json& json) {
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
+/// What the first record says.
+struct Header {
+  RunIdentity identity;
+  std::map<std::string, std::string> notes;
+  size_t end = 0;  // offset of what follows it
+};
+
+RunIdentity identity_in(const Json& header) {
+  RunIdentity fields;
+  for (const auto& [name, value] : header["identity"].items()) fields.emplace_back(name, value);
+  return fields;
+}
+
+RunIdentity as_json_gives_back(const RunIdentity& identity) {
+  const Json written = Json::parse(text_of(header_json(identity, {})));
+  return identity_in(written);
+}
+
+Header header_of(std::string_view bytes, const fs::path& path) {
+  const auto record =
+      bytes.starts_with(kMagic) ? record_at(bytes, kMagic.size()) : std::optional<Record>();
+  HEADLENS_CHECK(Error, record.has_value(), "[{}] file, expected a journal of a run, got {} bytes",
+                 path.string(), bytes.size());
+  const Json json = Json::parse(record->value, nullptr, /*allow_exceptions=*/false);
+  const bool known = json.is_object() && all_texts(json, "identity") && all_texts(json, "notes");
+  HEADLENS_CHECK(Error, known, "[{}] header, expected identity and notes, all texts, got '{}'",
+                 path.string(), record->value.substr(0, 200));
+  return {identity_in(json), json["notes"].get<std::map<std::string, std::string>>(), record->end};
+}
+
+/// Of a journal whose record `number`, at `at`, is not whole.
+void say_what_is_lost(std::string_view bytes, size_t at, size_t number, const fs::path& path) {
+  const size_t left = bytes.size() - at;
+  if (is_torn(bytes, at)) {
+    log_info(fmt::format("[resume] {}: the last {} bytes are not whole and are done again",
+                         path.string(), left));
+  } else {
+    log_warn(
+        fmt::format("[resume] {}: record {} is damaged; it and what follows, {} bytes, are "
+                    "done again",
+                    path.string(), number, left));
+  }
+}
+
 }  // namespace
 
 std::optional<std::string> first_difference(const RunIdentity& expected, const RunIdentity& got) {
@@ -176,42 +220,18 @@ void Journal::lock() {
 
 void Journal::read(const RunIdentity& identity) {
   const std::string bytes = read_all(fd_, path_);
-  const auto header =
-      bytes.starts_with(kMagic) ? record_at(bytes, kMagic.size()) : std::optional<Record>();
-  HEADLENS_CHECK(Error, header.has_value(), "[{}] file, expected a journal of a run, got {} bytes",
-                 path_.string(), bytes.size());
-  const Json json = Json::parse(header->value, nullptr, /*allow_exceptions=*/false);
-  const bool known = json.is_object() && all_texts(json, "identity") && all_texts(json, "notes");
-  HEADLENS_CHECK(Error, known, "[{}] header, expected identity and notes, all texts, got '{}'",
-                 path_.string(), header->value.substr(0, 200));
-  RunIdentity own;
-  for (const auto& [name, value] : json["identity"].items()) own.emplace_back(name, value);
-  const RunIdentity asked = [&] {  // as JSON gives it back
-    RunIdentity fields;
-    const Json written = Json::parse(text_of(header_json(identity, {})));
-    for (const auto& [name, value] : written["identity"].items()) fields.emplace_back(name, value);
-    return fields;
-  }();
-  const auto difference = first_difference(own, asked);
+  Header header = header_of(bytes, path_);
+  const auto difference = first_difference(header.identity, as_json_gives_back(identity));
   HEADLENS_CHECK(UsageError, !difference, "[resume] {} is of another run: {}", path_.string(),
                  difference.value_or(""));
-  notes_ = json["notes"].get<std::map<std::string, std::string>>();
-  size_t end = header->end;
+  notes_ = std::move(header.notes);
+  size_t end = header.end;
   while (auto record = record_at(bytes, end)) {
     end = record->end;
     records_.emplace(std::move(record->key), std::move(record->value));
   }
   if (end == bytes.size()) return;
-  const size_t left = bytes.size() - end;
-  if (is_torn(bytes, end)) {
-    log_info(fmt::format("[resume] {}: the last {} bytes are not whole and are done again",
-                         path_.string(), left));
-  } else {
-    log_warn(
-        fmt::format("[resume] {}: record {} is damaged; it and what follows, {} bytes, are "
-                    "done again",
-                    path_.string(), records_.size() + 1, left));
-  }
+  say_what_is_lost(bytes, end, records_.size() + 1, path_);
   HEADLENS_CHECK(Error, ::ftruncate(fd_, static_cast<off_t>(end)) == 0,
                  "[{}] journal, expected to be cut at its last whole record, got {}",
                  path_.string(), std::strerror(errno));

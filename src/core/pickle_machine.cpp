@@ -56,7 +56,8 @@ const PickleValue& PickleMachine::run() {
       if (protocol > kMaxProtocol) fail("a protocol up to 5", fmt::format("{}", protocol));
     } else if (code == kFrame) {
       take_number(8);
-    } else if (!run_constant(code) && !run_container(code) && !run_memo(code) && !run_call(code)) {
+    } else if (!run_constant(code) && !run_container(code) && !run_items(code) && !run_memo(code) &&
+               !run_call(code)) {
       --at_;
       fail("only opcodes of a state dict", fmt::format("0x{:02x}", code));
     }
@@ -210,6 +211,14 @@ bool PickleMachine::run_container(uint8_t code) {
     case 0x87:
       push_tuple(static_cast<size_t>(code - 0x84));
       return true;
+    default:
+      return false;
+  }
+}
+
+/// What adds to the list or the dict on the stack.
+bool PickleMachine::run_items(uint8_t code) {
+  switch (code) {
     case 'a':  // APPEND
       append(Kind::List, "a list to append to", {pop()});
       return true;

@@ -41,6 +41,7 @@ class PickleMachine {
  private:
   bool run_constant(uint8_t code);
   bool run_container(uint8_t code);
+  bool run_items(uint8_t code);
   bool run_memo(uint8_t code);
   bool run_call(uint8_t code);
 
