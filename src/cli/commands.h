@@ -34,4 +34,12 @@ void add_scores(CLI::App& app, Action& action);
 /// use.
 int run(int argc, const char* const* argv);
 
+/// For std::set_terminate: what no catch takes (an error of a thread, or one in a destructor while
+/// another is under way) is one line and status 1 as well.
+[[noreturn]] void end_on_terminate();
+
+/// The last thing before `main` returns `status`: ends the process here where a GPU that is gone
+/// would make more of it than that.
+void leave(int status);
+
 }  // namespace headlens::cli

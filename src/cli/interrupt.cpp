@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <csignal>
+#include <exception>
 #include <mutex>
 #include <system_error>
 #include <thread>
@@ -17,6 +18,7 @@ namespace {
 struct Noted {
   std::mutex mutex;
   std::filesystem::path kept, lock;
+  std::filesystem::path left;  // of a run that an error ended
 };
 
 Noted& noted() {
@@ -69,16 +71,27 @@ void end_on_interrupt() {
   }
 }
 
-InterruptNote::InterruptNote(std::filesystem::path kept, std::filesystem::path lock) {
+InterruptNote::InterruptNote(std::filesystem::path kept, std::filesystem::path lock)
+    : exceptions_(std::uncaught_exceptions()) {
   Noted& state = noted();
   const std::lock_guard guard(state.mutex);
   state.kept = std::move(kept), state.lock = std::move(lock);
+  state.left.clear();
 }
 
 InterruptNote::~InterruptNote() {
   Noted& state = noted();
   const std::lock_guard guard(state.mutex);
+  if (std::uncaught_exceptions() > exceptions_) state.left = state.kept;
   state.kept.clear(), state.lock.clear();
+}
+
+std::filesystem::path kept_after_failure() {
+  Noted& state = noted();
+  const std::lock_guard guard(state.mutex);
+  const std::filesystem::path kept = state.kept.empty() ? state.left : state.kept;
+  std::error_code ignored;
+  return std::filesystem::exists(kept, ignored) ? kept : std::filesystem::path();
 }
 
 }  // namespace headlens::cli

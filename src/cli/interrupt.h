@@ -21,6 +21,13 @@ class InterruptNote {
   ~InterruptNote();
   InterruptNote(const InterruptNote&) = delete;
   InterruptNote& operator=(const InterruptNote&) = delete;
+
+ private:
+  int exceptions_;  // under way when it was made
 };
+
+/// What a run that an error has ended, or is ending, leaves to go on with: the journal of the last
+/// note, if it is there. Empty: nothing.
+std::filesystem::path kept_after_failure();
 
 }  // namespace headlens::cli

@@ -2,6 +2,7 @@
 #include <fcntl.h>
 
 #include <csignal>
+#include <exception>
 
 #ifdef __GLIBC__
 #include <malloc.h>
@@ -37,5 +38,8 @@ int main(int argc, char** argv) {
   ::signal(SIGXFSZ, SIG_IGN);  // a quota: writing then fails with words for it
   keep_freed_memory();
   occupy_standard_streams();
-  return headlens::cli::run(argc, argv);
+  std::set_terminate(headlens::cli::end_on_terminate);
+  const int status = headlens::cli::run(argc, argv);
+  headlens::cli::leave(status);
+  return status;
 }

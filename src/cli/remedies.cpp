@@ -1,6 +1,8 @@
 // headlens/cli: what to do about an error whose words do not say so themselves.
 #include "cli/remedies.h"
 
+#include <fmt/format.h>
+
 #include <string_view>
 
 namespace headlens::cli {
@@ -57,6 +59,19 @@ std::string with_remedy(const std::string& message) {
     return message + "; " + std::string(entry.remedy);
   }
   return message;
+}
+
+std::string lost_device_line(const std::string& failure, const std::filesystem::path& kept) {
+  const size_t name = failure.find(": ");
+  const std::string remedy =
+      kept.empty()
+          ? "see that nvidia-smi shows it, then run the command again, or with --device cpu"
+          : fmt::format(
+                "what was finished is kept in {}: the same command with --resume "
+                "goes on once the GPU is back",
+                kept.string());
+  return fmt::format("[device] {}, expected to work until the end, got {}; {}",
+                     failure.substr(0, name), failure.substr(name + 2), remedy);
 }
 
 }  // namespace headlens::cli

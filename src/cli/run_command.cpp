@@ -5,6 +5,8 @@
 #include <cctype>
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
+#include <exception>
 #include <filesystem>
 #include <new>
 #include <string>
@@ -14,10 +16,12 @@
 #include "cli/completions.h"
 #include "cli/dry_run.h"
 #include "cli/examples.h"
+#include "cli/interrupt.h"
 #include "cli/remedies.h"
 #include "cli/tensor_files.h"
 #include "cli/terminal.h"
 #include "core/check.h"
+#include "core/device_failure.h"
 #include "core/near_words.h"
 #include "headlens/core/version.h"
 #include "tasks/task_spec.h"
@@ -36,6 +40,14 @@ int complain(std::string message, int status) {
   // Not fmt::print, which throws when stderr is closed.
   std::fputs(fmt::format("headlens: error: {}\n", with_remedy(message)).c_str(), stderr);
   return status;
+}
+
+/// The work failed: as `message` says, or because a GPU is gone, which comes up in many words.
+int fail(std::string message) {
+  const std::string failure = device_failure();
+  return complain(
+      failure.empty() ? std::move(message) : lost_device_line(failure, kept_after_failure()),
+      kFailed);
 }
 
 /// LibTorch's messages go on for lines; the first one says it.
@@ -128,26 +140,24 @@ int act(const Action& action) {
   } catch (const HookError& e) {  // a site or a head that was named and is not there
     return complain(e.what(), kWrongUse);
   } catch (const Error& e) {
-    return complain(e.what(), kFailed);
+    return fail(e.what());
   } catch (const std::bad_alloc&) {
-    return complain("[memory] memory, expected enough for this work, got no more", kFailed);
+    return fail("[memory] memory, expected enough for this work, got no more");
   } catch (const c10::OutOfMemoryError& e) {
-    return complain(fmt::format("[memory] {}", first_line(e.what_without_backtrace())), kFailed);
+    return fail(fmt::format("[memory] {}", first_line(e.what_without_backtrace())));
   } catch (const c10::Error& e) {
     constexpr std::string_view kAsked = "you tried to allocate ";
     const std::string_view said = e.what_without_backtrace();
     if (said.find(kAsked) != std::string_view::npos) {
-      return complain(fmt::format("[memory] memory, expected {} bytes for one tensor, got no more",
-                                  before(after(said, kAsked), " ")),
-                      kFailed);
+      return fail(fmt::format("[memory] memory, expected {} bytes for one tensor, got no more",
+                              before(after(said, kAsked), " ")));
     }
-    return complain(fmt::format("[torch] {}", first_line(e.what_without_backtrace())), kFailed);
+    return fail(fmt::format("[torch] {}", first_line(e.what_without_backtrace())));
   } catch (const std::filesystem::filesystem_error& e) {
-    return complain(fmt::format("[file] {}, expected to be reachable, got: {}", e.path1().string(),
-                                e.code().message()),
-                    kFailed);
+    return fail(fmt::format("[file] {}, expected to be reachable, got: {}", e.path1().string(),
+                            e.code().message()));
   } catch (const std::exception& e) {
-    return complain(fmt::format("[internal] {}", e.what()), kFailed);
+    return fail(fmt::format("[internal] {}", e.what()));
   }
 }
 
@@ -259,6 +269,22 @@ int run(int argc, const char* const* argv) {
   }
   const CLI::App* command = app.get_subcommands().front();
   return act(is_dry_run(*command) ? [command] { return dry_run(*command); } : action);
+}
+
+void end_on_terminate() {
+  const std::exception_ptr thrown = std::current_exception();
+  const int status = act([&thrown]() -> int {
+    if (thrown) std::rethrow_exception(thrown);
+    HEADLENS_FAIL(Error, "[internal] {}, expected to end by itself, got no way on", "headlens");
+  });
+  std::fflush(nullptr);
+  std::_Exit(status);
+}
+
+void leave(int status) {
+  std::fflush(nullptr);
+  // What lives as long as the process would be taken down on a GPU that is gone, and may crash.
+  if (status != 0 && !device_failure().empty()) std::_Exit(status);
 }
 
 }  // namespace headlens::cli

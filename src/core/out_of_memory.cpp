@@ -7,10 +7,13 @@
 #include <new>
 #include <string_view>
 
+#include "core/device_failure.h"
+
 namespace headlens {
 
-bool is_out_of_memory(const std::exception& error) {
-  if (dynamic_cast<const std::bad_alloc*>(&error) != nullptr) return true;
+namespace {
+
+bool speaks_of_memory(const std::exception& error) {
   if (dynamic_cast<const c10::OutOfMemoryError*>(&error) != nullptr) return true;
   const auto* torch = dynamic_cast<const c10::Error*>(&error);
   if (torch == nullptr) return false;
@@ -20,6 +23,14 @@ bool is_out_of_memory(const std::exception& error) {
     if (said.find(words) != std::string_view::npos) return true;
   }
   return false;
+}
+
+}  // namespace
+
+bool is_out_of_memory(const std::exception& error) {
+  if (dynamic_cast<const std::bad_alloc*>(&error) != nullptr) return true;
+  // A GPU that is gone gives no memory either: smaller batches would not help.
+  return speaks_of_memory(error) && device_failure().empty();
 }
 
 void release_memory() {

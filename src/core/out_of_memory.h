@@ -5,7 +5,8 @@
 
 namespace headlens {
 
-/// Has an allocation on the host or a device failed? LibTorch says so in several ways.
+/// Has an allocation on the host or a device failed, on devices that work? LibTorch says so in
+/// several ways.
 bool is_out_of_memory(const std::exception& error);
 
 /// Hands back to the devices what LibTorch holds for later.

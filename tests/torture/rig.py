@@ -124,8 +124,8 @@ class Job:
     call: list
     journal: str
 
-    def words(self, resume=False):
-        return self.call + ["--device", "cpu", "--out", "out", "--quiet"] + (["--resume"] if resume else [])
+    def words(self, resume=False, device="cpu"):
+        return self.call + ["--device", device, "--out", "out", "--quiet"] + (["--resume"] if resume else [])
 
 
 def files_in(where):
