@@ -96,10 +96,8 @@ void read(const std::string& bytes, Training& training) {
   state.exp_avg_sq(tensor());
 }
 
-}  // namespace
-
-AttentionVariant train_attention_variant(const LanguageModel& model, const Objective& objective,
-                                         const HeadPlace& head, const VariantOptions& options) {
+void check_training(const LanguageModel& model, const Objective& objective, const HeadPlace& head,
+                    const VariantOptions& options) {
   HEADLENS_CHECK(UsageError, model.dtype() == at::kFloat || model.dtype() == at::kDouble,
                  "[graft] dtype to train in, expected float32 or float64, got {}",
                  dtype_name(model.dtype()));
@@ -112,35 +110,46 @@ AttentionVariant train_attention_variant(const LanguageModel& model, const Objec
   HEADLENS_CHECK(HookError, 0 <= head.layer && head.layer < model.layer_count(),
                  "[graft] layer of the recipient, expected 0 to {}, got {}",
                  model.layer_count() - 1, head.layer);
+}
+
+/// One step of the optimizer; `model` has a head at `layer` with the projections in training.
+void train_step(const LanguageModel& model, const Objective& objective, int64_t layer, int64_t step,
+                const VariantOptions& options, Training& training) {
+  const int64_t tenth = std::max<int64_t>(1, options.steps / 10);
+  auto& optimizer = training.optimizer;
+  optimizer.param_groups()[0].options().set_lr(options.rate * share_of_rate(step, options.steps));
+  const Tensor loss = loss_of(model, objective, step % objective.batch_count(), layer);
+  const double value = loss.item<double>();
+  HEADLENS_CHECK(Error, std::isfinite(value), "[graft] training loss, expected a number, got {}",
+                 value);
+  if (step < tenth) training.first_loss += value / static_cast<double>(tenth);
+  if (step >= options.steps - tenth) training.last_loss += value / static_cast<double>(tenth);
+  optimizer.zero_grad();
+  loss.backward();
+  optimizer.step();
+  if (options.progress) options.progress(step + 1, options.steps);
+}
+
+}  // namespace
+
+AttentionVariant train_attention_variant(const LanguageModel& model, const Objective& objective,
+                                         const HeadPlace& head, const VariantOptions& options) {
+  check_training(model, objective, head, options);
   const Tensor first = fresh_projections(model, head, options.seed);
   const Tensor qkv = first.clone().requires_grad_(true);
   AttentionVariant variant{graft_attention_head(model, head, first),
                            graft_attention_head(model, head, qkv)};
   const auto how = torch::optim::AdamWOptions(options.rate).weight_decay(0);
   Training training{qkv, torch::optim::AdamW({qkv}, how)};
-  const int64_t tenth = std::max<int64_t>(1, options.steps / 10);
   const c10::AutoGradMode with_gradients(true);
-  const auto train_step = [&](int64_t step) {
-    auto& optimizer = training.optimizer;
-    optimizer.param_groups()[0].options().set_lr(options.rate * share_of_rate(step, options.steps));
-    const Tensor loss =
-        loss_of(variant.trained, objective, step % objective.batch_count(), head.layer);
-    const double value = loss.item<double>();
-    HEADLENS_CHECK(Error, std::isfinite(value), "[graft] training loss, expected a number, got {}",
-                   value);
-    if (step < tenth) training.first_loss += value / static_cast<double>(tenth);
-    if (step >= options.steps - tenth) training.last_loss += value / static_cast<double>(tenth);
-    optimizer.zero_grad();
-    loss.backward();
-    optimizer.step();
-    if (options.progress) options.progress(step + 1, options.steps);
-  };
   for (int64_t from = 0; from < options.steps; from += kStepsKept) {
     const int64_t to = std::min(from + kStepsKept, options.steps);
     const std::string key = fmt::format("training steps {} to {}", from, to);
     read(kept_step(options.steps_kept, key,
                    [&] {
-                     for (int64_t step = from; step < to; ++step) train_step(step);
+                     for (int64_t step = from; step < to; ++step) {
+                       train_step(variant.trained, objective, head.layer, step, options, training);
+                     }
                      return bytes_of(training);
                    }),
          training);

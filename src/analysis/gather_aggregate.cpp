@@ -81,7 +81,9 @@ struct Finder {
                         std::vector<int64_t>& examples);
   std::optional<SweepResult> sweep_rest(const std::vector<HeadId>& heads, const char* name);
   std::vector<HeadScore> score(const std::vector<HeadId>& heads, const char* name);
+  ScreenEstimates estimate();
   void measure_shortlist(ScreenEstimates& estimates, ScreenSummary& summary);
+  void compare_with(const std::vector<HeadScore>& chosen, ScreenSummary& summary);
   void screen();
   void refine_channels();
   void locate_drops();
@@ -148,6 +150,16 @@ std::vector<HeadScore> Finder::score(const std::vector<HeadId>& heads, const cha
   return scores;
 }
 
+ScreenEstimates Finder::estimate() {
+  AttributionOptions attribution;
+  attribution.mode = options.sweep.mode;
+  attribution.placement = options.sweep.placement;
+  attribution.max_batch_tokens = options.sweep.max_batch_tokens;
+  attribution.progress = stage(options, "screen");
+  const auto compute = [&] { return estimate_heads(model, objective, attribution); };
+  return options.pool == nullptr ? compute() : pooled_estimates(*options.pool, compute);
+}
+
 /// Puts the first heads in the order of what they do on a few examples. What the caller puts in
 /// their place belongs to the batches of all.
 void Finder::measure_shortlist(ScreenEstimates& estimates, ScreenSummary& summary) {
@@ -164,16 +176,27 @@ void Finder::measure_shortlist(ScreenEstimates& estimates, ScreenSummary& summar
   summary.shortlist_examples = part->example_count();
 }
 
+/// Notes what the screen said of the heads that were ablated, and how far it was right.
+void Finder::compare_with(const std::vector<HeadScore>& chosen, ScreenSummary& summary) {
+  std::vector<double> place, exact;
+  for (size_t i = 0; i < chosen.size(); ++i) {
+    HeadScore& s = result.heads[i];
+    s.screen_drop = chosen[i].screen_drop;
+    s.screen_place = chosen[i].screen_place;
+    s.screen_exact = chosen[i].screen_exact;
+    place.push_back(-static_cast<double>(*s.screen_place));
+    exact.push_back(*s.logprob_drop);
+    const bool is_late = *s.screen_place > summary.chosen;
+    if (summary.missed && is_late && matters(s, options.min_drop)) {
+      summary.missed->push_back(s.head);
+    }
+  }
+  if (exact.size() > 1) summary.rank_correlation = spearman(place, exact);
+}
+
 /// Estimates all heads, ablates the first by place, or all, and compares.
 void Finder::screen() {
-  AttributionOptions attribution;
-  attribution.mode = options.sweep.mode;
-  attribution.placement = options.sweep.placement;
-  attribution.max_batch_tokens = options.sweep.max_batch_tokens;
-  attribution.progress = stage(options, "screen");
-  const auto estimate = [&] { return estimate_heads(model, objective, attribution); };
-  ScreenEstimates estimates =
-      options.pool == nullptr ? estimate() : pooled_estimates(*options.pool, estimate);
+  ScreenEstimates estimates = estimate();
   ScreenSummary summary;
   measure_shortlist(estimates, summary);
   ScreenOptions taken = *options.screen;
@@ -189,20 +212,7 @@ void Finder::screen() {
   for (const HeadScore& s : plan.chosen) heads.push_back(s.head);
   result.heads = score(heads, "heads");
   summary.ablated = std::ssize(heads);
-  std::vector<double> place, exact;
-  for (size_t i = 0; i < heads.size(); ++i) {
-    HeadScore& s = result.heads[i];
-    s.screen_drop = plan.chosen[i].screen_drop;
-    s.screen_place = plan.chosen[i].screen_place;
-    s.screen_exact = plan.chosen[i].screen_exact;
-    place.push_back(-static_cast<double>(*s.screen_place));
-    exact.push_back(*s.logprob_drop);
-    const bool is_late = *s.screen_place > summary.chosen;
-    if (summary.missed && is_late && matters(s, options.min_drop)) {
-      summary.missed->push_back(s.head);
-    }
-  }
-  if (exact.size() > 1) summary.rank_correlation = spearman(place, exact);
+  compare_with(plan.chosen, summary);
   result.screen = std::move(summary);
   std::move(plan.rest.begin(), plan.rest.end(), std::back_inserter(result.heads));
   std::sort(result.heads.begin(), result.heads.end(),

@@ -59,6 +59,44 @@ void check_one_depth(const ModelConfig& recipient, const ModelConfig& donor) {
                  recipient.layers.size(), donor.layers.size());
 }
 
+/// What a plan is tried with.
+struct Tried {
+  LanguageModel grafted;
+  Control control;
+  int64_t first_layer;  // that is not the recipient's
+};
+
+std::vector<Tried> models_of(const LanguageModel& recipient, const LanguageModel& donor,
+                             const std::vector<GraftPlan>& plans) {
+  std::vector<Tried> tried;
+  for (const GraftPlan& plan : plans) {
+    tried.push_back(
+        {grafted_model(recipient, donor, plan), control_of(recipient, plan), first_layer(plan)});
+  }
+  return tried;
+}
+
+/// One batch through the recipient, and through each plan's models from its first layer on.
+void run_batch(const LanguageModel& recipient, const std::vector<Tried>& tried,
+               const Objective& objective, int64_t b, const std::function<void()>& one_done,
+               GraftTrials& trials) {
+  const JudgedRun run(recipient, objective, b);
+  Tensor resid = run.resid();
+  for (int64_t layer = 0; layer < recipient.layer_count(); ++layer) {
+    for (size_t p = 0; p < tried.size(); ++p) {
+      const auto& [model, control, first] = tried[p];
+      if (first != layer) continue;
+      const JudgedRun grafted(model, objective, b), cut(control.model, objective, b);
+      run.store(grafted.finish(layer, resid).front(), trials.plans[p].grafted);
+      run.store(cut.finish(layer, resid, control.cut.get()).front(), trials.plans[p].cut);
+      one_done();
+    }
+    resid = recipient.run_layers(resid, layer, layer + 1, nullptr, nullptr, run.prompt());
+  }
+  run.store(run.finish(recipient.layer_count(), resid).front(), trials.base);
+  one_done();
+}
+
 }  // namespace
 
 std::vector<GraftPlan> each_layer(const ModelConfig& recipient, const ModelConfig& donor,
@@ -102,12 +140,7 @@ GraftTrials try_grafts(const LanguageModel& recipient, const LanguageModel& dono
                        const std::function<void(int64_t, int64_t)>& progress,
                        const KeptSteps& steps) {
   const c10::NoGradGuard no_grad;
-  std::vector<LanguageModel> models;
-  std::vector<Control> controls;
-  for (const GraftPlan& plan : plans) {
-    models.push_back(grafted_model(recipient, donor, plan));
-    controls.push_back(control_of(recipient, plan));
-  }
+  const std::vector<Tried> tried = models_of(recipient, donor, plans);
   const SweepOutcome empty = empty_outcome(objective);
   GraftTrials trials{empty, std::vector<GraftOutcome>(plans.size(), {empty, empty})};
   int64_t done = 0;
@@ -119,28 +152,14 @@ GraftTrials try_grafts(const LanguageModel& recipient, const LanguageModel& dono
   slots.add(trials.base);
   for (GraftOutcome& plan : trials.plans) slots.add(plan.grafted), slots.add(plan.cut);
   bool ran = false;  // not where all is known from before
-  const auto run_batch = [&](int64_t b) {
-    ran = true;
-    const JudgedRun run(recipient, objective, b);
-    Tensor resid = run.resid();
-    for (int64_t layer = 0; layer < recipient.layer_count(); ++layer) {
-      for (size_t p = 0; p < plans.size(); ++p) {
-        if (first_layer(plans[p]) != layer) continue;
-        const JudgedRun grafted(models[p], objective, b), cut(controls[p].model, objective, b);
-        run.store(grafted.finish(layer, resid).front(), trials.plans[p].grafted);
-        run.store(cut.finish(layer, resid, controls[p].cut.get()).front(), trials.plans[p].cut);
-        one_done();
-      }
-      resid = recipient.run_layers(resid, layer, layer + 1, nullptr, nullptr, run.prompt());
-    }
-    run.store(run.finish(recipient.layer_count(), resid).front(), trials.base);
-    one_done();
-  };
   for (int64_t b = 0; b < objective.batch_count(); ++b) {
-    slots.fill(steps, "grafts", objective, b, [&] { run_batch(b); });
+    slots.fill(steps, "grafts", objective, b, [&] {
+      ran = true;
+      run_batch(recipient, tried, objective, b, one_done, trials);
+    });
   }
-  for (const Control& control : controls) {
-    if (control.cut && ran) control.cut->check_touched();
+  for (const Tried& one : tried) {
+    if (one.control.cut && ran) one.control.cut->check_touched();
   }
   return trials;
 }

@@ -102,6 +102,34 @@ Tensor pattern_shares(const MapStats& stats) {
   return (at::cat({total(stats.offset_mass), total(stats.set_mass)}, 1) / rows).to(at::kCPU);
 }
 
+/// What the maps that `reducer` saw last come to, [target] of [pattern].
+std::vector<Tensor> pattern_means(const ModelConfig& config, const std::vector<HeadId>& targets,
+                                  const MapReducer& reducer) {
+  std::map<TapPoint, Tensor> shares;
+  std::vector<Tensor> means;
+  for (const HeadId& target : targets) {
+    means.push_back(target_mean(config, target, [&](const TapPoint& point) {
+      Tensor& share = shares[point];
+      if (!share.defined()) share = pattern_shares(reducer.stats(point));
+      return share;
+    }));
+  }
+  return means;
+}
+
+/// `sums`: [target] of [pattern] over that many prompts.
+std::vector<PatternScores> pattern_results(const ModelConfig& config,
+                                           const std::vector<HeadId>& targets,
+                                           const std::vector<Tensor>& sums, int64_t prompts) {
+  std::vector<PatternScores> scores;
+  for (size_t t = 0; t < targets.size(); ++t) {
+    const Tensor mean = sums[t] / prompts;
+    scores.push_back({targets[t], head_kind_name(config, targets[t]), mean[0].item<double>(),
+                      mean[1 + kDuplicate].item<double>(), mean[1 + kInduction].item<double>()});
+  }
+  return scores;
+}
+
 void check_trial(const RetrievalTrial& trial, size_t index, int64_t vocab) {
   const auto& [start, end] = trial.needle;
   HEADLENS_CHECK(TaskError, 0 <= start && start <= end && end < std::ssize(trial.prompt),
@@ -177,6 +205,34 @@ Tensor trial_scores(const RetrievalTrial& trial, const Decoded& decoded, const T
   return scores;
 }
 
+/// What one trial comes to, [target] of [2]; nothing where the answer was not found.
+std::vector<Tensor> retrieval_means(const ModelConfig& config, const std::vector<HeadId>& targets,
+                                    const std::vector<TapPoint>& points,
+                                    const RetrievalTrial& trial, const Decoded& decoded) {
+  std::vector<Tensor> means;
+  if (recall(trial.answer, decoded.written) <= 0.5) return means;
+  std::map<TapPoint, Tensor> scores;
+  for (const TapPoint& point : points) scores[point] = trial_scores(trial, decoded, point);
+  for (const HeadId& target : targets) {
+    means.push_back(
+        target_mean(config, target, [&](const TapPoint& point) { return scores.at(point); }));
+  }
+  return means;
+}
+
+/// `sums`: [target] of [2] over the trials that were kept.
+std::vector<RetrievalScore> retrieval_results(const ModelConfig& config,
+                                              const std::vector<HeadId>& targets,
+                                              const std::vector<Tensor>& sums, int64_t kept) {
+  std::vector<RetrievalScore> heads;
+  for (size_t t = 0; t < targets.size(); ++t) {
+    const Tensor mean = sums[t] / std::max<int64_t>(1, kept);
+    heads.push_back({targets[t], head_kind_name(config, targets[t]), mean[0].item<double>(),
+                     mean[1].item<double>()});
+  }
+  return heads;
+}
+
 }  // namespace
 
 std::vector<PatternScores> pattern_scores(const LanguageModel& model, const Tensor& ids,
@@ -208,28 +264,12 @@ std::vector<PatternScores> pattern_scores(const LanguageModel& model, const Tens
       const int64_t* const first = host.const_data_ptr<int64_t>() + p * ids.size(1);
       keys = pattern_keys({first, first + ids.size(1)});
       run_maps(model, host.slice(0, p, p + 1), layers.back() + 1, reducer);
-      std::map<TapPoint, Tensor> shares;
-      std::vector<Tensor> means;
-      for (const HeadId& target : targets) {
-        means.push_back(target_mean(model.config(), target, [&](const TapPoint& point) {
-          Tensor& share = shares[point];
-          if (!share.defined()) share = pattern_shares(reducer.stats(point));
-          return share;
-        }));
-      }
-      return means;
+      return pattern_means(model.config(), targets, reducer);
     };
     add(kept_means(steps, fmt::format("patterns of prompt {}", p), of_prompt), sums);
     if (progress) progress(p + 1, prompts);
   }
-  std::vector<PatternScores> scores;
-  for (size_t t = 0; t < targets.size(); ++t) {
-    const Tensor mean = sums[t] / prompts;
-    scores.push_back({targets[t], head_kind_name(model.config(), targets[t]),
-                      mean[0].item<double>(), mean[1 + kDuplicate].item<double>(),
-                      mean[1 + kInduction].item<double>()});
-  }
-  return scores;
+  return pattern_results(model.config(), targets, sums, prompts);
 }
 
 Tensor repeated_tokens(int64_t vocab, int64_t prompts, int64_t period, uint64_t seed) {
@@ -277,15 +317,7 @@ RetrievalScores retrieval_scores(const LanguageModel& model,
     const auto of_trial = [&] {  // empty: the answer was not found
       const int64_t steps = std::min(max_steps, std::ssize(trial.answer));
       const Decoded decoded = decode(model, trial, reducer, row, points, steps);
-      std::vector<Tensor> means;
-      if (recall(trial.answer, decoded.written) <= 0.5) return means;
-      std::map<TapPoint, Tensor> scores;
-      for (const TapPoint& point : points) scores[point] = trial_scores(trial, decoded, point);
-      for (const HeadId& target : targets) {
-        means.push_back(target_mean(model.config(), target,
-                                    [&](const TapPoint& point) { return scores.at(point); }));
-      }
-      return means;
+      return retrieval_means(model.config(), targets, points, trial, decoded);
     };
     const std::vector<Tensor> means =
         kept_means(kept, fmt::format("retrieval trial {}", i), of_trial);
@@ -294,11 +326,7 @@ RetrievalScores retrieval_scores(const LanguageModel& model,
     ++result.kept;
     add(means, sums);
   }
-  for (size_t t = 0; t < targets.size(); ++t) {
-    const Tensor mean = sums[t] / std::max<int64_t>(1, result.kept);
-    result.heads.push_back({targets[t], head_kind_name(model.config(), targets[t]),
-                            mean[0].item<double>(), mean[1].item<double>()});
-  }
+  result.heads = retrieval_results(model.config(), targets, sums, result.kept);
   return result;
 }
 

@@ -97,6 +97,49 @@ std::vector<double> answers_lost(const SweepOutcome& base, const SweepOutcome& c
   return lost;
 }
 
+const std::vector<Claim> kAllClaims = {
+    {"C1",
+     "One Gather or Aggregate head off takes answers by letter to guessing and leaves knowledge "
+     "alone",
+     "one of the two strongest heads: accuracy without it at most chance + 0.10, the knowledge "
+     "task's drop at "
+     "most 0.05, both by the far ends of their 95 % intervals",
+     "Llama-3.1-8B-Instruct, cut above the Aggregate head; MMLU", one_head_off},
+    {"C2", "A model cut to the layers that retrieval needs keeps it and fails knowledge tests",
+     "fewer layers than the whole model keep the retrieval task within 0.05, and with them the "
+     "knowledge task "
+     "loses at least 0.05 by the near end of its interval",
+     "Llama-3.1-8B-Instruct; MMLU against ARC, PIQA, Winogrande, HellaSwag, OpenBookQA",
+     minimal_model},
+    {"C3", "Other tasks that retrieve depend on the same heads",
+     "without both heads every related task that the whole model does (accuracy above chance, or "
+     "above 0 where answers are written, by more than 0.05 at the near end) loses at least 0.05 "
+     "by the near end of its interval, and the knowledge task at most 0.05 by the far end",
+     "Llama-3.1-8B-Instruct; GSM8K, BBH, dialogue", same_heads},
+    {"C4", "The Gather and Aggregate heads of SSMs are smoother than those of Transformers",
+     "against the first model with attention only: the Aggregate head's row has the higher "
+     "entropy, or the Gather "
+     "head has less of its mass on its segment, and neither is the other way round, by 95 % "
+     "intervals",
+     "Llama-3.1-8B-Instruct and Llamba-8B or Falcon-Mamba-7B-instruct", smoother_maps},
+    {"C5", "Hybrids give the Aggregate role to attention",
+     "hiding the segments from the last row costs more in all attention layers than in all SSM "
+     "layers, by the 95 % "
+     "interval of the difference",
+     "Zamba2-7B; MMLU", aggregate_in_attention},
+    {"C6", "Grafting one attention layer or head into an SSM lifts retrieval",
+     "the layer or head of the first model with attention only that is best on other examples, "
+     "of "
+     "the task (letters, dictionaries) where that model is furthest ahead, lifts accuracy by at "
+     "least 0.05 by the near end of its interval; tried where the SSM was distilled from it",
+     "Llamba-8B with a layer of Llama-3.1-8B", grafts},
+    {"C7",
+     "Dictionaries of any size need the head; accuracy falls with their size, and with a smaller "
+     "state",
+     "at every number of pairs accuracy drops without the head, by the near end of its interval",
+     "Llama-3.1-8B-Instruct, Falcon-Mamba-7B-instruct", dictionaries},
+};
+
 }  // namespace
 
 Outcome not_run(const std::string& model, std::string why) {
@@ -236,49 +279,7 @@ Outcome dictionaries(Study& study, const std::string& model) {
 }
 
 const std::vector<Claim>& all_claims() {
-  static const std::vector<Claim> claims = {
-      {"C1",
-       "One Gather or Aggregate head off takes answers by letter to guessing and leaves knowledge "
-       "alone",
-       "one of the two strongest heads: accuracy without it at most chance + 0.10, the knowledge "
-       "task's drop at "
-       "most 0.05, both by the far ends of their 95 % intervals",
-       "Llama-3.1-8B-Instruct, cut above the Aggregate head; MMLU", one_head_off},
-      {"C2", "A model cut to the layers that retrieval needs keeps it and fails knowledge tests",
-       "fewer layers than the whole model keep the retrieval task within 0.05, and with them the "
-       "knowledge task "
-       "loses at least 0.05 by the near end of its interval",
-       "Llama-3.1-8B-Instruct; MMLU against ARC, PIQA, Winogrande, HellaSwag, OpenBookQA",
-       minimal_model},
-      {"C3", "Other tasks that retrieve depend on the same heads",
-       "without both heads every related task that the whole model does (accuracy above chance, or "
-       "above 0 where answers are written, by more than 0.05 at the near end) loses at least 0.05 "
-       "by the near end of its interval, and the knowledge task at most 0.05 by the far end",
-       "Llama-3.1-8B-Instruct; GSM8K, BBH, dialogue", same_heads},
-      {"C4", "The Gather and Aggregate heads of SSMs are smoother than those of Transformers",
-       "against the first model with attention only: the Aggregate head's row has the higher "
-       "entropy, or the Gather "
-       "head has less of its mass on its segment, and neither is the other way round, by 95 % "
-       "intervals",
-       "Llama-3.1-8B-Instruct and Llamba-8B or Falcon-Mamba-7B-instruct", smoother_maps},
-      {"C5", "Hybrids give the Aggregate role to attention",
-       "hiding the segments from the last row costs more in all attention layers than in all SSM "
-       "layers, by the 95 % "
-       "interval of the difference",
-       "Zamba2-7B; MMLU", aggregate_in_attention},
-      {"C6", "Grafting one attention layer or head into an SSM lifts retrieval",
-       "the layer or head of the first model with attention only that is best on other examples, "
-       "of "
-       "the task (letters, dictionaries) where that model is furthest ahead, lifts accuracy by at "
-       "least 0.05 by the near end of its interval; tried where the SSM was distilled from it",
-       "Llamba-8B with a layer of Llama-3.1-8B", grafts},
-      {"C7",
-       "Dictionaries of any size need the head; accuracy falls with their size, and with a smaller "
-       "state",
-       "at every number of pairs accuracy drops without the head, by the near end of its interval",
-       "Llama-3.1-8B-Instruct, Falcon-Mamba-7B-instruct", dictionaries},
-  };
-  return claims;
+  return kAllClaims;
 }
 
 }  // namespace headlens::cli

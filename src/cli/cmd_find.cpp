@@ -225,6 +225,42 @@ void add_curve(FindResult& result, std::vector<LoadedTask> tasks, const Language
   result.curve = size_curve(flags, std::move(tasks), model, curve_heads(result), sweep, pool);
 }
 
+/// The search, in batches of `options.sweep.max_batch_tokens`.
+FindResult search(const Flags& flags, const LanguageModel& model,
+                  const std::vector<TokenizedExample>& examples, FindOptions options) {
+  // A batch holds rows of examples times the variants that fit: short batches leave room for
+  // many variants.
+  const int64_t row_tokens = std::max<int64_t>(1, options.sweep.max_batch_tokens / 4);
+  if (flags.sequential) {
+    constexpr int64_t kLook = 32;  // examples between two looks
+    options.sequential = SequentialLooks{
+        *flags.sequential, make_choice_parts(examples, kLook, flags.seed, row_tokens)};
+  }
+  const auto objective = make_choice_objective(examples, row_tokens);
+  return find_gather_aggregate(model, *objective, options);
+}
+
+/// Adds what is known only once the work is done.
+void complete(const Flags& flags, const FindOptions& options, const FindResult& result,
+              const SharedRun& run, Manifest& manifest) {
+  if (options.sweep.mode == AblationMode::Scale) manifest.options["mode"] = flags.ablation.mode;
+  if (result.out_of_memory > 0) {
+    manifest.options["batches_halved"] = fmt::format("{}", result.out_of_memory);
+  }
+  run.note_shrunk(manifest.options);
+}
+
+void hand_over(const Flags& flags, const FindResult& result, const TaskInfo& task, double chance,
+               const Manifest& manifest, SharedRun& run) {
+  if (run.leads()) write_reports(flags, result, task, manifest);
+  run.finish();
+  if (!run.leads()) return;
+  note_chance(result, chance, flags.quiet);
+  print(flags.json ? scores_json(result, task, manifest)
+                   : summary(result, task) +
+                         fmt::format("report: {}\n", (flags.out / "report.html").string()));
+}
+
 int find(Flags flags) {
   const auto start = std::chrono::steady_clock::now();
   SharedRun run(flags, flags.shared, flags.out / "find.journal");
@@ -246,36 +282,17 @@ int find(Flags flags) {
   memory_notice(flags, loaded.model, flags.ablation.batch_tokens);
   FindResult result;
   run.shrink_to_fit(flags.ablation.batch_tokens, [&](int64_t tokens, WorkPool& pool) {
-    // A batch holds rows of examples times the variants that fit: short batches leave room for
-    // many variants.
-    const int64_t row_tokens = std::max<int64_t>(1, tokens / 4);
-    if (flags.sequential) {
-      constexpr int64_t kLook = 32;  // examples between two looks
-      options.sequential = SequentialLooks{
-          *flags.sequential, make_choice_parts(task.examples, kLook, flags.seed, row_tokens)};
-    }
     options.sweep.max_batch_tokens = tokens;
     options.pool = &pool;
-    const auto objective = make_choice_objective(task.examples, row_tokens);
-    result = find_gather_aggregate(loaded.model, *objective, options);
+    result = search(flags, loaded.model, task.examples, options);
     add_curve(result, curve, loaded.model, flags.curve, options.sweep, pool, progress);
   });
   progress.finish();
   result.model.name = flags.model;
-  if (options.sweep.mode == AblationMode::Scale) manifest.options["mode"] = flags.ablation.mode;
-  if (result.out_of_memory > 0) {
-    manifest.options["batches_halved"] = fmt::format("{}", result.out_of_memory);
-  }
-  run.note_shrunk(manifest.options);
+  complete(flags, options, result, run, manifest);
   manifest.seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  if (run.leads()) write_reports(flags, result, task.info, manifest);
-  run.finish();
-  if (!run.leads()) return 0;
-  note_chance(result, chance, flags.quiet);
-  print(flags.json ? scores_json(result, task.info, manifest)
-                   : summary(result, task.info) +
-                         fmt::format("report: {}\n", (flags.out / "report.html").string()));
+  hand_over(flags, result, task.info, chance, manifest, run);
   return 0;
 }
 

@@ -211,6 +211,42 @@ std::vector<TokenizedExample> training_examples(const LoadedModel& loaded,
   return std::move(task.examples);
 }
 
+VariantOptions variant_options(const Flags& flags, WorkPool& pool, Progress& progress) {
+  VariantOptions options;
+  options.steps = *flags.train;
+  options.rate = flags.rate.value_or(options.rate);
+  options.seed = flags.seed;
+  options.steps_kept = steps_of(pool);
+  options.progress = [&progress](int64_t done, int64_t total) {
+    progress.update("train", done, total);
+  };
+  return options;
+}
+
+/// Adds a task's outcomes: the model as it is, without the head, and with each variant of it.
+void measure_variants(const LanguageModel& recipient, const AttentionVariant& variant,
+                      const HeadPlace& head, Prepared& one, const Flags& flags, WorkPool& pool,
+                      GraftFound& found) {
+  SweepOptions sweep;
+  sweep.max_batch_tokens = flags.batch_tokens;
+  const auto objective = make_choice_objective(std::move(one.examples), flags.batch_tokens);
+  const KeptSteps steps = steps_of(pool);
+  const std::string& spec = one.task.info.spec;
+  const SweepResult own = kept_sweep(steps, spec + " without the head", [&] {
+    return ablation_sweep(recipient, *objective, {{head.layer, head.head, head.head}}, sweep);
+  });
+  one.task.base = own.base;
+  const SweepOutcome& cut = own.variants.front();
+  for (size_t r = 0; r < found.rows.size(); ++r) {
+    const LanguageModel& model = r == 0 ? variant.fresh : variant.trained;
+    const SweepResult with =
+        kept_sweep(steps, fmt::format("{} {}", spec, found.rows[r].state),
+                   [&] { return sweep_targets(model, *objective, {}, sweep); });
+    found.rows[r].tasks.push_back({with.base, cut});
+  }
+  found.tasks.push_back(std::move(one.task));
+}
+
 GraftFound train_head(const LoadedModel& recipient, std::vector<Prepared> tasks, const Flags& flags,
                       SharedRun& run, Progress& progress, Manifest& manifest) {
   start(run, recipient, tasks, flags, "", manifest);
@@ -218,12 +254,7 @@ GraftFound train_head(const LoadedModel& recipient, std::vector<Prepared> tasks,
   HEADLENS_CHECK(UsageError, flags.heads.front().find(':') == std::string::npos,
                  "[graft] --train, expected with one --head LAYER.HEAD, got '{}'",
                  flags.heads.front());
-  VariantOptions options;
-  options.steps = *flags.train;
-  options.rate = flags.rate.value_or(options.rate);
-  options.seed = flags.seed;
-  options.steps_kept = steps_of(run.pool());
-  options.progress = [&](int64_t done, int64_t total) { progress.update("train", done, total); };
+  const VariantOptions options = variant_options(flags, run.pool(), progress);
   const auto training =
       make_choice_objective(training_examples(recipient, tasks, flags), kTrainTokens);
   const AttentionVariant variant =
@@ -233,26 +264,8 @@ GraftFound train_head(const LoadedModel& recipient, std::vector<Prepared> tasks,
   manifest.options["last_loss"] = fmt::format("{:.4f}", variant.last_loss);
   GraftFound found;
   found.rows = {{.head = head, .state = "fresh"}, {.head = head, .state = "trained"}};
-  SweepOptions sweep;
-  sweep.max_batch_tokens = flags.batch_tokens;
   for (Prepared& one : tasks) {
-    const auto objective = make_choice_objective(std::move(one.examples), flags.batch_tokens);
-    const KeptSteps steps = steps_of(run.pool());
-    const std::string& spec = one.task.info.spec;
-    const SweepResult own = kept_sweep(steps, spec + " without the head", [&] {
-      return ablation_sweep(recipient.model, *objective, {{head.layer, head.head, head.head}},
-                            sweep);
-    });
-    one.task.base = own.base;
-    const SweepOutcome& cut = own.variants.front();
-    for (size_t r = 0; r < found.rows.size(); ++r) {
-      const LanguageModel& model = r == 0 ? variant.fresh : variant.trained;
-      const SweepResult with =
-          kept_sweep(steps, fmt::format("{} {}", spec, found.rows[r].state),
-                     [&] { return sweep_targets(model, *objective, {}, sweep); });
-      found.rows[r].tasks.push_back({with.base, cut});
-    }
-    found.tasks.push_back(std::move(one.task));
+    measure_variants(recipient.model, variant, head, one, flags, run.pool(), found);
   }
   return found;
 }

@@ -176,6 +176,22 @@ std::vector<PatchedSite> patch_sites(const Flags& flags, const LoadedModel& load
   return found;
 }
 
+void hand_over(const Flags& flags, const Pairs& pairs, const std::vector<PatchedSite>& found,
+               const Json& json, SharedRun& run) {
+  std::string text = fmt::format("{} on {}, {} pairs ({}; {} examples left out), {}\n", flags.model,
+                                 pairs.info.spec, pairs.info.examples, corruption_name(pairs.how),
+                                 pairs.left_out, flags.direction) +
+                     patching_text(found, static_cast<size_t>(flags.top));
+  if (!flags.out.empty()) {
+    write_whole_file(flags.out / "patching.json", json_text(json));
+    write_whole_file(flags.out / "patching.csv", patching_csv(found));
+    write_whole_file(flags.out / "patching.html", patching_page(json, found));
+    text += fmt::format("page: {}\n", (flags.out / "patching.html").string());
+  }
+  run.finish();
+  print(flags.json ? json_text(json) : text);
+}
+
 int patch(Flags flags) {
   const auto start = std::chrono::steady_clock::now();
   sites_of(flags);
@@ -203,23 +219,43 @@ int patch(Flags flags) {
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   Json json = patching_json(head_json(flags, pairs, manifest), found);
   if (run.shrunk()) json["manifest"]["batch_tokens_that_fit"] = run.shrunk()->tokens;
-  if (!run.leads()) {
+  if (run.leads()) {
+    hand_over(flags, pairs, found, json, run);
+  } else {
     run.finish();
-    return 0;
   }
-  std::string text = fmt::format("{} on {}, {} pairs ({}; {} examples left out), {}\n", flags.model,
-                                 pairs.info.spec, pairs.info.examples, corruption_name(pairs.how),
-                                 pairs.left_out, flags.direction) +
-                     patching_text(found, static_cast<size_t>(flags.top));
-  if (!flags.out.empty()) {
-    write_whole_file(flags.out / "patching.json", json_text(json));
-    write_whole_file(flags.out / "patching.csv", patching_csv(found));
-    write_whole_file(flags.out / "patching.html", patching_page(json, found));
-    text += fmt::format("page: {}\n", (flags.out / "patching.html").string());
-  }
-  run.finish();
-  print(flags.json ? json_text(json) : text);
   return 0;
+}
+
+/// What is patched.
+void add_place_flags(CLI::App& command, Flags& flags) {
+  command
+      .add_option(
+          "--site", flags.sites,
+          "resid, attn_out (any mixer's output), mlp_out, z, pattern, map or state; several "
+          "by commas (default resid)")
+      ->delimiter(',');
+  command
+      .add_option("--positions", flags.positions,
+                  fmt::format("{}; several by commas (default: those of right_end, right, "
+                              "wrong_end, wrong, between, last, all that the task has)",
+                              fmt::join(position_words(), ", ")))
+      ->delimiter(',');
+  add_heads_flag(command, flags.heads);
+  command.add_option("--layers", flags.layers, "layers to patch (default: all)")->delimiter(',');
+}
+
+/// From which run to which.
+void add_pair_flags(CLI::App& command, Flags& flags) {
+  command.add_option("--direction", flags.direction,
+                     "denoising: the corrupted run gets the clean one's activations (the default); "
+                     "noising: the other way");
+  command.add_option("--corrupt", flags.corrupt,
+                     "where corrupted prompts come from: given (in the file), swap (two answers "
+                     "exchanged) or example (another example; default: the first that serves)");
+  command.add_flag("--drop-unpaired", flags.drop_unpaired,
+                   "leave out examples without a corrupted prompt of as many tokens, and say how "
+                   "many");
 }
 
 }  // namespace
@@ -230,30 +266,8 @@ void add_patch(CLI::App& app, Action& action) {
       "patch", "Activation patching: where the answer is, layer by layer and token by token");
   add_common_flags(*command, *flags, "directory for patching.json, patching.csv and patching.html");
   add_task_flag(*command, flags->task);
-  command
-      ->add_option(
-          "--site", flags->sites,
-          "resid, attn_out (any mixer's output), mlp_out, z, pattern, map or state; several "
-          "by commas (default resid)")
-      ->delimiter(',');
-  command
-      ->add_option("--positions", flags->positions,
-                   fmt::format("{}; several by commas (default: those of right_end, right, "
-                               "wrong_end, wrong, between, last, all that the task has)",
-                               fmt::join(position_words(), ", ")))
-      ->delimiter(',');
-  add_heads_flag(*command, flags->heads);
-  command->add_option("--layers", flags->layers, "layers to patch (default: all)")->delimiter(',');
-  command->add_option(
-      "--direction", flags->direction,
-      "denoising: the corrupted run gets the clean one's activations (the default); "
-      "noising: the other way");
-  command->add_option("--corrupt", flags->corrupt,
-                      "where corrupted prompts come from: given (in the file), swap (two answers "
-                      "exchanged) or example (another example; default: the first that serves)");
-  command->add_flag("--drop-unpaired", flags->drop_unpaired,
-                    "leave out examples without a corrupted prompt of as many tokens, and say how "
-                    "many");
+  add_place_flags(*command, *flags);
+  add_pair_flags(*command, *flags);
   command->add_flag("--attribution", flags->attribution,
                     "estimate every change by its gradient as well, and compare");
   command->add_option("--placement", flags->limits.placement,

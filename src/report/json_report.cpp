@@ -21,47 +21,61 @@ Json interval(const Estimate& estimate, const std::string& what) {
           finite_number(estimate.high, what + "'s upper end")};
 }
 
-Json head_entry(const HeadScore& s) {
-  Json e;
-  const auto where = [&](const char* name) {
-    return fmt::format("{} of layer {} head {}", name, s.head.layer, s.head.first);
-  };
-  const auto put = [&](const char* name, const std::optional<double>& value) {
-    if (value) e[name] = finite_number(*value, where(name));
-  };
-  e["layer"] = s.head.layer;
-  e["head"] = s.head.first;
-  e["kind"] = s.kind;
-  if (s.kind == kChannelKind) e["channels"] = {s.head.first, s.head.last};
-  put("accuracy", s.accuracy);
+std::string figure_name(const HeadScore& s, const char* name) {
+  return fmt::format("{} of layer {} head {}", name, s.head.layer, s.head.first);
+}
+
+void put(const HeadScore& s, const char* name, const std::optional<double>& value, Json& e) {
+  if (value) e[name] = finite_number(*value, figure_name(s, name));
+}
+
+void put_ablation(const HeadScore& s, Json& e) {
+  put(s, "accuracy", s.accuracy, e);
   if (s.accuracy_drop) {
-    put("accuracy_drop", s.accuracy_drop->value);
-    e["accuracy_drop_ci"] = interval(*s.accuracy_drop, where("accuracy_drop"));
+    put(s, "accuracy_drop", s.accuracy_drop->value, e);
+    e["accuracy_drop_ci"] = interval(*s.accuracy_drop, figure_name(s, "accuracy_drop"));
   }
-  put("logprob_drop", s.logprob_drop);
+  put(s, "logprob_drop", s.logprob_drop, e);
   if (s.near_ties) e["near_ties"] = *s.near_ties;
   if (s.examples) e["examples"] = *s.examples;
-  put("screen_drop", s.screen_drop);
+}
+
+void put_screen(const HeadScore& s, Json& e) {
+  put(s, "screen_drop", s.screen_drop, e);
   if (s.screen_place) e["screen_place"] = *s.screen_place;
   if (const auto& exact = s.screen_exact) {
     e["screen_exact"] = {
         {"examples", exact->examples},
-        {"logprob_drop", finite_number(exact->logprob_drop, where("screen_exact"))},
+        {"logprob_drop", finite_number(exact->logprob_drop, figure_name(s, "screen_exact"))},
         {"gradient_place", exact->gradient_place}};
   }
-  put("drop_at_query", s.drop_at_query);
-  put("drop_elsewhere", s.drop_elsewhere);
-  put("drop_in_segments", s.drop_in_segments);
-  put("drop_reading_segments", s.drop_reading_segments);
-  put("entropy", s.map.entropy);
-  put("entropy_norm", s.map.entropy_norm);
-  put("row_mass", s.map.row_mass);
-  put("gather", s.map.gather);
-  put("gather_uniform", s.map.gather_uniform);
-  put("aggregate", s.map.aggregate);
-  put("aggregate_uniform", s.map.aggregate_uniform);
-  put("target", s.map.target);
-  put("target_uniform", s.map.target_uniform);
+}
+
+void put_map(const HeadScore& s, Json& e) {
+  put(s, "entropy", s.map.entropy, e);
+  put(s, "entropy_norm", s.map.entropy_norm, e);
+  put(s, "row_mass", s.map.row_mass, e);
+  put(s, "gather", s.map.gather, e);
+  put(s, "gather_uniform", s.map.gather_uniform, e);
+  put(s, "aggregate", s.map.aggregate, e);
+  put(s, "aggregate_uniform", s.map.aggregate_uniform, e);
+  put(s, "target", s.map.target, e);
+  put(s, "target_uniform", s.map.target_uniform, e);
+}
+
+Json head_entry(const HeadScore& s) {
+  Json e;
+  e["layer"] = s.head.layer;
+  e["head"] = s.head.first;
+  e["kind"] = s.kind;
+  if (s.kind == kChannelKind) e["channels"] = {s.head.first, s.head.last};
+  put_ablation(s, e);
+  put_screen(s, e);
+  put(s, "drop_at_query", s.drop_at_query, e);
+  put(s, "drop_elsewhere", s.drop_elsewhere, e);
+  put(s, "drop_in_segments", s.drop_in_segments, e);
+  put(s, "drop_reading_segments", s.drop_reading_segments, e);
+  put_map(s, e);
   e["role"] = head_role_name(s.role);
   return e;
 }
