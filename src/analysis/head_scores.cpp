@@ -107,6 +107,27 @@ Tensor pattern_shares(const MapStats& stats) {
   return (at::cat({total(stats.offset_mass), total(stats.set_mass)}, 2) / rows).sum(0).to(at::kCPU);
 }
 
+/// The shares of each target, summed over prompts [prompt, pos] on the CPU: [target] of [pattern].
+std::vector<Tensor> pattern_sums(const LanguageModel& model, const Tensor& ids,
+                                 const std::vector<HeadId>& targets) {
+  const std::vector<int64_t> layers = layers_of(model.config(), targets);
+  MapReduceOptions asked;
+  asked.offsets = {1};
+  asked.key_sets = pattern_keys(ids);
+  MapReducer reducer(model.config(), asked, layers);
+  run_maps(model, ids, layers.back() + 1, reducer);
+  std::map<TapPoint, Tensor> shares;
+  std::vector<Tensor> sums;
+  for (const HeadId& target : targets) {
+    sums.push_back(target_mean(model.config(), target, [&](const TapPoint& point) {
+      Tensor& share = shares[point];
+      if (!share.defined()) share = pattern_shares(reducer.stats(point));
+      return share;
+    }));
+  }
+  return sums;
+}
+
 void check_trial(const RetrievalTrial& trial, size_t index, int64_t vocab) {
   const auto& [start, end] = trial.needle;
   HEADLENS_CHECK(TaskError, 0 <= start && start <= end && end < std::ssize(trial.prompt),
@@ -163,8 +184,11 @@ struct Decoded {
 };
 
 /// All on the CPU.
-Decoded decode(const LanguageModel& model, TrialBatch trials, MapReducer& reducer, Tensor& row,
+Decoded decode(const LanguageModel& model, TrialBatch trials, const std::vector<int64_t>& layers,
                const std::vector<TapPoint>& points, int64_t steps) {
+  Tensor row;
+  const auto last_row = [&row](TapPoint) { return MapReduceOptions{.rows = row}; };
+  MapReducer reducer(model.config(), last_row, layers);
   Decoded decoded;
   std::vector<Tensor> prompts;
   for (const RetrievalTrial& trial : trials) prompts.push_back(at::tensor(trial.prompt, at::kLong));
@@ -213,16 +237,29 @@ Tensor trial_scores(const RetrievalTrial& trial, const Decoded& decoded, size_t 
   return scores;
 }
 
-/// Each target's two scores in one of the trials decoded, put behind `found`.
-void add_trial_means(const ModelConfig& config, const std::vector<HeadId>& targets,
-                     const std::vector<TapPoint>& points, const RetrievalTrial& trial,
-                     const Decoded& decoded, size_t index, std::vector<Tensor>& found) {
-  std::map<TapPoint, Tensor> scores;
-  for (const TapPoint& point : points) scores[point] = trial_scores(trial, decoded, index, point);
-  for (const HeadId& target : targets) {
-    found.push_back(
-        target_mean(config, target, [&](const TapPoint& point) { return scores.at(point); }));
+/// Of each trial of a batch: whether its answer was found, [1], and if so the two scores of each
+/// target, [2].
+std::vector<Tensor> batch_scores(const LanguageModel& model, TrialBatch trials,
+                                 const std::vector<HeadId>& targets, int64_t steps) {
+  const std::vector<int64_t> layers = layers_of(model.config(), targets);
+  std::vector<TapPoint> points;
+  for (const int64_t layer : layers) {
+    for (const TapPoint& point : map_points(model.config(), layer)) points.push_back(point);
   }
+  const Decoded decoded = decode(model, trials, layers, points, steps);
+  std::vector<Tensor> found;
+  for (size_t i = 0; i < trials.size(); ++i) {
+    const bool was = recall(trials[i].answer, decoded.text(i)) > 0.5;
+    found.push_back(at::full({1}, was ? 1 : 0, at::kDouble));
+    if (!was) continue;
+    std::map<TapPoint, Tensor> scores;
+    for (const TapPoint& point : points) scores[point] = trial_scores(trials[i], decoded, i, point);
+    for (const HeadId& target : targets) {
+      found.push_back(target_mean(model.config(), target,
+                                  [&](const TapPoint& point) { return scores.at(point); }));
+    }
+  }
+  return found;
 }
 
 }  // namespace
@@ -243,40 +280,16 @@ std::vector<PatternScores> pattern_scores(const LanguageModel& model, const Tens
       ids.dim() == 2 && ids.scalar_type() == at::kLong && ids.size(0) > 0 && ids.size(1) > 1,
       "[pattern_scores] ids, expected int64 [prompt, pos] with 2 positions, got {} of {}",
       shape_string(ids.sizes()), c10::toString(ids.scalar_type()));
-  const std::vector<int64_t> layers = layers_of(model.config(), targets);
+  layers_of(model.config(), targets);  // checks them
   std::vector<Tensor> sums(targets.size(), at::zeros({1 + kKeySets}, at::kDouble));
-  Tensor keys;
-  MapReducer reducer(
-      model.config(),
-      [&keys](TapPoint) {
-        MapReduceOptions asked;
-        asked.offsets = {1};
-        asked.key_sets = keys;
-        return asked;
-      },
-      layers);
   const int64_t prompts = ids.size(0);
   const int64_t batch = std::max<int64_t>(1, options.max_batch_tokens / ids.size(1));
   const Tensor host = ids.cpu().contiguous();
   for (int64_t p = 0; p < prompts && !targets.empty(); p += batch) {
     const int64_t end = std::min(prompts, p + batch);
-    const auto of_prompts = [&] {
-      const Tensor own = host.slice(0, p, end);
-      keys = pattern_keys(own);
-      run_maps(model, own, layers.back() + 1, reducer);
-      std::map<TapPoint, Tensor> shares;
-      std::vector<Tensor> means;
-      for (const HeadId& target : targets) {
-        means.push_back(target_mean(model.config(), target, [&](const TapPoint& point) {
-          Tensor& share = shares[point];
-          if (!share.defined()) share = pattern_shares(reducer.stats(point));
-          return share;
-        }));
-      }
-      return means;
-    };
-    add(kept_means(options.steps, fmt::format("patterns of prompts {} to {}", p, end - 1),
-                   of_prompts),
+    const std::string key = fmt::format("patterns of prompts {} to {}", p, end - 1);
+    add(kept_means(options.steps, key,
+                   [&] { return pattern_sums(model, host.slice(0, p, end), targets); }),
         sums);
     if (options.progress) options.progress(end, prompts);
   }
@@ -322,40 +335,17 @@ RetrievalScores retrieval_scores(const LanguageModel& model,
                  "[retrieval_scores] trials and steps, expected at least 1, got {} and {}",
                  trials.size(), max_steps);
   for (size_t i = 0; i < trials.size(); ++i) check_trial(trials[i], i, model.config().vocab_size);
-  const std::vector<int64_t> layers = layers_of(model.config(), targets);
-  std::vector<TapPoint> points;
-  for (const int64_t layer : layers) {
-    for (const TapPoint& point : map_points(model.config(), layer)) points.push_back(point);
-  }
-  Tensor row;
-  MapReducer reducer(
-      model.config(),
-      [&row](TapPoint) {
-        MapReduceOptions asked;
-        asked.rows = row;
-        return asked;
-      },
-      layers);
+  layers_of(model.config(), targets);  // checks them
   RetrievalScores result{std::ssize(trials), 0, {}};
   std::vector<Tensor> sums(targets.size(), at::zeros({2}, at::kDouble));
   for (size_t begin = 0; begin < trials.size();) {
     const TrialBatch batch =
         first_batch(TrialBatch(trials).subspan(begin), max_steps, options.max_batch_tokens);
-    // Of each trial: whether its answer was found, and if so each target's mean.
-    const auto of_batch = [&] {
-      const Decoded decoded =
-          decode(model, batch, reducer, row, points, steps_of(batch[0], max_steps));
-      std::vector<Tensor> found;
-      for (size_t i = 0; i < batch.size(); ++i) {
-        const bool was = recall(batch[i].answer, decoded.text(i)) > 0.5;
-        found.push_back(at::full({1}, was ? 1 : 0, at::kDouble));
-        if (was) add_trial_means(model.config(), targets, points, batch[i], decoded, i, found);
-      }
-      return found;
-    };
     const std::string key =
         fmt::format("retrieval trials {} to {}", begin, begin + batch.size() - 1);
-    const std::vector<Tensor> found = kept_means(options.steps, key, of_batch);
+    const std::vector<Tensor> found = kept_means(options.steps, key, [&] {
+      return batch_scores(model, batch, targets, steps_of(batch[0], max_steps));
+    });
     for (size_t at = 0; at < found.size();) {
       if (found[at++].item<double>() == 0) continue;
       ++result.kept;
