@@ -8,6 +8,7 @@
 #include <map>
 #include <random>
 #include <set>
+#include <span>
 
 #include "analysis/map_groups.h"
 #include "core/check.h"
@@ -71,22 +72,26 @@ void add(const std::vector<Tensor>& means, std::vector<Tensor>& sums) {
 
 enum KeySet { kDuplicate, kInduction, kKeySets };
 
-/// The keys of both patterns in every row of a prompt: int64 [1, pos, set, n], -1 pads.
-Tensor pattern_keys(const std::vector<int64_t>& ids) {
-  std::map<int64_t, std::vector<int64_t>> places;  // token -> where it stood
-  std::vector<std::vector<int64_t>> sets;          // [pos * set]
+/// The keys of both patterns in every row of prompts [prompt, pos]: int64 [prompt, pos, set, n],
+/// -1 pads.
+Tensor pattern_keys(const Tensor& ids) {
+  std::vector<std::vector<int64_t>> sets;  // [prompt * pos * set]
   size_t longest = 1;
-  for (int64_t i = 0; i < std::ssize(ids); ++i) {
-    std::vector<int64_t>& seen = places[ids[static_cast<size_t>(i)]];
-    std::vector<int64_t> behind;
-    for (const int64_t j : seen) behind.push_back(j + 1);
-    sets.push_back(seen);
-    sets.push_back(std::move(behind));
-    longest = std::max(longest, seen.size());
-    seen.push_back(i);
+  for (int64_t p = 0; p < ids.size(0); ++p) {
+    std::map<int64_t, std::vector<int64_t>> places;  // token -> where it stood
+    const int64_t* const prompt = ids.const_data_ptr<int64_t>() + p * ids.size(1);
+    for (int64_t i = 0; i < ids.size(1); ++i) {
+      std::vector<int64_t>& seen = places[prompt[i]];
+      std::vector<int64_t> behind;
+      for (const int64_t j : seen) behind.push_back(j + 1);
+      sets.push_back(seen);
+      sets.push_back(std::move(behind));
+      longest = std::max(longest, seen.size());
+      seen.push_back(i);
+    }
   }
   Tensor keys =
-      at::full({1, std::ssize(ids), kKeySets, static_cast<int64_t>(longest)}, -1, at::kLong);
+      at::full({ids.size(0), ids.size(1), kKeySets, static_cast<int64_t>(longest)}, -1, at::kLong);
   int64_t* const to = keys.mutable_data_ptr<int64_t>();
   for (size_t s = 0; s < sets.size(); ++s) {
     std::copy(sets[s].begin(), sets[s].end(), to + s * longest);
@@ -94,40 +99,33 @@ Tensor pattern_keys(const std::vector<int64_t>& ids) {
   return keys;
 }
 
-/// Shares of P on each pattern, of one prompt: [head, pattern] in float64 on the CPU. P's rows sum
-/// to 1, but for those of a map that has nothing there.
+/// Shares of P on each pattern, summed over the prompts of a batch: [head, pattern] in float64 on
+/// the CPU. P's rows sum to 1, but for those of a map that has nothing there.
 Tensor pattern_shares(const MapStats& stats) {
-  const auto total = [](const Tensor& x) { return x[0].to(at::kDouble).sum(1); };  // over rows
-  const Tensor rows = total(stats.row_mass > 0).clamp_min(1).unsqueeze(1);
-  return (at::cat({total(stats.offset_mass), total(stats.set_mass)}, 1) / rows).to(at::kCPU);
+  const auto total = [](const Tensor& x) { return x.to(at::kDouble).sum(2); };  // over rows
+  const Tensor rows = total(stats.row_mass > 0).clamp_min(1).unsqueeze(2);
+  return (at::cat({total(stats.offset_mass), total(stats.set_mass)}, 2) / rows).sum(0).to(at::kCPU);
 }
 
-/// What the maps that `reducer` saw last come to, [target] of [pattern].
-std::vector<Tensor> pattern_means(const ModelConfig& config, const std::vector<HeadId>& targets,
-                                  const MapReducer& reducer) {
+/// The shares of each target, summed over prompts [prompt, pos] on the CPU: [target] of [pattern].
+std::vector<Tensor> pattern_sums(const LanguageModel& model, const Tensor& ids,
+                                 const std::vector<HeadId>& targets) {
+  const std::vector<int64_t> layers = layers_of(model.config(), targets);
+  MapReduceOptions asked;
+  asked.offsets = {1};
+  asked.key_sets = pattern_keys(ids);
+  MapReducer reducer(model.config(), asked, layers);
+  run_maps(model, ids, layers.back() + 1, reducer);
   std::map<TapPoint, Tensor> shares;
-  std::vector<Tensor> means;
+  std::vector<Tensor> sums;
   for (const HeadId& target : targets) {
-    means.push_back(target_mean(config, target, [&](const TapPoint& point) {
+    sums.push_back(target_mean(model.config(), target, [&](const TapPoint& point) {
       Tensor& share = shares[point];
       if (!share.defined()) share = pattern_shares(reducer.stats(point));
       return share;
     }));
   }
-  return means;
-}
-
-/// `sums`: [target] of [pattern] over that many prompts.
-std::vector<PatternScores> pattern_results(const ModelConfig& config,
-                                           const std::vector<HeadId>& targets,
-                                           const std::vector<Tensor>& sums, int64_t prompts) {
-  std::vector<PatternScores> scores;
-  for (size_t t = 0; t < targets.size(); ++t) {
-    const Tensor mean = sums[t] / prompts;
-    scores.push_back({targets[t], head_kind_name(config, targets[t]), mean[0].item<double>(),
-                      mean[1 + kDuplicate].item<double>(), mean[1 + kInduction].item<double>()});
-  }
-  return scores;
+  return sums;
 }
 
 void check_trial(const RetrievalTrial& trial, size_t index, int64_t vocab) {
@@ -155,46 +153,80 @@ double recall(const std::vector<int64_t>& answer, const std::vector<int64_t>& wr
   return found / static_cast<double>(answer.size());
 }
 
-/// What one trial's decoding saw.
+/// Trials of one length that are decoded together.
+using TrialBatch = std::span<const RetrievalTrial>;
+
+int64_t steps_of(const RetrievalTrial& trial, int64_t most) {
+  return std::min(most, std::ssize(trial.answer));
+}
+
+/// As many of the first trials as have the first one's length and fit; one at least.
+TrialBatch first_batch(TrialBatch left, int64_t max_steps, int64_t max_tokens) {
+  const int64_t length = std::ssize(left[0].prompt), steps = steps_of(left[0], max_steps);
+  size_t count = 1;
+  while (count < left.size() && static_cast<int64_t>(count + 1) * (length + steps) <= max_tokens &&
+         std::ssize(left[count].prompt) == length && steps_of(left[count], max_steps) == steps) {
+    ++count;
+  }
+  return left.first(count);
+}
+
+/// What the decoding of trials saw.
 struct Decoded {
-  std::vector<int64_t> written;
-  std::vector<std::map<TapPoint, Tensor>> looked;  // [step] map -> int64 [head] key on the CPU
+  std::vector<Tensor> written;                     // [step] of [trial]
+  std::vector<std::map<TapPoint, Tensor>> looked;  // [step] map -> int64 [trial, head] key
+  /// What was written in one trial.
+  std::vector<int64_t> text(size_t trial) const {
+    std::vector<int64_t> ids;
+    for (const Tensor& step : written) ids.push_back(step.const_data_ptr<int64_t>()[trial]);
+    return ids;
+  }
 };
 
-Decoded decode(const LanguageModel& model, const RetrievalTrial& trial, MapReducer& reducer,
-               Tensor& row, const std::vector<TapPoint>& points, int64_t steps) {
+/// All on the CPU.
+Decoded decode(const LanguageModel& model, TrialBatch trials, const std::vector<int64_t>& layers,
+               const std::vector<TapPoint>& points, int64_t steps) {
+  Tensor row;
+  const auto last_row = [&row](TapPoint) { return MapReduceOptions{.rows = row}; };
+  MapReducer reducer(model.config(), last_row, layers);
   Decoded decoded;
-  std::vector<int64_t> ids = trial.prompt;
+  std::vector<Tensor> prompts;
+  for (const RetrievalTrial& trial : trials) prompts.push_back(at::tensor(trial.prompt, at::kLong));
+  Tensor ids = at::stack(prompts);
   for (int64_t step = 0; step < steps; ++step) {
-    row = at::tensor({std::ssize(ids) - 1}, at::kLong);
-    const Tensor logits = model.forward(at::tensor(ids, at::kLong).unsqueeze(0),
-                                        {.tap = &reducer, .logit_positions = row.unsqueeze(0)});
-    decoded.written.push_back(logits[0][0].argmax().item<int64_t>());
-    ids.push_back(decoded.written.back());
+    row = at::tensor({ids.size(1) - 1}, at::kLong);
+    const Tensor last = row.unsqueeze(0).expand({ids.size(0), 1});
+    const Tensor logits = model.forward(ids, {.tap = &reducer, .logit_positions = last});
+    decoded.written.push_back(logits.select(1, 0).argmax(1).to(at::kCPU));
+    ids = at::cat({ids, decoded.written.back().unsqueeze(1)}, 1);
     auto& looked = decoded.looked.emplace_back();
     for (const TapPoint& point : points) {
-      looked[point] = reducer.stats(point).argmax[0].select(1, 0).to(at::kCPU);
+      looked[point] = reducer.stats(point).argmax.select(2, 0).to(at::kCPU);
     }
   }
   return decoded;
 }
 
-/// The two scores of each head of a map in one trial: [head, 2].
-Tensor trial_scores(const RetrievalTrial& trial, const Decoded& decoded, const TapPoint& point) {
+/// The two scores of each head of a map in one trial, the `index`th of those decoded: [head, 2].
+Tensor trial_scores(const RetrievalTrial& trial, const Decoded& decoded, size_t index,
+                    const TapPoint& point) {
   const auto& [start, end] = trial.needle;
   const double length = static_cast<double>(end - start + 1);
-  const int64_t heads = decoded.looked.front().at(point).size(0);
+  const int64_t heads = decoded.looked.front().at(point).size(1);
+  const std::vector<int64_t> written = decoded.text(index);
   std::vector<at::TensorAccessor<int64_t, 1>> looked;  // [step] of [head]
-  for (const auto& step : decoded.looked) looked.push_back(step.at(point).accessor<int64_t, 1>());
+  for (const auto& step : decoded.looked) {
+    looked.push_back(step.at(point).accessor<int64_t, 2>()[static_cast<int64_t>(index)]);
+  }
   Tensor scores = at::zeros({heads, 2}, at::kDouble);
   auto write = scores.accessor<double, 2>();
   for (int64_t h = 0; h < heads; ++h) {
     std::set<int64_t> places;
     double hits = 0;
-    for (size_t step = 0; step < decoded.written.size(); ++step) {
+    for (size_t step = 0; step < written.size(); ++step) {
       const int64_t j = looked[step][h];
       const bool hit =
-          start <= j && j <= end && trial.prompt[static_cast<size_t>(j)] == decoded.written[step];
+          start <= j && j <= end && trial.prompt[static_cast<size_t>(j)] == written[step];
       if (!hit) continue;
       ++hits;
       places.insert(j);
@@ -205,32 +237,29 @@ Tensor trial_scores(const RetrievalTrial& trial, const Decoded& decoded, const T
   return scores;
 }
 
-/// What one trial comes to, [target] of [2]; nothing where the answer was not found.
-std::vector<Tensor> retrieval_means(const ModelConfig& config, const std::vector<HeadId>& targets,
-                                    const std::vector<TapPoint>& points,
-                                    const RetrievalTrial& trial, const Decoded& decoded) {
-  std::vector<Tensor> means;
-  if (recall(trial.answer, decoded.written) <= 0.5) return means;
-  std::map<TapPoint, Tensor> scores;
-  for (const TapPoint& point : points) scores[point] = trial_scores(trial, decoded, point);
-  for (const HeadId& target : targets) {
-    means.push_back(
-        target_mean(config, target, [&](const TapPoint& point) { return scores.at(point); }));
+/// Of each trial of a batch: whether its answer was found, [1], and if so the two scores of each
+/// target, [2].
+std::vector<Tensor> batch_scores(const LanguageModel& model, TrialBatch trials,
+                                 const std::vector<HeadId>& targets, int64_t steps) {
+  const std::vector<int64_t> layers = layers_of(model.config(), targets);
+  std::vector<TapPoint> points;
+  for (const int64_t layer : layers) {
+    for (const TapPoint& point : map_points(model.config(), layer)) points.push_back(point);
   }
-  return means;
-}
-
-/// `sums`: [target] of [2] over the trials that were kept.
-std::vector<RetrievalScore> retrieval_results(const ModelConfig& config,
-                                              const std::vector<HeadId>& targets,
-                                              const std::vector<Tensor>& sums, int64_t kept) {
-  std::vector<RetrievalScore> heads;
-  for (size_t t = 0; t < targets.size(); ++t) {
-    const Tensor mean = sums[t] / std::max<int64_t>(1, kept);
-    heads.push_back({targets[t], head_kind_name(config, targets[t]), mean[0].item<double>(),
-                     mean[1].item<double>()});
+  const Decoded decoded = decode(model, trials, layers, points, steps);
+  std::vector<Tensor> found;
+  for (size_t i = 0; i < trials.size(); ++i) {
+    const bool was = recall(trials[i].answer, decoded.text(i)) > 0.5;
+    found.push_back(at::full({1}, was ? 1 : 0, at::kDouble));
+    if (!was) continue;
+    std::map<TapPoint, Tensor> scores;
+    for (const TapPoint& point : points) scores[point] = trial_scores(trials[i], decoded, i, point);
+    for (const HeadId& target : targets) {
+      found.push_back(target_mean(model.config(), target,
+                                  [&](const TapPoint& point) { return scores.at(point); }));
+    }
   }
-  return heads;
+  return found;
 }
 
 }  // namespace
@@ -239,37 +268,39 @@ std::vector<PatternScores> pattern_scores(const LanguageModel& model, const Tens
                                           const std::vector<HeadId>& targets,
                                           const std::function<void(int64_t, int64_t)>& progress,
                                           const KeptSteps& steps) {
+  return pattern_scores(model, ids, targets, {.progress = progress, .steps = steps});
+}
+
+std::vector<PatternScores> pattern_scores(const LanguageModel& model, const Tensor& ids,
+                                          const std::vector<HeadId>& targets,
+                                          const HeadScoreOptions& options) {
   c10::NoGradGuard no_grad;
   HEADLENS_CHECK(
       ShapeError,
       ids.dim() == 2 && ids.scalar_type() == at::kLong && ids.size(0) > 0 && ids.size(1) > 1,
       "[pattern_scores] ids, expected int64 [prompt, pos] with 2 positions, got {} of {}",
       shape_string(ids.sizes()), c10::toString(ids.scalar_type()));
-  const std::vector<int64_t> layers = layers_of(model.config(), targets);
+  layers_of(model.config(), targets);  // checks them
   std::vector<Tensor> sums(targets.size(), at::zeros({1 + kKeySets}, at::kDouble));
-  Tensor keys;
-  MapReducer reducer(
-      model.config(),
-      [&keys](TapPoint) {
-        MapReduceOptions options;
-        options.offsets = {1};
-        options.key_sets = keys;
-        return options;
-      },
-      layers);
   const int64_t prompts = ids.size(0);
+  const int64_t batch = std::max<int64_t>(1, options.max_batch_tokens / ids.size(1));
   const Tensor host = ids.cpu().contiguous();
-  for (int64_t p = 0; p < prompts && !targets.empty(); ++p) {
-    const auto of_prompt = [&] {
-      const int64_t* const first = host.const_data_ptr<int64_t>() + p * ids.size(1);
-      keys = pattern_keys({first, first + ids.size(1)});
-      run_maps(model, host.slice(0, p, p + 1), layers.back() + 1, reducer);
-      return pattern_means(model.config(), targets, reducer);
-    };
-    add(kept_means(steps, fmt::format("patterns of prompt {}", p), of_prompt), sums);
-    if (progress) progress(p + 1, prompts);
+  for (int64_t p = 0; p < prompts && !targets.empty(); p += batch) {
+    const int64_t end = std::min(prompts, p + batch);
+    const std::string key = fmt::format("patterns of prompts {} to {}", p, end - 1);
+    add(kept_means(options.steps, key,
+                   [&] { return pattern_sums(model, host.slice(0, p, end), targets); }),
+        sums);
+    if (options.progress) options.progress(end, prompts);
   }
-  return pattern_results(model.config(), targets, sums, prompts);
+  std::vector<PatternScores> scores;
+  for (size_t t = 0; t < targets.size(); ++t) {
+    const Tensor mean = sums[t] / prompts;
+    scores.push_back({targets[t], head_kind_name(model.config(), targets[t]),
+                      mean[0].item<double>(), mean[1 + kDuplicate].item<double>(),
+                      mean[1 + kInduction].item<double>()});
+  }
+  return scores;
 }
 
 Tensor repeated_tokens(int64_t vocab, int64_t prompts, int64_t period, uint64_t seed) {
@@ -291,42 +322,43 @@ RetrievalScores retrieval_scores(const LanguageModel& model,
                                  const std::vector<HeadId>& targets, int64_t max_steps,
                                  const std::function<void(int64_t, int64_t)>& progress,
                                  const KeptSteps& kept) {
+  return retrieval_scores(model, trials, targets, max_steps,
+                          HeadScoreOptions{.progress = progress, .steps = kept});
+}
+
+RetrievalScores retrieval_scores(const LanguageModel& model,
+                                 const std::vector<RetrievalTrial>& trials,
+                                 const std::vector<HeadId>& targets, int64_t max_steps,
+                                 const HeadScoreOptions& options) {
   c10::NoGradGuard no_grad;
   HEADLENS_CHECK(TaskError, !trials.empty() && max_steps > 0,
                  "[retrieval_scores] trials and steps, expected at least 1, got {} and {}",
                  trials.size(), max_steps);
   for (size_t i = 0; i < trials.size(); ++i) check_trial(trials[i], i, model.config().vocab_size);
-  const std::vector<int64_t> layers = layers_of(model.config(), targets);
-  std::vector<TapPoint> points;
-  for (const int64_t layer : layers) {
-    for (const TapPoint& point : map_points(model.config(), layer)) points.push_back(point);
-  }
-  Tensor row;
-  MapReducer reducer(
-      model.config(),
-      [&row](TapPoint) {
-        MapReduceOptions options;
-        options.rows = row;
-        return options;
-      },
-      layers);
+  layers_of(model.config(), targets);  // checks them
   RetrievalScores result{std::ssize(trials), 0, {}};
   std::vector<Tensor> sums(targets.size(), at::zeros({2}, at::kDouble));
-  for (size_t i = 0; i < trials.size(); ++i) {
-    const RetrievalTrial& trial = trials[i];
-    const auto of_trial = [&] {  // empty: the answer was not found
-      const int64_t steps = std::min(max_steps, std::ssize(trial.answer));
-      const Decoded decoded = decode(model, trial, reducer, row, points, steps);
-      return retrieval_means(model.config(), targets, points, trial, decoded);
-    };
-    const std::vector<Tensor> means =
-        kept_means(kept, fmt::format("retrieval trial {}", i), of_trial);
-    if (progress) progress(static_cast<int64_t>(i) + 1, result.trials);
-    if (means.empty()) continue;
-    ++result.kept;
-    add(means, sums);
+  for (size_t begin = 0; begin < trials.size();) {
+    const TrialBatch batch =
+        first_batch(TrialBatch(trials).subspan(begin), max_steps, options.max_batch_tokens);
+    const std::string key =
+        fmt::format("retrieval trials {} to {}", begin, begin + batch.size() - 1);
+    const std::vector<Tensor> found = kept_means(options.steps, key, [&] {
+      return batch_scores(model, batch, targets, steps_of(batch[0], max_steps));
+    });
+    for (size_t at = 0; at < found.size();) {
+      if (found[at++].item<double>() == 0) continue;
+      ++result.kept;
+      for (Tensor& sum : sums) sum = sum + found[at++];
+    }
+    begin += batch.size();
+    if (options.progress) options.progress(static_cast<int64_t>(begin), result.trials);
   }
-  result.heads = retrieval_results(model.config(), targets, sums, result.kept);
+  for (size_t t = 0; t < targets.size(); ++t) {
+    const Tensor mean = sums[t] / std::max<int64_t>(1, result.kept);
+    result.heads.push_back({targets[t], head_kind_name(model.config(), targets[t]),
+                            mean[0].item<double>(), mean[1].item<double>()});
+  }
   return result;
 }
 

@@ -31,9 +31,8 @@ std::string heads_name(const std::vector<HeadId>& heads) {
 
 SweepResult cut(Study& study, const std::string& model, const std::string& task,
                 const std::vector<SweepTarget>& targets) {
-  SweepOptions options;
-  options.max_batch_tokens = study.flags().batch_tokens;
-  return sweep_targets(study.model(model), *study.fresh(model, task), targets, options);
+  const auto objective = study.fresh(model, task);
+  return sweep_targets(study.model(model), *objective, targets, study.sweep(model));
 }
 
 Outcome decided(const std::string& model, bool holds, std::string why,

@@ -17,9 +17,7 @@ constexpr double kLifts = 0.05;   // accuracy gained that counts as a lift
 constexpr double kRelated = 0.5;  // mean cosine of two embeddings' rows, above that of strangers
 
 SweepOutcome whole(Study& study, const std::string& model, const Objective& objective) {
-  SweepOptions options;
-  options.max_batch_tokens = study.flags().batch_tokens;
-  return sweep_targets(study.model(model), objective, {}, options).base;
+  return sweep_targets(study.model(model), objective, {}, study.sweep(model)).base;
 }
 
 std::string dictionary(Study& study, int64_t pairs) {

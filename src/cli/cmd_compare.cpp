@@ -124,7 +124,8 @@ Side measure(const Flags& flags, bool second, SharedRun& run, Progress& progress
   if (!second) run.start(compare_identity(flags, task, side.manifest), side.manifest);
   for (const TokenizedExample& example : task.examples) side.tokens.push_back(example.tokens);
   const char* stage = second ? "model B:" : "model A:";
-  const int64_t most = tokens_within(flags, flags.memory, loaded.model, flags.batch_tokens);
+  const int64_t most =
+      tokens_within(flags, flags.memory, loaded.model, flags.batch_tokens, {.map_figures = true});
   run.shrink_to_fit(most, [&](int64_t tokens, WorkPool& pool) {
     const auto objective = make_choice_objective(task.examples, tokens);
     if (words.empty() && !flags.no_search) {

@@ -15,6 +15,9 @@
 #include "cli/tensor_files.h"
 #include "core/check.h"
 #include "headlens/analysis/gather_aggregate.h"
+#include "headlens/core/checkpoint.h"
+#include "headlens/core/dtype.h"
+#include "headlens/core/log.h"
 #include "headlens/hooks/hook_set.h"
 #include "headlens/hooks/reducers.h"
 #include "headlens/model/head_map.h"
@@ -30,6 +33,7 @@ struct Flags : CommonFlags {
   std::vector<std::string> heads;
   std::vector<int64_t> rows;
   bool normalize = false;
+  MemoryFlags memory;
 };
 
 /// The map of one head over the text, [row, key].
@@ -50,10 +54,23 @@ std::vector<int64_t> wanted_rows(const std::vector<int64_t>& asked, int64_t leng
   return rows;
 }
 
-/// One map a head or channel, in the order of `heads`.
+/// Rows [row, key] of one head's map on the CPU, so many at once.
+Tensor read_rows(const HeadMap& map, int64_t head, const Tensor& rows, int64_t at_once,
+                 bool normalize) {
+  std::vector<Tensor> parts;
+  for (const Tensor& some : rows.split(at_once)) {
+    Tensor part = map.rows(some, {head})[0][0];
+    if (normalize) part = normalized_rows(part, map.is_softmax());
+    if (part.scalar_type() != at::kDouble) part = part.to(at::kFloat);
+    parts.push_back(part.to(at::kCPU).contiguous());
+  }
+  return parts.size() == 1 ? parts.front() : at::cat(parts);
+}
+
+/// One map a head or channel, in the order of `heads`; `at_once` rows of one are made together.
 std::vector<ReadMap> read_maps(const LanguageModel& model, const Tensor& ids,
                                const std::vector<HeadId>& heads, const Tensor& rows,
-                               bool normalize) {
+                               int64_t at_once, bool normalize) {
   std::vector<ReadMap> maps;
   for (const HeadId& head : heads) {
     for (int64_t h = head.first; h <= head.last; ++h) maps.push_back({{head.layer, h, h}, {}});
@@ -65,10 +82,7 @@ std::vector<ReadMap> read_maps(const LanguageModel& model, const Tensor& ids,
     const int64_t own =
         head - bank_of(model.config().layers[static_cast<size_t>(layer)], head).first;
     hooks.add_map(site, [&, own](TapPoint, HeadMap& map) {
-      Tensor part = map.rows(rows, {own})[0][0];
-      if (normalize) part = normalized_rows(part, map.is_softmax());
-      if (part.scalar_type() != at::kDouble) part = part.to(at::kFloat);
-      wanted.map = part.to(at::kCPU).contiguous();
+      wanted.map = read_rows(map, own, rows, at_once, normalize);
     });
   }
   c10::NoGradGuard no_grad;
@@ -210,42 +224,113 @@ void check_out(const Flags& flags) {
   check_writable(flags.out);
 }
 
-/// Better said before the work than in its middle.
-void check_room(const std::vector<HeadId>& heads, int64_t rows, int64_t tokens) {
-  int64_t maps = 0;
-  for (const HeadId& head : heads) maps += head.last - head.first + 1;
-  const int64_t bytes = maps * rows * tokens * static_cast<int64_t>(sizeof(float));
-  const int64_t there = free_host_memory();
-  HEADLENS_CHECK(
-      Error, bytes <= there,
-      "[map] {} maps of {} rows and {} keys, expected at most the {} of memory that are "
-      "free, got {}: --rows takes some rows, headlens find reduces maps as they are made",
-      maps, rows, tokens, gib_text(there), gib_text(bytes));
+/// What a call comes to in bytes, counted before anything is loaded.
+struct Room {
+  int64_t tokens, rows, maps;
+  int64_t weights;    // of files; those of random:DIR are known when they are made
+  int64_t forward;    // of the whole text
+  int64_t row;        // for one row of one map at a time
+  int64_t results;    // all maps, on the host
+  bool on_host;       // the model is
+  int64_t at_once{};  // rows of a map that are made together
+  int64_t work() const { return weights + forward + at_once * row; }
+};
+
+constexpr int64_t kPartsOfARow = 4;              // scores, exponentials, what is left, a copy of it
+constexpr int64_t kRowBytes = int64_t{1} << 28;  // for rows at once, where no cap says less
+constexpr std::string_view kOtherWays =
+    "--rows takes some rows, headlens find reduces maps as they are made";
+
+int64_t stored_weight_bytes(const Flags& flags, const ModelConfig& config, at::ScalarType wanted) {
+  if (is_random_model(flags.model)) return 0;
+  const int64_t stored = Checkpoint::open(model_directory(flags.model)).weight_bytes();
+  return stored / element_size(parse_dtype(config.dtype)) * element_size(wanted);
 }
 
-int map(const Flags& flags) {
-  check_out(flags);
-  const std::vector<HeadId> heads = parse_heads(flags.heads);
-  const LoadedModel loaded = load_model(flags);
-  check_heads_exist(loaded.model.config(), heads);
-  const Tensor ids = text_ids(loaded, flags.text, flags).to(loaded.model.device());
-  const int64_t tokens = ids.size(1);
-  const std::vector<int64_t> wanted = wanted_rows(flags.rows, tokens);
-  const Tensor rows =
-      (wanted.empty() ? at::arange(tokens, at::kLong) : at::tensor(wanted, at::kLong))
-          .to(ids.device());
-  check_room(heads, rows.numel(), tokens);
-  const std::vector<ReadMap> maps = read_maps(loaded.model, ids, heads, rows, flags.normalize);
-  if (flags.out.empty()) {
-    show_maps(flags, loaded, maps, ids, rows);
-    return 0;
+Room room_of(const Flags& flags, const ModelConfig& config, const std::vector<HeadId>& heads,
+             int64_t rows, int64_t tokens) {
+  const Manifest plan = make_manifest(flags, config);  // the dtype and the devices it will have
+  int64_t maps = 0;
+  for (const HeadId& head : heads) maps += head.last - head.first + 1;
+  const int64_t row = tokens * static_cast<int64_t>(sizeof(float));
+  const std::string form = flags.out.extension().string();
+  const int64_t copies = form == ".html" || form == ".npz" ? 2 : 1;  // as they are written
+  return {.tokens = tokens,
+          .rows = rows,
+          .maps = maps,
+          .weights = stored_weight_bytes(flags, config, parse_dtype(plan.dtype)),
+          .forward = tokens * token_bytes(config),
+          .row = kPartsOfARow * row,
+          .results = copies * maps * rows * row,
+          .on_host = plan.device == "cpu"};
+}
+
+/// As many rows at once as the cap leaves room for, one at least.
+int64_t rows_at_once(const Room& room, int64_t cap) {
+  const int64_t others = room.weights + room.forward + (room.on_host ? room.results : 0);
+  const int64_t left = cap > 0 ? std::min(kRowBytes, cap - others) : kRowBytes;
+  return std::clamp<int64_t>(left / room.row, 1, std::max<int64_t>(room.rows, 1));
+}
+
+/// Sets how many rows are made at once and says what is predicted. UsageError where a cap holds
+/// less than that, Error where the maps are more than what is free.
+void check_room(const Flags& flags, Room& room) {
+  const int64_t host = gib_bytes("--max-host-memory", flags.memory.host);
+  const int64_t gpu = gib_bytes("--max-gpu-memory", flags.memory.gpu);
+  const int64_t there = free_host_memory();
+  room.at_once = rows_at_once(room, room.on_host ? host : gpu);
+  if (!flags.quiet) {
+    log_info(
+        fmt::format("[memory] predicted: weights {}, at most {} for {} tokens and {} rows at "
+                    "once, {} for {} maps; {} free",
+                    gib_text(room.weights), gib_text(room.work() - room.weights), room.tokens,
+                    room.at_once, gib_text(room.results), room.maps, gib_text(there)));
   }
+  const auto expect = [](const char* flag, int64_t cap, int64_t bytes) {
+    HEADLENS_CHECK(UsageError, cap == 0 || bytes <= cap,
+                   "[memory] {}, expected at least the {} of this call, got {}; {}", flag,
+                   gib_text(bytes), gib_text(cap), kOtherWays);
+  };
+  expect("--max-host-memory", host, room.results + (room.on_host ? room.work() : 0));
+  expect("--max-gpu-memory", gpu, room.on_host ? 0 : room.work());
+  HEADLENS_CHECK(Error, room.results <= there,
+                 "[map] {} maps of {} rows and {} keys, expected at most the {} of memory that are "
+                 "free, got {}: {}",
+                 room.maps, room.rows, room.tokens, gib_text(there), gib_text(room.results),
+                 kOtherWays);
+}
+
+void hand_over(const Flags& flags, const LoadedModel& loaded, const std::vector<ReadMap>& maps,
+               const Tensor& ids, const Tensor& rows) {
+  if (flags.out.empty()) return show_maps(flags, loaded, maps, ids, rows);
   if (flags.out.extension() == ".html") {
     write_page(flags, loaded, maps_page(flags, loaded, maps, ids));
   } else {
     write_tensors(flags, loaded, maps, ids, rows);
   }
-  deliver_listing(flags, maps, tokens);
+  deliver_listing(flags, maps, ids.size(1));
+}
+
+int map(const Flags& flags) {
+  check_out(flags);
+  const std::vector<HeadId> heads = parse_heads(flags.heads);
+  const ModelIdentity identity = identify_model(flags);
+  check_heads_exist(identity.config, heads);
+  Tensor ids = text_ids(model_directory(flags.model), flags.text, flags);
+  const int64_t tokens = ids.size(1);
+  const std::vector<int64_t> wanted = wanted_rows(flags.rows, tokens);
+  Tensor rows = wanted.empty() ? at::arange(tokens, at::kLong) : at::tensor(wanted, at::kLong);
+  Room room = room_of(flags, identity.config, heads, rows.numel(), tokens);
+  const bool stored = !is_random_model(flags.model);
+  if (stored) check_room(flags, room);
+  const LoadedModel loaded = load_model(flags);
+  if (!stored) {
+    room.weights = loaded.model.weight_bytes();
+    check_room(flags, room);
+  }
+  ids = ids.to(loaded.model.device()), rows = rows.to(ids.device());
+  const auto maps = read_maps(loaded.model, ids, heads, rows, room.at_once, flags.normalize);
+  hand_over(flags, loaded, maps, ids, rows);
   return 0;
 }
 
@@ -264,6 +349,7 @@ void add_map(CLI::App& app, Action& action) {
       ->delimiter(',');
   command->add_flag("--normalize", flags->normalize,
                     "|M_ij| / sum_j |M_ij| instead of M for state-space heads");
+  add_memory_flags(*command, flags->memory);
   add_text_flags(*command, *flags);
   command->callback([flags, &action] { action = [flags] { return map(*flags); }; });
 }

@@ -125,6 +125,7 @@ RunIdentity identity_of(Study& study, const std::vector<const Claim*>& claims,
           {"tf32", flags.tf32 ? "true" : "false"},
           {"bos", flags.bos ? "true" : "false"},
           {"batch_tokens", fmt::format("{}", flags.batch_tokens)},
+          {"max_memory", fmt::format("{} {}", flags.memory.gpu, flags.memory.host)},
           {"headlens", fmt::format("{} {}", manifest.headlens_version, manifest.git_revision)},
           {"torch", manifest.torch_version}};
 }
@@ -187,6 +188,8 @@ int reproduce(Flags flags) {
   HEADLENS_CHECK(UsageError, flags.heads.empty() || flags.models.size() == 1,
                  "[reproduce] --heads, expected with one model, got {}", flags.models.size());
   parse_heads(flags.heads);
+  check_range("--batch-tokens", flags.batch_tokens, 1);
+  memory_cap(flags.memory, {at::Device(at::kCPU)});  // numbers that are none are said first
   SharedRun run(flags, flags.shared,
                 flags.out.empty() ? flags.out : flags.out / "reproduce.journal");
   if (!flags.out.empty() && run.leads()) make_directory(flags.out);
@@ -238,6 +241,7 @@ void add_reproduce(CLI::App& app, Action& action) {
       ->delimiter(',');
   command->add_option("--batch-tokens", flags->batch_tokens,
                       "tokens held in one forward (default 16384)");
+  add_memory_flags(*command, flags->memory);
   add_text_flags(*command, *flags);
   command->callback([flags, &action] { action = [flags] { return reproduce(*flags); }; });
 }

@@ -6,6 +6,7 @@
 #include "cli/commands.h"
 #include "cli/common.h"
 #include "cli/heads.h"
+#include "cli/memory_notice.h"
 #include "cli/output.h"
 #include "cli/progress.h"
 #include "cli/shared_run.h"
@@ -26,6 +27,8 @@ struct Flags : CommonFlags {
   int64_t period = 50;
   int64_t steps = 50;
   int64_t top = 5;
+  int64_t batch_tokens = 16384;
+  MemoryFlags memory;
   SharedRunFlags shared;
   const CLI::App* command = nullptr;
 };
@@ -124,7 +127,49 @@ std::string scores_text(const Flags& flags, const Scores& scores) {
   return text + answers.text();
 }
 
+/// What is scored, and on what.
+struct Work {
+  std::vector<HeadId> heads;
+  Tensor ids;                          // random texts [prompt, pos]
+  std::vector<RetrievalTrial> trials;  // none without --task
+};
+
+/// Tokens of the longest text that a forward holds.
+int64_t longest_text(const Flags& flags, const Work& work) {
+  int64_t longest = work.ids.size(1);
+  for (const RetrievalTrial& trial : work.trials) {
+    const int64_t steps = std::min(flags.steps, std::ssize(trial.answer));
+    longest = std::max(longest, std::ssize(trial.prompt) + steps - 1);
+  }
+  return longest;
+}
+
+/// In batches that fit; a text is the least that a forward can hold.
+Scores scores_of(SharedRun& run, const Flags& flags, const LanguageModel& model, const Work& work) {
+  const int64_t least = longest_text(flags, work);
+  const int64_t most = tokens_within(flags, flags.memory, model, flags.batch_tokens,
+                                     {.least_tokens = least, .map_figures = true});
+  Progress progress(flags.quiet);
+  Scores scores;
+  const auto attempt = [&](int64_t tokens, WorkPool& pool) {
+    const auto stage = [&](const char* name) {
+      return HeadScoreOptions{
+          tokens,
+          [&progress, name](int64_t done, int64_t all) { progress.update(name, done, all); },
+          steps_of(pool)};
+    };
+    scores.patterns = pattern_scores(model, work.ids, work.heads, stage("patterns"));
+    if (work.trials.empty()) return;
+    scores.retrieval =
+        retrieval_scores(model, work.trials, work.heads, flags.steps, stage("retrieval"));
+  };
+  run.shrink_to_fit(most, attempt, least);
+  progress.finish();
+  return scores;
+}
+
 int score(Flags flags) {
+  check_range("--batch-tokens", flags.batch_tokens, 1);
   check_range("--groups", flags.groups, 1);
   check_range("--prompts", flags.prompts, 1);
   check_range("--period", flags.period, 1);
@@ -145,19 +190,12 @@ int score(Flags flags) {
   Manifest manifest = make_manifest(flags, loaded);
   run.start(*flags.command, flags, task ? task->info : TaskInfo{},
             task ? task_digest(task->examples) : "none", manifest);
-  const KeptSteps steps = steps_of(run.pool());
-  Progress progress(flags.quiet);
-  const auto stage = [&](const char* name) {
-    return [&progress, name](int64_t done, int64_t total) { progress.update(name, done, total); };
-  };
-  const Tensor ids = repeated_tokens(config.vocab_size, flags.prompts, flags.period, flags.seed);
-  Scores scores{pattern_scores(loaded.model, ids, heads, stage("patterns"), steps), {}};
-  if (task) {
-    scores.retrieval = retrieval_scores(loaded.model, trials_of(task->examples), heads, flags.steps,
-                                        stage("retrieval"), steps);
-  }
-  progress.finish();
-  if (run.leads()) deliver(flags, scores_json(flags, scores), scores_text(flags, scores));
+  Work work{heads, repeated_tokens(config.vocab_size, flags.prompts, flags.period, flags.seed), {}};
+  if (task) work.trials = trials_of(task->examples);
+  const Scores scores = scores_of(run, flags, loaded.model, work);
+  Json json = scores_json(flags, scores);
+  if (run.shrunk()) json["batch_tokens_that_fit"] = run.shrunk()->tokens;
+  if (run.leads()) deliver(flags, json, scores_text(flags, scores));
   run.finish();
   return 0;
 }
@@ -181,6 +219,9 @@ void add_scores(CLI::App& app, Action& action) {
   command->add_option("--steps", flags->steps,
                       "tokens that an answer is decoded for at most (default 50)");
   command->add_option("--top", flags->top, "heads that are printed (default 5)");
+  command->add_option("--batch-tokens", flags->batch_tokens,
+                      "tokens held in one forward, a text at least (default 16384)");
+  add_memory_flags(*command, flags->memory);
   add_shared_run_flags(*command, flags->shared);
   flags->command = command;
   add_text_flags(*command, *flags);

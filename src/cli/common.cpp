@@ -15,6 +15,7 @@
 #include <set>
 
 #include "cli/certificate.h"
+#include "cli/ids.h"
 #include "cli/not_finite.h"
 #include "cli/progress.h"
 #include "cli/zoo.h"
@@ -284,13 +285,7 @@ LoadedModel load_model(const CommonFlags& flags) {
 }
 
 Tokenizer load_tokenizer(const LoadedModel& loaded, const CommonFlags& flags) {
-  if (flags.tokenizer.empty()) return Tokenizer::load(loaded.directory);
-  std::error_code ignored;
-  HEADLENS_CHECK(UsageError, std::filesystem::exists(flags.tokenizer, ignored),
-                 "[tokenizer] --tokenizer, expected a tokenizer.json, a .model file or a "
-                 "directory, got '{}'",
-                 flags.tokenizer);
-  return Tokenizer::load(flags.tokenizer);
+  return load_tokenizer(loaded.directory, flags);
 }
 
 LoadedTask load_task(const std::string& spec, const LoadedModel& loaded, const CommonFlags& flags) {

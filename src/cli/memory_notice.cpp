@@ -108,27 +108,59 @@ std::string gib_text(int64_t bytes) {
   return fmt::format("{:.4g} GiB", static_cast<double>(bytes) / (1024.0 * 1024 * 1024));
 }
 
-void memory_notice(const CommonFlags& flags, const LanguageModel& model, int64_t tokens) {
+int64_t figure_bytes(const ModelConfig& config, int64_t tokens) {
+  // A block of HeadMap::reduce: rows of one head at least, of all heads up to so many entries.
+  constexpr int64_t kParts = 5;  // of a row: itself, its shares of the whole, what sums are made of
+  constexpr int64_t kRows = 64, kEntries = int64_t{1} << 24;
+  int64_t heads = 0;
+  for (const LayerSpec& layer : config.layers) {
+    for (const HeadBank& bank : head_banks(layer)) heads = std::max(heads, bank.count);
+  }
+  const int64_t of_a_head = kRows * tokens;
+  const int64_t entries = std::min(heads * of_a_head, std::max(kEntries, of_a_head));
+  return kParts * entries * static_cast<int64_t>(sizeof(float));
+}
+
+namespace {
+
+/// Of a batch, without the weights.
+int64_t batch_bytes(const LanguageModel& model, int64_t tokens, const MemoryNeeds& needs) {
+  const bool figures = needs.map_figures && on_host(model.devices());
+  return tokens * token_bytes(model.config()) +
+         (figures ? figure_bytes(model.config(), tokens) : 0);
+}
+
+}  // namespace
+
+void memory_notice(const CommonFlags& flags, const LanguageModel& model, int64_t tokens,
+                   const MemoryNeeds& needs) {
   if (flags.quiet) return;
   log_info(fmt::format("[memory] predicted: weights {}, at most {} for {} tokens a batch; {} free",
-                       gib_text(model.weight_bytes()),
-                       gib_text(tokens * token_bytes(model.config())), tokens,
-                       gib_text(free_memory(model.devices()))));
+                       gib_text(model.weight_bytes()), gib_text(batch_bytes(model, tokens, needs)),
+                       tokens, gib_text(free_memory(model.devices()))));
+}
+
+int64_t room_for_tokens(const MemoryFlags& memory, const LanguageModel& model, int64_t batch_tokens,
+                        const MemoryNeeds& needs) {
+  const int64_t cap = memory_cap(memory, model.devices());
+  if (cap == 0) return batch_tokens;
+  const int64_t weights = model.weight_bytes() + needs.beside_bytes, few = needs.least_tokens;
+  const int64_t least = weights + batch_bytes(model, few, needs);
+  HEADLENS_CHECK(UsageError, least <= cap,
+                 "[memory] cap on memory, expected at least the {} of the weights and {}, got {}",
+                 gib_text(least), few == 1 ? "one token" : fmt::format("a text of {} tokens", few),
+                 gib_text(cap));
+  int64_t tokens = std::min(batch_tokens, (cap - weights) / token_bytes(model.config()));
+  while (tokens > few && weights + batch_bytes(model, tokens, needs) > cap) {
+    tokens = std::max(few, tokens - tokens / 16 - 1);
+  }
+  return tokens;
 }
 
 int64_t tokens_within(const CommonFlags& flags, const MemoryFlags& memory,
-                      const LanguageModel& model, int64_t batch_tokens) {
-  const int64_t cap = memory_cap(memory, model.devices());
-  const int64_t weights = model.weight_bytes(), each = token_bytes(model.config());
-  int64_t tokens = batch_tokens;
-  if (cap > 0) {
-    HEADLENS_CHECK(UsageError, weights + each <= cap,
-                   "[memory] cap on memory, expected at least the {} of the weights and one token, "
-                   "got {}",
-                   gib_text(weights + each), gib_text(cap));
-    tokens = std::min(tokens, (cap - weights) / each);
-  }
-  memory_notice(flags, model, tokens);
+                      const LanguageModel& model, int64_t batch_tokens, const MemoryNeeds& needs) {
+  const int64_t tokens = room_for_tokens(memory, model, batch_tokens, needs);
+  memory_notice(flags, model, std::max(tokens, needs.least_tokens), needs);
   return tokens;
 }
 

@@ -26,13 +26,29 @@ int64_t free_host_memory();
 /// token, and the residuals around it, in at least float32.
 int64_t token_bytes(const ModelConfig& config);
 
-/// Tokens a batch that the cap leaves room for beside the weights, `batch_tokens` at most. Says
-/// what is predicted in a line on stderr, unless --quiet. UsageError if there is room for none.
+/// What a batch must have room for, and beside what.
+struct MemoryNeeds {
+  int64_t least_tokens = 1;  // of the longest text, where a forward holds whole ones
+  int64_t beside_bytes = 0;  // of other models' weights
+  bool map_figures = false;  // figures of every map are taken on the way
+};
+
+/// About what figures of maps take beside the forward on the CPU: blocks of rows of the widest
+/// layer's maps. (On a GPU kernels stream them.)
+int64_t figure_bytes(const ModelConfig& config, int64_t tokens);
+
+/// Tokens a batch that the cap leaves room for beside the weights, `batch_tokens` at most.
+/// UsageError if there is not even room for the least.
+int64_t room_for_tokens(const MemoryFlags& memory, const LanguageModel& model, int64_t batch_tokens,
+                        const MemoryNeeds& needs = {});
+/// The same; says what is predicted in a line on stderr, unless --quiet.
 int64_t tokens_within(const CommonFlags& flags, const MemoryFlags& memory,
-                      const LanguageModel& model, int64_t batch_tokens);
+                      const LanguageModel& model, int64_t batch_tokens,
+                      const MemoryNeeds& needs = {});
 
 /// Only the line, for commands that plan their batches as they go.
-void memory_notice(const CommonFlags& flags, const LanguageModel& model, int64_t tokens);
+void memory_notice(const CommonFlags& flags, const LanguageModel& model, int64_t tokens,
+                   const MemoryNeeds& needs = {});
 
 /// "1.234 GiB"
 std::string gib_text(int64_t bytes);

@@ -44,6 +44,7 @@ constexpr Remedy kRemedies[] = {
     {"expected one that compiles", "give another tokenizer with --tokenizer"},
     {"[processes]", "start every process with the same command, files and version"},
     {"[graft] device of the donor's layer", "give --device one device for both models"},
+    {"cap on memory", "raise the cap, or choose --dtype bfloat16"},
     {"[memory]",
      "lower --batch-tokens, cap with --max-gpu-memory or --max-host-memory, or choose "
      "--dtype bfloat16"},

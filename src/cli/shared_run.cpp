@@ -177,20 +177,22 @@ void SharedRun::finish() {
   note_.reset(), lock_.reset();
 }
 
-void SharedRun::shrink_to_fit(int64_t tokens, const std::function<void(int64_t, WorkPool&)>& work) {
+void SharedRun::shrink_to_fit(int64_t tokens, const std::function<void(int64_t, WorkPool&)>& work,
+                              int64_t least) {
   std::string prefix;  // batches of other sizes are other items
   for (;;) {
     PrefixedPool pool(*pool_, prefix);
     try {
       return work(tokens, pool);
     } catch (const std::exception& e) {
-      if (!is_out_of_memory(e) || !alone_ || tokens <= 1) throw;
+      if (!is_out_of_memory(e) || !alone_ || tokens <= least) throw;
     }
     release_memory();
-    shrunk_ = Shrunk{shrunk_ ? shrunk_->times + 1 : 1, tokens / 2};
+    const int64_t fewer = std::max(tokens / 2, least);
+    shrunk_ = Shrunk{shrunk_ ? shrunk_->times + 1 : 1, fewer};
     log_warn(fmt::format("[memory] out of memory with {} tokens a batch; going on with {}", tokens,
-                         tokens / 2));
-    tokens /= 2;
+                         fewer));
+    tokens = fewer;
     prefix = fmt::format("{} tokens a batch: ", tokens);
   }
 }

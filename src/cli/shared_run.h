@@ -59,9 +59,10 @@ class SharedRun {
   bool leads() const { return pool_->leads(); }
   WorkPool& pool() { return *pool_; }
   /// `work(tokens, pool)` with that many tokens a batch; where memory runs out, again with half of
-  /// them, down to 1, whose error is thrown. With several processes there is no second try: their
-  /// batches would no longer be the same.
-  void shrink_to_fit(int64_t tokens, const std::function<void(int64_t, WorkPool&)>& work);
+  /// them, down to `least`, whose error is thrown. With several processes there is no second try:
+  /// their batches would no longer be the same.
+  void shrink_to_fit(int64_t tokens, const std::function<void(int64_t, WorkPool&)>& work,
+                     int64_t least = 1);
   /// How often memory ran out, and the tokens a batch that then did; nothing if it never did.
   struct Shrunk {
     int64_t times = 0, tokens = 0;

@@ -28,7 +28,31 @@ const LoadedModel& Study::loaded(const std::string& name) {
       devices_.push_back(device);
     }
   }
+  tokens_within(flags_, flags_.memory, made.model, flags_.batch_tokens,
+                {.beside_bytes = bytes_beside(name)});
   return made;
+}
+
+int64_t Study::bytes_beside(const std::string& name) const {
+  int64_t bytes = 0;
+  for (const auto& [other, held] : models_) {
+    if (other != name) bytes += held.model.weight_bytes();
+  }
+  return bytes;
+}
+
+SweepOptions Study::sweep(const std::string& name) {
+  const LanguageModel& own = model(name);
+  const int64_t beside = bytes_beside(name);
+  SweepOptions options;
+  options.max_batch_tokens =
+      room_for_tokens(flags_.memory, own, flags_.batch_tokens, {.beside_bytes = beside});
+  options.max_gpu_bytes = gib_bytes("--max-gpu-memory", flags_.memory.gpu);
+  const int64_t host = gib_bytes("--max-host-memory", flags_.memory.host);
+  if (host > 0)
+    options.max_host_bytes =
+        std::max<int64_t>(1, host - beside);  // a sweep counts its own model's weights
+  return options;
 }
 
 Manifest Study::manifest() {
@@ -73,14 +97,18 @@ bool Study::halve_batches() {
   return flags_.batch_tokens > 0;
 }
 
+std::unique_ptr<Objective> Study::objective(const std::string& name, const std::string& task,
+                                            uint64_t seed) {
+  LoadedTask made = load_task(task, loaded(name), flags_of(name, seed));
+  return make_choice_objective(std::move(made.examples), sweep(name).max_batch_tokens);
+}
+
 std::unique_ptr<Objective> Study::search(const std::string& name, const std::string& task) {
-  LoadedTask made = load_task(task, loaded(name), flags_of(name, flags_.seed));
-  return make_choice_objective(std::move(made.examples), flags_.batch_tokens);
+  return objective(name, task, flags_.seed);
 }
 
 std::unique_ptr<Objective> Study::fresh(const std::string& name, const std::string& task) {
-  LoadedTask made = load_task(task, loaded(name), flags_of(name, flags_.seed + 1));
-  return make_choice_objective(std::move(made.examples), flags_.batch_tokens);
+  return objective(name, task, flags_.seed + 1);
 }
 
 SweepOutcome Study::written(const std::string& name, const std::string& task,
@@ -88,7 +116,7 @@ SweepOutcome Study::written(const std::string& name, const std::string& task,
   CommonFlags flags = flags_of(name, flags_.seed);
   flags.quiet = true;  // the progress of claims is shown
   WritingOptions options;
-  options.batch_tokens = flags_.batch_tokens;
+  options.batch_tokens = sweep(name).max_batch_tokens;
   for (const HeadId& head : without) options.cut.heads.push_back(head_text(head));
   const GenerativeTask made = make_generative_task(task);
   return judge_answers(made, made.rules.front(), write_answers(loaded(name), flags, made, options));
@@ -108,11 +136,12 @@ const FindResult& Study::found(const std::string& name, const std::string& task)
   if (known != found_.end()) return known->second;
   LoadedTask made = load_task(task, loaded(name), flags_of(name, flags_.seed));
   FindOptions options;
-  options.sweep.max_batch_tokens = flags_.batch_tokens;
+  options.sweep = sweep(name);
   options.map_samples = 0;
   const auto heads = all_heads(model(name).config(), options.mamba1_groups);
   if (std::ssize(heads) > kManyHeads) options.screen.emplace();
-  const auto objective = make_choice_objective(std::move(made.examples), flags_.batch_tokens);
+  const auto objective =
+      make_choice_objective(std::move(made.examples), options.sweep.max_batch_tokens);
   FindResult result = find_gather_aggregate(model(name), *objective, options);
   return found_.emplace(std::pair(name, task), std::move(result)).first->second;
 }

@@ -7,6 +7,8 @@
 #include <vector>
 
 #include "cli/common.h"
+#include "cli/memory_notice.h"
+#include "headlens/analysis/ablation_sweep.h"
 #include "headlens/analysis/estimates.h"
 #include "headlens/model/objective.h"
 
@@ -22,6 +24,7 @@ struct StudyFlags : CommonFlags {
   std::string dictionaries = "kv:pairs={},n=128";  // {}: how many pairs
   std::vector<int64_t> pairs = {4, 8, 16, 24};
   int64_t batch_tokens = 16384;
+  MemoryFlags memory;
 };
 
 /// One model after another on the same tasks. Heads are found on examples of `seed`; what they do
@@ -43,6 +46,10 @@ class Study {
   const std::string& attention_model();
   /// Lets go of all models but this one and attention_model(), so that no more than two are held.
   void hold(const std::string& name);
+
+  /// How the model's heads are swept: batches within --batch-tokens and the caps on memory, of
+  /// which the weights of the other model held are taken. UsageError if the caps leave no room.
+  SweepOptions sweep(const std::string& name);
 
   /// Memory ran out: from here on with half the tokens a batch. False if that is none.
   bool halve_batches();
@@ -67,6 +74,10 @@ class Study {
  private:
   const LoadedModel& loaded(const std::string& name);
   CommonFlags flags_of(const std::string& name, uint64_t seed) const;
+  std::unique_ptr<Objective> objective(const std::string& name, const std::string& task,
+                                       uint64_t seed);
+  /// Weights of the models held but this one.
+  int64_t bytes_beside(const std::string& name) const;
 
   StudyFlags flags_;
   std::map<std::string, LoadedModel> models_;

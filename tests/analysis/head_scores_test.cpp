@@ -36,7 +36,10 @@ TEST_P(HeadScoresTest, PatternsAreMaskedSharesOfTheDenseMaps) {
   ids[0][4] = ids[0][3];                               // and a pair of neighbours
   const int64_t layer = model.layer_count() - 1, pos = ids.size(1);
   const std::vector<HeadId> targets = {{layer, 1, 1}, {layer, 0, 2}};
-  const std::vector<PatternScores> found = pattern_scores(model, ids, targets);
+  std::vector<std::vector<PatternScores>> ways = {pattern_scores(model, ids, targets)};
+  for (const int64_t tokens : {40, 1000}) {  // two prompts of 18 tokens and one, all three
+    ways.push_back(pattern_scores(model, ids, targets, {.max_batch_tokens = tokens}));
+  }
   Tensor expected = at::zeros({2, 3}, at::kDouble);
   for (int64_t p = 0; p < ids.size(0); ++p) {
     const Tensor same = ids[p].unsqueeze(1).eq(ids[p].unsqueeze(0)).to(at::kDouble);
@@ -53,13 +56,31 @@ TEST_P(HeadScoresTest, PatternsAreMaskedSharesOfTheDenseMaps) {
       expected[1][m] += scores.slice(0, 0, 3).mean();
     }
   }
-  for (size_t t = 0; t < targets.size(); ++t) {
-    const Tensor row = expected[static_cast<int64_t>(t)];
-    EXPECT_NEAR(found[t].previous_token, row[0].item<double>(), 1e-5);
-    EXPECT_NEAR(found[t].duplicate_token, row[1].item<double>(), 1e-5);
-    EXPECT_NEAR(found[t].induction, row[2].item<double>(), 1e-5);
-    EXPECT_GT(found[t].duplicate_token, 0);
+  for (const std::vector<PatternScores>& found : ways) {
+    for (size_t t = 0; t < targets.size(); ++t) {
+      const Tensor row = expected[static_cast<int64_t>(t)];
+      EXPECT_NEAR(found[t].previous_token, row[0].item<double>(), 1e-5);
+      EXPECT_NEAR(found[t].duplicate_token, row[1].item<double>(), 1e-5);
+      EXPECT_NEAR(found[t].induction, row[2].item<double>(), 1e-5);
+      EXPECT_GT(found[t].duplicate_token, 0);
+    }
   }
+}
+
+TEST(HeadScores, ABatchIsAStepOfItsOwn) {
+  const LanguageModel model = load_model("llama");
+  std::vector<std::string> kept;
+  HeadScoreOptions options{.max_batch_tokens = 40};
+  options.steps = [&](const std::string& key, const std::function<std::string()>& compute) {
+    kept.push_back(key);
+    return compute();
+  };
+  std::vector<int64_t> done;
+  options.progress = [&](int64_t so_far, int64_t) { done.push_back(so_far); };
+  pattern_scores(model, repeated_tokens(20, 3, 9, 0), {{0, 0, 0}}, options);
+  EXPECT_EQ(kept,
+            (std::vector<std::string>{"patterns of prompts 0 to 1", "patterns of prompts 2 to 2"}));
+  EXPECT_EQ(done, (std::vector<int64_t>{2, 3}));
 }
 
 constexpr int64_t kWords = 97, kSteps = 2;
@@ -97,6 +118,7 @@ std::vector<RetrievalTrial> some_trials(const LanguageModel& model) {
   std::vector<RetrievalTrial> trials;
   for (const int64_t word : some_words(model)) {
     RetrievalTrial trial{prompt_with(word), {2, 8}, {}};
+    if (trials.size() == 1) trial.prompt.push_back(5);  // of another length than those around it
     std::vector<int64_t> text = trial.prompt;
     for (int64_t step = 0; step < kSteps; ++step) {
       const Tensor logits = model.forward(at::tensor(text, at::kLong).unsqueeze(0));
@@ -125,7 +147,10 @@ TEST_P(HeadScoresTest, RetrievalIsTheCopyOfTheNeedleAtTheLargestEntry) {
   const auto trials = some_trials(model);
   const int64_t layer = model.layer_count() - 1;
   const std::vector<HeadId> targets = {{layer, 0, 0}, {layer, 1, 1}, {layer, 0, 2}};
-  const RetrievalScores found = retrieval_scores(model, trials, targets);
+  std::vector<RetrievalScores> ways = {retrieval_scores(model, trials, targets)};
+  for (const int64_t tokens : {30, 1000}) {  // two trials at once, all that have one length
+    ways.push_back(retrieval_scores(model, trials, targets, 50, {.max_batch_tokens = tokens}));
+  }
   std::vector<double> hits(3, 0.0), shares(3, 0.0);  // of heads 0, 1, 2
   int64_t kept = 0;
   for (const RetrievalTrial& trial : trials) {
@@ -151,17 +176,19 @@ TEST_P(HeadScoresTest, RetrievalIsTheCopyOfTheNeedleAtTheLargestEntry) {
       shares[h] += static_cast<double>(distinct.size()) / 7;
     }
   }
-  EXPECT_EQ(found.trials, std::ssize(trials));
-  EXPECT_EQ(found.kept, kept);
   EXPECT_EQ(kept, std::ssize(trials) - 1);
   const double n = static_cast<double>(kept);
-  for (size_t h = 0; h < 2; ++h) {
-    EXPECT_NEAR(found.heads[h].hits, hits[h] / n, 1e-12);
-    EXPECT_NEAR(found.heads[h].share, shares[h] / n, 1e-12);
+  for (const RetrievalScores& found : ways) {
+    EXPECT_EQ(found.trials, std::ssize(trials));
+    EXPECT_EQ(found.kept, kept);
+    for (size_t h = 0; h < 2; ++h) {
+      EXPECT_NEAR(found.heads[h].hits, hits[h] / n, 1e-12);
+      EXPECT_NEAR(found.heads[h].share, shares[h] / n, 1e-12);
+    }
+    EXPECT_NEAR(found.heads[2].hits, (hits[0] + hits[1] + hits[2]) / n / 3, 1e-12);
+    // Of these models all but one write a word of a needle that a head is looking at.
+    EXPECT_EQ(found.heads[2].hits > 0, GetParam() != "falcon_h1");
   }
-  EXPECT_NEAR(found.heads[2].hits, (hits[0] + hits[1] + hits[2]) / n / 3, 1e-12);
-  // Of these models all but one write a word of a needle that a head is looking at.
-  EXPECT_EQ(found.heads[2].hits > 0, GetParam() != "falcon_h1");
 }
 
 TEST(HeadScores, RepeatedTokensAreTheSameEverywhere) {

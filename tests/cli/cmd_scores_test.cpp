@@ -1,6 +1,8 @@
 // headlens/tests: `scores` on models of words and on the bundled Transformer.
 #include <gtest/gtest.h>
 
+#include <regex>
+
 #include "cli/command_tools.h"
 
 namespace headlens {
@@ -48,6 +50,31 @@ TEST(ScoresCommand, SaysWhatIsWrong) {
   EXPECT_EQ(headlens({"scores", model, "--quiet", "--heads", "9.0"}).status, 2);
   EXPECT_EQ(headlens({"scores", model, "--quiet", "--period", "0"}).err,
             "headlens: error: [flags] --period, expected 1 to 2147483647, got 0\n");
+}
+
+TEST(ScoresCommand, CapsMakeBatchesSmallerAndAreNamedWhereNoTextFits) {
+  std::vector<std::string> words = {"scores",   "zoo:hybrid", "--prompts", "6",
+                                    "--device", "cpu",        "--task",    "mcq:options=4,n=8",
+                                    "--quiet",  "--json"};
+  const Called whole = headlens(words);
+  ASSERT_EQ(whole.status, 0) << whole.err;
+  words.insert(words.end(), {"--max-host-memory", "0.0001"});
+  const Called refused = headlens(words);
+  EXPECT_EQ(refused.status, 2);
+  const std::regex said(
+      "expected at least the ([0-9.]+) GiB of the weights and a text of 100 tokens, got 0.0001 "
+      "GiB; "
+      "raise the cap");
+  std::smatch figure;
+  ASSERT_TRUE(std::regex_search(refused.err, figure, said)) << refused.err;
+  words.back() = std::to_string(1.01 * std::stod(figure[1]));  // a text a forward
+  const Called capped = headlens(words);
+  ASSERT_EQ(capped.status, 0) << capped.err;
+  const Json a = whole.json(), b = capped.json();
+  EXPECT_EQ(a["retrieval"], b["retrieval"]);
+  for (size_t h = 0; h < a["heads"].size(); ++h) {
+    EXPECT_NEAR(a["heads"][h]["induction"], b["heads"][h]["induction"], 1e-5);
+  }
 }
 
 // The bundled tokenizer has ":17" in a pair and " 17" in an answer as unlike tokens: every answer

@@ -7,6 +7,8 @@
 #include "analysis/sweep_memory.h"
 #include "cli/command_tools.h"
 #include "cli/memory_notice.h"
+#include "headlens/analysis/ablation_sweep.h"
+#include "headlens/analysis/head_scores.h"
 #include "headlens/core/device.h"
 #include "headlens/core/error.h"
 #include "headlens/tasks/objective.h"
@@ -68,6 +70,18 @@ TEST(SharedRun, ThrowsWhatOneTokenStillThrows) {
                TaskError);
 }
 
+TEST(SharedRun, GoesNoLowerThanTheLeast) {
+  CommonFlags flags;
+  SharedRun run(flags, {}, {});
+  std::vector<int64_t> tried;
+  const auto work = [&](int64_t tokens, WorkPool&) {
+    tried.push_back(tokens);
+    throw std::bad_alloc();
+  };
+  EXPECT_THROW(run.shrink_to_fit(1000, work, 400), std::bad_alloc);
+  EXPECT_EQ(tried, (std::vector<int64_t>{1000, 500, 400}));
+}
+
 class PredictedMemoryTest : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(PredictedMemoryTest, IsEnoughAndNotFarMore) {
@@ -87,6 +101,21 @@ TEST_P(PredictedMemoryTest, IsEnoughAndNotFarMore) {
   EXPECT_GE(4 * took, predicted) << took << " taken";
 }
 
+TEST_P(PredictedMemoryTest, IsEnoughForScores) {
+  const std::filesystem::path dir = std::filesystem::path(HEADLENS_ZOO_DIR) / GetParam();
+  const LanguageModel model = LanguageModel::load(dir, {.dtype = at::kFloat});
+  const Tensor ids = repeated_tokens(model.config().vocab_size, 40, 50, 0);
+  MemoryWatch watch(model);
+  watch.reset_peak();
+  const int64_t before = watch.held();
+  pattern_scores(model, ids, all_heads(model.config(), 16), {.max_batch_tokens = ids.numel()});
+  const int64_t took = watch.peak() - before;
+  const int64_t predicted =
+      ids.numel() * token_bytes(model.config()) + figure_bytes(model.config(), ids.numel());
+  EXPECT_LE(took, predicted);
+  EXPECT_GE(8 * took, predicted) << took << " taken";
+}
+
 INSTANTIATE_TEST_SUITE_P(Zoo, PredictedMemoryTest,
                          ::testing::Values("transformer", "mamba2", "llamba", "hybrid"));
 
@@ -96,6 +125,28 @@ TEST(MemoryCap, RefusesWhatHoldsNoToken) {
   EXPECT_EQ(called.status, 2);
   EXPECT_NE(called.err.find("[memory] cap on memory, expected at least the"), std::string::npos)
       << called.err;
+}
+
+TEST(MemoryCap, OfReproduceIsThatOfWhatItRuns) {
+  std::vector<std::string> words = {"reproduce",   "C1",
+                                    "--models",    "zoo:transformer",
+                                    "--retrieval", "mcq:options=4,n=32",
+                                    "--related",   "kv:pairs=4,n=8",
+                                    "--device",    "cpu",
+                                    "--json",      "--quiet"};
+  const auto whole = headlens(words);
+  ASSERT_EQ(whole.status, 0) << whole.err;
+  words.insert(words.end(), {"--max-host-memory", "0.0001"});
+  const auto refused = headlens(words);
+  EXPECT_EQ(refused.status, 2);
+  EXPECT_NE(refused.err.find("[memory] cap on memory, expected at least the"), std::string::npos)
+      << refused.err;
+  words.back() = "0.004";  // GiB: some 600 tokens beside the weights
+  const auto capped = headlens(words);
+  ASSERT_EQ(capped.status, 0) << capped.err;
+  const auto a = whole.json(), b = capped.json();
+  EXPECT_EQ(a["claims"].size(), 1U);
+  EXPECT_EQ(a["claims"][0]["outcomes"][0]["verdict"], b["claims"][0]["outcomes"][0]["verdict"]);
 }
 
 TEST(MemoryShortage, CudaShrinksBatchesAndSaysSo) {

@@ -213,6 +213,7 @@ PROCESS_FAULTS = [
     Fault("SIGKILL of `find` at a random moment", SAME, 50, 6, killed("find", "find, Mamba-2")),
     Fault("SIGKILL of `reproduce` at a random moment", SAME, 50, 4, killed("reproduce")),
     *[Fault(f"SIGKILL of `{name}` at a random moment", SAME, 10, 2, killed(name)) for name in OTHERS],
+    Fault("SIGKILL of `graft --train` at a random moment", SAME, 10, 1, killed("graft --train")),
     Fault("SIGKILL while outputs are written", "whole files or none; " + SAME, 20, 4, killed_while_writing),
     Fault("SIGINT at a random moment", "ends within a second, status 130, one line; " + SAME, 20, 4,
           stopped(signal.SIGINT, 130)),

@@ -16,6 +16,14 @@
 
 namespace headlens {
 
+/// How the scores of heads are computed.
+struct HeadScoreOptions {
+  /// Tokens held in one forward; prompts of one length share one, a single one may be longer.
+  int64_t max_batch_tokens = 1;
+  std::function<void(int64_t, int64_t)> progress = {};  ///< prompts done, of all
+  KeptSteps steps = {};                                 ///< a batch is a step
+};
+
 /// Shares of a head's map P that lie on a pattern, sum of P on it / sum of P, mean over prompts:
 /// the "mul" measure of TransformerLens' head_detector. For a group of channels the mean over them.
 struct PatternScores {
@@ -28,7 +36,11 @@ struct PatternScores {
 
 /// `ids` [prompt, pos] int64 with at least 2 positions; the maps of state-space heads are
 /// row-normalised |M| (docs/metrics.md). HookError for a head that does not exist, ShapeError for
-/// other ids. One forward a prompt; figures are streamed.
+/// other ids. Figures are streamed.
+std::vector<PatternScores> pattern_scores(const LanguageModel& model, const Tensor& ids,
+                                          const std::vector<HeadId>& targets,
+                                          const HeadScoreOptions& options);
+/// One forward a prompt.
 std::vector<PatternScores> pattern_scores(
     const LanguageModel& model, const Tensor& ids, const std::vector<HeadId>& targets,
     const std::function<void(int64_t, int64_t)>& progress = {}, const KeptSteps& steps = {});
@@ -63,7 +75,12 @@ struct RetrievalScores {
 /// Every trial is decoded greedily, as many tokens as its answer has, at most `max_steps`; each
 /// step is a forward of the whole text, since a state-space map's keys are those of one forward.
 /// HookError for a head that does not exist, TaskError for no trial, and for an empty prompt,
-/// needle or answer.
+/// needle or answer. Trials that follow each other and have one length are decoded together.
+RetrievalScores retrieval_scores(const LanguageModel& model,
+                                 const std::vector<RetrievalTrial>& trials,
+                                 const std::vector<HeadId>& targets, int64_t max_steps,
+                                 const HeadScoreOptions& options);
+/// One trial after another.
 RetrievalScores retrieval_scores(const LanguageModel& model,
                                  const std::vector<RetrievalTrial>& trials,
                                  const std::vector<HeadId>& targets, int64_t max_steps = 50,
