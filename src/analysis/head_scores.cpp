@@ -107,6 +107,7 @@ std::vector<Tensor> pattern_means(const ModelConfig& config, const std::vector<H
                                   const MapReducer& reducer) {
   std::map<TapPoint, Tensor> shares;
   std::vector<Tensor> means;
+  means.reserve(targets.size());
   for (const HeadId& target : targets) {
     means.push_back(target_mean(config, target, [&](const TapPoint& point) {
       Tensor& share = shares[point];
