@@ -69,6 +69,7 @@ struct Tried {
 std::vector<Tried> models_of(const LanguageModel& recipient, const LanguageModel& donor,
                              const std::vector<GraftPlan>& plans) {
   std::vector<Tried> tried;
+  tried.reserve(plans.size());
   for (const GraftPlan& plan : plans) {
     tried.push_back(
         {grafted_model(recipient, donor, plan), control_of(recipient, plan), first_layer(plan)});
