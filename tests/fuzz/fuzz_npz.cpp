@@ -12,7 +12,7 @@ namespace {
 /// A little-endian number.
 std::string number(uint64_t value, int size) {
   std::string out;
-  for (int i = 0; i < size; ++i) out += static_cast<char>(value >> (8 * i) & 0xff);
+  for (int i = 0; i < size; ++i, value >>= 8) out += static_cast<char>(value & 0xff);
   return out;
 }
 
