@@ -97,7 +97,8 @@ TEST_F(Exchange, ScoresBecomeArraysOfLayersAndHeads) {
   const NpzFile arrays = NpzFile::open(path("scores.npz"));
   const Tensor drop = arrays.tensor("accuracy_drop");
   ASSERT_EQ(drop.sizes(), (std::vector<int64_t>{3, 4}));
-  for (const Json& head : Json::parse(testing::read_file(scores))["heads"]) {
+  const Json written = Json::parse(testing::read_file(scores));
+  for (const Json& head : written["heads"]) {
     const int64_t layer = head["layer"], number = head["head"];
     EXPECT_EQ(drop[layer][number].item<double>(), head["accuracy_drop"]);
     EXPECT_EQ(arrays.tensor("accuracy_drop_ci_low")[layer][number].item<double>(),

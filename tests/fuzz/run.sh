@@ -64,8 +64,8 @@ wait
 # What adds no coverage goes, so that a corpus stays small.
 for target in "${targets[@]}"; do
   mkdir -p "$out/merged/$target"
-  "$here/bin/fuzz_$target" -merge=1 -rss_limit_mb=2048 -max_len="$(max_len "$target")" "$out/merged/$target" \
-    "$here/seeds/$target" "$out/corpus/$target" >"$out/logs/$target-merge.log" 2>&1 &&
+  "$here/bin/fuzz_$target" -merge=1 -rss_limit_mb=2048 -max_len="$(max_len "$target")" \
+    -artifact_prefix="$out/logs/$target-" "$out/merged/$target" "$here/seeds/$target" "$out/corpus/$target" >"$out/logs/$target-merge.log" 2>&1 &&
     rm -rf "${out:?}/corpus/$target" && mv "$out/merged/$target" "$out/corpus/$target" &
   while [ "$(jobs -rp | wc -l)" -ge "$jobs" ]; do wait -n || true; done
 done
