@@ -6,6 +6,7 @@
 
 #include "cli/command_tools.h"
 #include "headlens/core/device.h"
+#include "headlens/core/log.h"
 
 namespace headlens {
 namespace {
@@ -26,6 +27,8 @@ void expect_one_line(const Called& called) {
 
 class Errors : public ::testing::Test {
  protected:
+  /// What a call says before it fails is not looked at here, whatever ran before in this process.
+  void SetUp() override { set_log_level(LogLevel::Warn); }
   std::string path(const std::string& name) const { return (dir_.path() / name).string(); }
 
   /// Calls and checks form and status; the words after "headlens: error: ".
