@@ -49,9 +49,8 @@ SweepOptions Study::sweep(const std::string& name) {
       room_for_tokens(flags_.memory, own, flags_.batch_tokens, {.beside_bytes = beside});
   options.max_gpu_bytes = gib_bytes("--max-gpu-memory", flags_.memory.gpu);
   const int64_t host = gib_bytes("--max-host-memory", flags_.memory.host);
-  if (host > 0)
-    options.max_host_bytes =
-        std::max<int64_t>(1, host - beside);  // a sweep counts its own model's weights
+  // A sweep counts its own model's weights, and takes 0 for no cap.
+  if (host > 0) options.max_host_bytes = std::max<int64_t>(1, host - beside);
   return options;
 }
 

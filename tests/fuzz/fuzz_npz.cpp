@@ -1,9 +1,6 @@
 // headlens/tests: fuzzes the reader of npz archives.
 #include <ATen/core/Tensor.h>
 
-#include <algorithm>
-#include <cstring>
-
 #include "fuzz_tools.h"
 #include "headlens/core/npz.h"
 
@@ -39,8 +36,7 @@ void read_all(const headlens::NpzFile& file, size_t size) {
     require(static_cast<uint64_t>(tensor.nbytes()) == info.end - info.begin, "an array's size");
     std::string bytes(info.end - info.begin, '\0');
     file.read(name, 0, bytes.data(), bytes.size());
-    const headlens::Tensor copy = tensor.clone();  // follows the strides
-    require(copy.numel() == tensor.numel(), "a copy of an array");
+    tensor.clone();  // follows the strides, which must stay within the array
   }
 }
 
