@@ -113,9 +113,23 @@ bool WordCache::find(std::string_view word, std::vector<int64_t>& ids) const {
 
 void WordCache::insert(std::string_view word, const int64_t* ids, size_t count) {
   Shard& shard = shards_[shard_of(word)];
+  constexpr size_t kEntry = 160;  // bytes of a node, its place in the table and the heap's rounding
+  const size_t bytes = kEntry + word.size() + count * sizeof(int64_t);
   const std::lock_guard lock(shard.mutex);
-  if (shard.words.size() >= kShardWords) shard.words.clear();
-  shard.words.try_emplace(std::string(word), ids, ids + count);
+  if (shard.bytes + bytes > kMaxBytes / kShards) {
+    shard.words.clear();
+    shard.bytes = 0;
+  }
+  if (shard.words.try_emplace(std::string(word), ids, ids + count).second) shard.bytes += bytes;
+}
+
+size_t WordCache::bytes() const {
+  size_t sum = 0;
+  for (const Shard& shard : shards_) {
+    const std::lock_guard lock(shard.mutex);
+    sum += shard.bytes;
+  }
+  return sum;
 }
 
 BpeModel::BpeModel(Vocab vocab, BpeOptions options, MergeTable merges, std::string where)

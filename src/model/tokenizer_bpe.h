@@ -49,19 +49,24 @@ class MergeTable {
   std::vector<Slot> slots_;
 };
 
-/// A bounded memory of words already encoded, shared by threads.
+/// A memory of words already encoded, of 8 MiB at most, shared by threads.
 class WordCache {
  public:
+  static constexpr size_t kMaxBytes = 8 << 20;
+
   /// Appends the ids of the word if they are known.
   bool find(std::string_view word, std::vector<int64_t>& ids) const;
+  /// A word that no longer fits takes the place of all others in its shard.
   void insert(std::string_view word, const int64_t* ids, size_t count);
+  /// What the words take now, their ids and the table's entries included.
+  size_t bytes() const;
 
  private:
   static constexpr size_t kShards = 16;
-  static constexpr size_t kShardWords = 8192;
   struct Shard {
     mutable std::mutex mutex;
     StringMap<std::vector<int64_t>> words;
+    size_t bytes = 0;
   };
   static size_t shard_of(std::string_view word) { return StringHash()(word) >> 7 & (kShards - 1); }
 

@@ -1,7 +1,9 @@
 // headlens/tests: byte-pair encoding against the plain algorithm.
 #include "model/tokenizer_bpe.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
+#include <malloc.h>
 
 #include <map>
 #include <random>
@@ -128,7 +130,30 @@ TEST(WordCache, ForgetsRatherThanGrows) {
     ASSERT_EQ(ids, Ids{i});
   }
   EXPECT_GT(known, 0u);
-  EXPECT_LE(known, 16u * 8192u);
+  EXPECT_LE(known, WordCache::kMaxBytes / sizeof(std::pair<std::string, Ids>));
+}
+
+// Texts of a stranger may be made of long words whose every byte is a token. The heap itself is
+// asked, so that the cache's own count is held to something.
+TEST(WordCache, TakesNoMoreThanItsLimitOfLongWords) {
+  WordCache cache;
+  const Ids many(255, 7);
+  const size_t before = mallinfo2().uordblks;
+  size_t most = 0;
+  for (int64_t i = 0; i < 200'000; ++i) {
+    // Few ids first: most of what a word takes is then the table's.
+    const size_t count = i < 100'000 ? 1 : many.size();
+    cache.insert(fmt::format("{:0{}}", i, count == 1 ? 8 : 255), many.data(), count);
+    ASSERT_LE(cache.bytes(), WordCache::kMaxBytes);
+    most = std::max(most, cache.bytes());
+    if (i % 1000 == 0) {
+      ASSERT_LE(mallinfo2().uordblks, before + WordCache::kMaxBytes) << i;
+    }
+  }
+  EXPECT_GT(most, WordCache::kMaxBytes / 2);
+  Ids last;
+  EXPECT_TRUE(cache.find(fmt::format("{:0255}", 199'999), last));
+  EXPECT_EQ(last, many);
 }
 
 TEST(MergeTable, FindsEveryPairAndNoOther) {
