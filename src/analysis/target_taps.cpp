@@ -126,7 +126,7 @@ void check_map_cuts(const ModelConfig& config, const Objective& objective,
   if (target.maps.empty()) return;
   std::vector<LayerMapEdit> edits;
   for (const MapCut& cut : target.maps) edits.push_back({cut.layer, {.heads = cut.heads}});
-  const MapIntervention checked(config, std::move(edits));
+  const MapIntervention checked(config, edits);
   for (const MapCut& cut : target.maps) {
     bool any = false;
     for (int64_t i = 0; i < objective.example_count() && !any; ++i) {

@@ -50,9 +50,6 @@ void put_prompts(const std::vector<TokenizedExample>& examples,
 
 class ChoiceObjective final : public Objective {
  public:
-  ChoiceObjective(const std::vector<TokenizedExample>& examples, int64_t max_batch_tokens)
-      : ChoiceObjective(make_batches(examples, max_batch_tokens), examples, max_batch_tokens) {}
-
   ChoiceObjective(std::vector<ScoringBatch> batches, std::vector<TokenizedExample> examples,
                   int64_t max_batch_tokens)
       : batches_(std::move(batches)),
@@ -123,7 +120,9 @@ std::unique_ptr<Objective> make_choice_objective(std::vector<TokenizedExample> e
                                                  int64_t max_batch_tokens) {
   HEADLENS_CHECK(TaskError, !examples.empty(),
                  "[objective] examples, expected at least one, got none");
-  return std::make_unique<ChoiceObjective>(std::move(examples), max_batch_tokens);
+  std::vector<ScoringBatch> batches = make_batches(examples, max_batch_tokens);
+  return std::make_unique<ChoiceObjective>(std::move(batches), std::move(examples),
+                                           max_batch_tokens);
 }
 
 ObjectivePair make_choice_pair(std::vector<TokenizedExample> clean,

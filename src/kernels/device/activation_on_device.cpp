@@ -31,7 +31,7 @@ GateFunction function_of(Activation activation) {
 Tensor gated_activation_on_device(const Tensor& gate, const Tensor& up, Activation activation) {
   const DeviceLaunch launch(gate);
   const Rows gates(gate), ups(up);
-  const Tensor out = at::empty(gate.sizes(), gate.options());
+  Tensor out = at::empty(gate.sizes(), gate.options());
   GatedActivationParams p{};
   p.gate = data_of(gates.values);
   p.up = data_of(ups.values);

@@ -109,7 +109,7 @@ Tensor decode_attention_on_device(const Tensor& q, const Tensor& k, const Tensor
     scratch.partial = at::empty({floats}, q.options().dtype(at::kFloat));
     scratch.tickets = at::zeros({q.size(0) * q.size(1)}, q.options().dtype(at::kInt));
   }
-  const Tensor z = at::empty(q.sizes(), q.options());
+  Tensor z = at::empty(q.sizes(), q.options());
   p.q = data_of(q), p.k = data_of(k), p.v = data_of(v);
   p.q_stride = q.stride(0), p.kv_stride = k.stride(0);
   p.k_cache = data_of(cache.k), p.v_cache = data_of(cache.v);

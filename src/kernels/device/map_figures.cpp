@@ -17,39 +17,47 @@ Tensor keys_asked_for(const MapStatsRequest& request, const Tensor& rows) {
   return request.offsets.empty() ? Tensor() : keys_at_offsets(rows, request.offsets).contiguous();
 }
 
-// Figures of one block of rows [batch, n, row, pos].
-MapStats figures_of_block(const Tensor& map, const MapStatsRequest& request) {
-  const int64_t batch = map.size(0), heads = map.size(1), rows = map.size(2), pos = map.size(3);
+// The figures that every row has of a block [batch, n, row, pos], to be filled by the kernel.
+MapStats make_outputs(const Tensor& map, const MapStatsRequest& request, MapRowStatsParams& p) {
+  p.batch = map.size(0), p.heads = map.size(1), p.row_count = map.size(2), p.pos = map.size(3);
   const auto of_float = map.options();
   const auto of_index = map.options().dtype(at::kLong);
   MapStats stats;
-  stats.entropy = at::empty({batch, heads, rows}, of_float);
+  stats.entropy = at::empty({p.batch, p.heads, p.row_count}, of_float);
   stats.row_mass = at::empty_like(stats.entropy), stats.max = at::empty_like(stats.entropy);
-  stats.argmax = at::empty({batch, heads, rows}, of_index);
-  const Tensor segments = device_segments(request, pos, pos);
-  const Tensor row_index = request.rows.contiguous();
-  MapRowStatsParams p{};
-  p.map = data_of<float>(map), p.rows = data_of<int64_t>(row_index);
-  p.batch = batch, p.heads = heads, p.row_count = rows, p.pos = pos;
+  stats.argmax = at::empty({p.batch, p.heads, p.row_count}, of_index);
   p.entropy = data_of<float>(stats.entropy), p.row_mass = data_of<float>(stats.row_mass);
   p.max = data_of<float>(stats.max), p.argmax = data_of<int64_t>(stats.argmax);
-  if (segments.defined()) {
-    stats.segment_mass = at::empty({batch, heads, rows, request.num_segments}, of_float);
-    p.segments = data_of<int32_t>(segments), p.num_segments = request.num_segments;
-    p.segment_batch_stride = segments.size(0) > 1 ? pos : 0;
+  if (request.segments.defined()) {
+    p.num_segments = request.num_segments;
+    stats.segment_mass = at::empty({p.batch, p.heads, p.row_count, p.num_segments}, of_float);
     p.segment_mass = data_of<float>(stats.segment_mass);
   }
   if (request.top_k > 0) {
     p.top_k = static_cast<int>(request.top_k);
-    stats.top_values = at::empty({batch, heads, rows, request.top_k}, of_float);
-    stats.top_keys = at::empty({batch, heads, rows, request.top_k}, of_index);
+    stats.top_values = at::empty({p.batch, p.heads, p.row_count, request.top_k}, of_float);
+    stats.top_keys = at::empty({p.batch, p.heads, p.row_count, request.top_k}, of_index);
     p.top_values = data_of<float>(stats.top_values);
     p.top_keys = data_of<int64_t>(stats.top_keys);
+  }
+  return stats;
+}
+
+// Figures of one block of rows [batch, n, row, pos].
+MapStats figures_of_block(const Tensor& map, const MapStatsRequest& request) {
+  MapRowStatsParams p{};
+  MapStats stats = make_outputs(map, request, p);
+  const Tensor segments = device_segments(request, p.pos, p.pos);
+  const Tensor row_index = request.rows.contiguous();
+  p.map = data_of<float>(map), p.rows = data_of<int64_t>(row_index);
+  if (segments.defined()) {
+    p.segments = data_of<int32_t>(segments);
+    p.segment_batch_stride = segments.size(0) > 1 ? p.pos : 0;
   }
   const Tensor offset_keys = keys_asked_for(request, row_index);
   std::vector<Tensor> sets;  // of keys, kept until their launch
   const auto add_sets = [&](const Tensor& keys, Tensor& mass) {
-    mass = at::empty({batch, heads, rows, keys.size(2)}, of_float);
+    mass = at::empty({p.batch, p.heads, p.row_count, keys.size(2)}, map.options());
     p.keys = data_of<int64_t>(keys), p.sets = keys.size(2), p.each = keys.size(3);
     p.set_mass = data_of<float>(mass);
   };

@@ -45,7 +45,7 @@ Tensor gated_norm_on_device(const Tensor& y, const Tensor& gate, const Tensor& w
   const DeviceLaunch launch(y);
   const Rows rows(y), gates(gate);
   const Tensor scale = weight.defined() ? weight.contiguous() : weight;
-  const Tensor out = like(y, gate.scalar_type());
+  Tensor out = like(y, gate.scalar_type());
   GatedNormParams p{};
   p.y = data_of(rows.values);
   p.gate = data_of(gates.values);

@@ -11,7 +11,7 @@ namespace headlens {
 Tensor rotate_on_device(const Tensor& x, const Tensor& cos, const Tensor& sin) {
   const DeviceLaunch launch(x);
   const Tensor cosines = cos.contiguous(), sines = sin.contiguous();
-  const Tensor out = at::empty(x.sizes(), x.options());
+  Tensor out = at::empty(x.sizes(), x.options());
   RotaryParams p{};
   p.x = data_of(x);
   p.cos = data_of<const float>(cosines);

@@ -54,8 +54,7 @@ Tensor rows_of(const Steps& steps, const Tensor& A, const Tensor& B, const Tenso
   p.chosen_count = channels.defined() ? channels.size(0) : steps.p.channels;
   const Tensor sums =
       at::empty({steps.p.batch, p.row_count, p.chosen_count}, A.options().dtype(at::kDouble));
-  const Tensor out =
-      at::empty({steps.p.batch, p.chosen_count, p.row_count, steps.p.pos}, A.options());
+  Tensor out = at::empty({steps.p.batch, p.chosen_count, p.row_count, steps.p.pos}, A.options());
   p.row_sums = data_of<double>(sums), p.out = data_of<float>(out);
   launch.check("s6_map_rows", launch_s6_map_rows(p, launch.stream()));
   return out;

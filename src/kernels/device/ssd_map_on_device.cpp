@@ -105,8 +105,8 @@ Tensor ssd_map_rows_on_device(const SsdMapTensors& given, const Tensor& rows, co
   const auto of_double = t.B.options().dtype(at::kDouble);
   const Tensor before = at::empty({p.in.batch, tiles + 1, p.in.heads}, of_double);
   const Tensor sums = at::empty({p.in.batch, p.row_count, p.chosen_count}, of_double);
-  const Tensor out = at::empty({p.in.batch, p.chosen_count, p.row_count, p.in.pos},
-                               t.B.options().dtype(at::kFloat));
+  Tensor out = at::empty({p.in.batch, p.chosen_count, p.row_count, p.in.pos},
+                         t.B.options().dtype(at::kFloat));
   p.before = data_of<double>(before), p.row_sums = data_of<double>(sums);
   p.out = data_of<float>(out);
   launch.check("ssd_map_rows", launch_ssd_map_rows(p, launch.stream()));

@@ -80,9 +80,9 @@ Tensor workspace(size_t bytes, const Tensor& like) {
 /// Outputs of a scan of any length.
 SsdResult make_outputs(DeviceInputs& inputs) {
   const Tensor& x = inputs.in.x;
-  const SsdResult out{at::empty(x.sizes(), x.options()),
-                      at::empty({x.size(0), x.size(2), x.size(3), inputs.in.B.size(3)},
-                                x.options().dtype(at::kFloat))};
+  SsdResult out{at::empty(x.sizes(), x.options()),
+                at::empty({x.size(0), x.size(2), x.size(3), inputs.in.B.size(3)},
+                          x.options().dtype(at::kFloat))};
   inputs.p.y = view_of(out.y);
   inputs.p.state_out = data_of<float>(out.state);
   return out;
@@ -108,7 +108,7 @@ bool ssd_step_fits_device(const SsdInputs& in) {
 SsdResult ssd_scan_on_device(const SsdInputs& in) {
   const DeviceLaunch launch(in.x);
   DeviceInputs inputs(in);
-  const SsdResult out = make_outputs(inputs);
+  SsdResult out = make_outputs(inputs);
   const Tensor space = workspace(ssd_scan_workspace(inputs.p), in.x);
   inputs.p.workspace = data_of<float>(space);
   launch.check("ssd_scan", launch_ssd_scan(inputs.p, launch.stream()));
@@ -118,7 +118,7 @@ SsdResult ssd_scan_on_device(const SsdInputs& in) {
 SsdResult ssd_step_on_device(const SsdInputs& in) {
   const DeviceLaunch launch(in.x);
   DeviceInputs inputs(in);
-  const SsdResult out = make_outputs(inputs);
+  SsdResult out = make_outputs(inputs);
   launch.check("ssd_scan", launch_ssd_step(inputs.p, launch.stream()));
   return out;
 }
