@@ -16,6 +16,7 @@
 
 #include "cli/certificate.h"
 #include "cli/ids.h"
+#include "cli/memory_notice.h"
 #include "cli/not_finite.h"
 #include "cli/progress.h"
 #include "cli/zoo.h"
@@ -63,12 +64,6 @@ std::optional<double> scale_factor(const std::string& word) {
   HEADLENS_CHECK(UsageError, whole && std::isfinite(factor) && factor != 1,
                  "[ablate] --mode scale:F, expected a number other than 1, got '{}'", number);
   return factor;
-}
-
-int64_t bytes_of(const char* flag, double gib) {
-  HEADLENS_CHECK(UsageError, std::isfinite(gib) && gib >= 0,
-                 "[flags] {}, expected at least 0 GiB, got {}", flag, gib);
-  return static_cast<int64_t>(gib * 1024 * 1024 * 1024);
 }
 
 AblationMode parse_mode(const std::string& word) {
@@ -224,8 +219,8 @@ SweepOptions sweep_options(const AblationFlags& flags) {
   options.placement = parse_placement(flags.placement);
   options.max_batch_tokens = flags.batch_tokens;
   options.factor = scale_factor(flags.mode).value_or(0);
-  options.max_gpu_bytes = bytes_of("--max-gpu-memory", flags.gpu_memory);
-  options.max_host_bytes = bytes_of("--max-host-memory", flags.host_memory);
+  options.max_gpu_bytes = gib_bytes("--max-gpu-memory", flags.gpu_memory);
+  options.max_host_bytes = gib_bytes("--max-host-memory", flags.host_memory);
   return options;
 }
 
