@@ -153,9 +153,8 @@ class TwoAtWork : public ScaleTest {
  protected:
   static constexpr int kMany = 192;
   void SetUp() override {
+    second_ = process_of(1, find_words(false, kMany));  // which waits for the first
     first_ = process_of(0, find_words(false, kMany));
-    wait_for(1, *first_);
-    second_ = process_of(1, find_words(false, kMany));
     wait_for(2, *first_);
     ASSERT_TRUE(grows_to(*first_, journal_, size_of(journal_) + 3000)) << first_->errors();
   }
