@@ -70,13 +70,13 @@ class ScaleTest : public ::testing::Test {
         Words{"RANK=" + std::to_string(rank), "WORLD_SIZE=2", "LOCAL_RANK=" + std::to_string(rank),
               "MASTER_ADDR=127.0.0.1", "MASTER_PORT=" + std::to_string(port_)});
   }
-  /// Waits until so many processes are at the store, each with two connections.
-  void wait_for(int processes, Process& first) const {
+  /// Waits until both processes are at the store, each with two connections.
+  void wait_for_both(Process& first) const {
     char port[6];
     std::snprintf(port, sizeof port, ":%04X", port_);
     // Local address, remote one, state 01: established. The store listens for both IP versions.
     const std::regex connection("[0-9A-F]+:[0-9A-F]{4} [0-9A-F]+" + std::string(port) + " 01 ");
-    for (ptrdiff_t connections = 0; connections < 2 * processes;) {
+    for (ptrdiff_t connections = 0; connections < 4;) {
       ASSERT_TRUE(first.running()) << first.errors();
       const std::string table = read_file("/proc/net/tcp") + read_file("/proc/net/tcp6");
       connections = std::distance(std::sregex_iterator(table.begin(), table.end(), connection),
@@ -155,7 +155,7 @@ class TwoAtWork : public ScaleTest {
   void SetUp() override {
     second_ = process_of(1, find_words(false, kMany));  // which waits for the first
     first_ = process_of(0, find_words(false, kMany));
-    wait_for(2, *first_);
+    wait_for_both(*first_);
     ASSERT_TRUE(grows_to(*first_, journal_, size_of(journal_) + 3000)) << first_->errors();
   }
   /// Against one process that nobody disturbs.
